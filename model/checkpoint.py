@@ -1,0 +1,163 @@
+"""Checkpoints: one safetensors file with the network's weights, its config and its provenance.
+
+The metadata of the file holds two JSON texts: `config` (a CheckpointConfig) and `provenance` (a
+Provenance). Published .pth pairs are converted by `convert_published`; nothing else is unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from model.errors import CheckpointInvalid
+from model.network import CSRN
+from model.patches import PATCH_SIZE_PX
+
+PART_NAMES = ("face", "eyes", "lips", "prototype")
+
+
+class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """Weight of each part in a class score; the defaults are the paper's."""
+
+    face: float = pydantic.Field(1.0, ge=0)
+    eyes: float = pydantic.Field(1.0, ge=0)
+    lips: float = pydantic.Field(1.0, ge=0)
+    prototype: float = pydantic.Field(0.7, ge=0)
+
+
+class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """What must be known to rebuild the network and to read its scores."""
+
+    encoder: Literal["conv4"] = "conv4"
+    patch_size_px: Literal[64] = PATCH_SIZE_PX
+    part_weights: PartWeights = PartWeights()
+    unknown_below: float = pydantic.Field(0.0, ge=0, le=1)
+    """Class score under which no class is predicted; 0 where it has not been calibrated."""
+
+
+class Provenance(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """Where the weights come from."""
+
+    trained_on: str
+    """Data and classes, in words."""
+    recipe: dict[str, Any] = {}
+    """Settings, seeds and versions that made them."""
+    evaluation: dict[str, Any] = {}
+    """Measured accuracy, with its protocol."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network in eval mode with its config, provenance and the SHA-256 of its file."""
+
+    network: CSRN
+    config: CheckpointConfig
+    provenance: Provenance
+    sha256: str
+
+
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Load a checkpoint. Raises: CheckpointInvalid, naming what is wrong with the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointInvalid(f"{path}: {error.strerror}") from None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, OSError):
+        raise CheckpointInvalid(f"{path} is not a safetensors file, or is truncated") from None
+    try:
+        config = CheckpointConfig.model_validate_json(metadata["config"])
+        provenance = Provenance.model_validate_json(metadata["provenance"])
+    except KeyError as error:
+        raise CheckpointInvalid(f"{path} has no {error} metadata: not a CSRN checkpoint") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise CheckpointInvalid(f"{path}: metadata {place}: {first['msg']}") from None
+    network = CSRN()
+    _load_state(network, state, str(path))
+    return Checkpoint(
+        network=network.eval().requires_grad_(False).to(device),
+        config=config,
+        provenance=provenance,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def save_checkpoint(
+    path: Path, network: CSRN, *, config: CheckpointConfig, provenance: Provenance
+) -> None:
+    """Write a checkpoint atomically: a reader sees the old file or the whole new one."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {"config": config.model_dump_json(), "provenance": provenance.model_dump_json()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    safetensors.torch.save_file(state, partial, metadata=metadata)
+    partial.replace(path)
+
+
+def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> None:
+    """Convert a published checkpoint pair (.pth state dicts) to one checkpoint file.
+
+    Raises: CheckpointInvalid, naming the file and what is wrong with it.
+    """
+    network = CSRN()
+    _load_state(network.encoder, _read_published(encoder_path), str(encoder_path))
+    _load_state(network.relation, _read_published(relation_path), str(relation_path))
+    hashes = {
+        "feature_encoder_sha256": hashlib.sha256(encoder_path.read_bytes()).hexdigest(),
+        "relation_network_sha256": hashlib.sha256(relation_path.read_bytes()).hexdigest(),
+    }
+    provenance = Provenance(
+        trained_on="unknown: converted from a published checkpoint pair",
+        recipe={"converted_from": hashes},
+    )
+    save_checkpoint(out, network, config=CheckpointConfig(), provenance=provenance)
+
+
+def _read_published(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointInvalid(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
+        raise CheckpointInvalid(
+            f"{path} is not a PyTorch state dict, is truncated, or holds more than weights"
+        ) from None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointInvalid(f"{path} does not hold a state dict of tensors")
+    # Data-parallel training prefixes every name.
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _load_state(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    expected = module.state_dict()
+    if missing := sorted(expected.keys() - state.keys()):
+        raise CheckpointInvalid(f"{source} lacks {missing[0]} and is not such a network")
+    if unexpected := sorted(state.keys() - expected.keys()):
+        raise CheckpointInvalid(f"{source} has {unexpected[0]}, which the network has not")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise CheckpointInvalid(
+                f"{source}: {name} has shape {tuple(state[name].shape)}, "
+                f"the network needs {tuple(tensor.shape)}"
+            )
+        if not torch.isfinite(state[name].float()).all():
+            raise CheckpointInvalid(f"{source}: {name} holds values that are not finite")
+    module.load_state_dict(state)

@@ -1,0 +1,84 @@
+"""From image bytes to the patches of its faces: the one path that training and serving share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from model.errors import NoFace, SeveralFaces
+from model.images import MAX_PIXELS, RGBImage, decode_image
+from model.landmarks import LandmarkFinder, Landmarks
+from model.patches import Patches, cut_patches
+
+LARGEST_TO_NEXT_AREA = 4.0
+"""A face stands alone where it has at least this many times the area of the next largest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Box:
+    """A face's landmark extent in pixels of the upright image, clipped to it."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Face:
+    """One face of an image."""
+
+    box_px: Box
+    landmarks: Landmarks
+    patches: Patches
+
+
+class FaceReader:
+    """Decodes images and cuts the patches of their faces. Not thread-safe: one per thread."""
+
+    def __init__(self, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._finder = LandmarkFinder()
+        self._max_pixels = max_pixels
+
+    def read(self, data: bytes, *, all_faces: bool = False) -> list[Face]:
+        """The largest face of an encoded image, or each one, largest first; empty where there is none.
+
+        Raises: ImageUnreadable.
+        """
+        image = decode_image(data, max_pixels=self._max_pixels)
+        found = self._finder.find(image)
+        return [_face(image, landmarks) for landmarks in (found if all_faces else found[:1])]
+
+    def read_single(self, data: bytes) -> Face:
+        """The only face of an encoded support image.
+
+        Raises: ImageUnreadable; NoFace; SeveralFaces where the largest face has less than
+            LARGEST_TO_NEXT_AREA times the area of the next.
+        """
+        image = decode_image(data, max_pixels=self._max_pixels)
+        found = self._finder.find(image)
+        if not found:
+            raise NoFace("no face was found in the image")
+        if len(found) > 1 and found[0].area_px < LARGEST_TO_NEXT_AREA * found[1].area_px:
+            raise SeveralFaces(
+                f"{len(found)} faces were found: a support image must show one, "
+                "or one much larger than the others"
+            )
+        return _face(image, found[0])
+
+    def close(self) -> None:
+        self._finder.close()
+
+
+def _face(image: RGBImage, landmarks: Landmarks) -> Face:
+    height, width = image.shape[:2]
+    x_min, y_min, x_max, y_max = landmarks.extent_px
+    return Face(
+        box_px=Box(
+            x_min=min(max(x_min, 0.0), width),
+            y_min=min(max(y_min, 0.0), height),
+            x_max=min(max(x_max, 0.0), width),
+            y_max=min(max(y_max, 0.0), height),
+        ),
+        landmarks=landmarks,
+        patches=cut_patches(image, landmarks),
+    )

@@ -1,0 +1,1 @@
+"""The offline half: datasets, preparation, episodes, training and evaluation."""
