@@ -111,13 +111,19 @@ def save_checkpoint(
 
 
 def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> None:
-    """Convert a published checkpoint pair (.pth state dicts) to one checkpoint file.
+    """Convert a published checkpoint pair (.pth) to one checkpoint file.
+
+    Either file may be a training state, of which its network's state dict is taken, or that state
+    dict alone.
 
     Raises: CheckpointInvalid, naming the file and what is wrong with it.
     """
     network = CSRN()
-    _load_state(network.encoder, _read_published(encoder_path), str(encoder_path))
-    _load_state(network.relation, _read_published(relation_path), str(relation_path))
+    for module, path, entry in (
+        (network.encoder, encoder_path, "feature_embed_state_dict"),
+        (network.relation, relation_path, "Relation_score_state_dict"),
+    ):
+        _load_state(module, _read_published(path, entry), str(path))
     hashes = {
         "feature_encoder_sha256": hashlib.sha256(encoder_path.read_bytes()).hexdigest(),
         "relation_network_sha256": hashlib.sha256(relation_path.read_bytes()).hexdigest(),
@@ -129,7 +135,7 @@ def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> Non
     save_checkpoint(out, network, config=CheckpointConfig(), provenance=provenance)
 
 
-def _read_published(path: Path) -> dict[str, Tensor]:
+def _read_published(path: Path, entry: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -138,6 +144,8 @@ def _read_published(path: Path) -> dict[str, Tensor]:
         raise CheckpointInvalid(
             f"{path} is not a PyTorch state dict, is truncated, or holds more than weights"
         ) from None
+    if isinstance(state, dict) and entry in state:
+        state = state[entry]
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):

@@ -50,6 +50,11 @@ class SupportSet:
     prototype_halves: Tensor
     """(classes, 64, 12, 12): those of the selected prototypes"""
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of the device's memory, all but a few bytes."""
+        return self.example_halves.nbytes + self.prototype_halves.nbytes
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassScore:
@@ -72,19 +77,18 @@ class Classifier:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = next(checkpoint.network.parameters()).device
+        self.device = next(checkpoint.network.parameters()).device
+        self.relation: RelationModule = checkpoint.network.relation
+        self._encoder = checkpoint.network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = checkpoint.config.part_weights.model_dump()
-        self._part_weights = torch.tensor(
-            [weights[name] for name in PART_NAMES], device=self._device
-        )
+        self._part_weights = torch.tensor([weights[name] for name in PART_NAMES]).to(self.device)
 
     @torch.inference_mode()
     def encode(self, patches: npt.NDArray[np.uint8]) -> Features:
         """Patches (faces, 3 parts, 64, 64, 3) uint8 to features (faces, 3 parts, 64, 14, 14) float16."""
         # NHWC in memory seen as NCHW is already channels_last, the layout convolutions like best.
-        pixels = torch.from_numpy(patches).to(self._device).permute(0, 1, 4, 2, 3)
-        features = self._network.encoder(pixels.flatten(0, 1).float() / 255)
+        pixels = torch.from_numpy(patches).to(self.device).permute(0, 1, 4, 2, 3)
+        features = self._encoder(pixels.flatten(0, 1).float() / 255)
         shape = (*patches.shape[:2], *features.shape[1:])
         encoded: Features = features.contiguous().reshape(shape).half().cpu().numpy()
         return encoded
@@ -95,47 +99,55 @@ class Classifier:
         labels = tuple(dict.fromkeys(example.label for example in examples))
         grouped = sorted(examples, key=lambda example: labels.index(example.label))
         features = torch.from_numpy(np.stack([example.features for example in grouped]))
-        features = features.to(self._device, torch.float32)
+        features = features.to(self.device, torch.float32)
         class_of_example = torch.tensor([labels.index(example.label) for example in grouped])
         shots = torch.bincount(class_of_example, minlength=len(labels)).tolist()
         prototypes = torch.stack(
             [select_prototypes(faces) for faces in features[:, 0].split(shots)]
         )
-        relation: RelationModule = self._network.relation
         return SupportSet(
             labels=labels,
             example_ids=tuple(example.example_id for example in grouped),
-            class_of_example=class_of_example.to(self._device),
-            example_halves=relation.support_half(features),
-            prototype_halves=relation.support_half(prototypes),
+            class_of_example=class_of_example.to(self.device),
+            example_halves=self.relation.support_half(features),
+            prototype_halves=self.relation.support_half(prototypes),
         )
 
     @torch.inference_mode()
     def score(self, support: SupportSet, query: Features) -> list[list[ClassScore]]:
         """Class scores of each query (queries, 3 parts, 64, 14, 14), best first."""
-        relation: RelationModule = self._network.relation
-        features = torch.from_numpy(query).to(self._device, torch.float32)
-        halves = relation.query_half(features)
-        pairs = relation.score_halves(support.example_halves, halves[:, None])
-        prototypes = relation.score_halves(support.prototype_halves, halves[:, None, 0])
+        features = torch.from_numpy(query).to(self.device, torch.float32)
+        halves = self.relation.query_half(features)
+        pairs = self.relation.score_halves(support.example_halves, halves[:, None])
+        prototypes = self.relation.score_halves(support.prototype_halves, halves[:, None, 0])
 
         queries, examples, parts = pairs.shape
         shots = torch.bincount(support.class_of_example, minlength=len(support.labels))
         sums = pairs.new_zeros(queries, len(support.labels), parts)
         sums.index_add_(1, support.class_of_example, pairs)
-        class_parts = torch.cat([sums / shots[:, None], prototypes[..., None]], dim=-1)
-        scores = (class_parts * self._part_weights).sum(dim=-1) / self._part_weights.sum()
-        scores = scores.clamp(0, 1)
+        means = sums / shots[:, None]
+        scores = self.class_scores(means, prototypes)
+        class_parts = torch.cat([means, prototypes[..., None]], dim=-1)
 
         in_class = support.class_of_example == torch.arange(
-            len(support.labels), device=self._device
+            len(support.labels), device=self.device
         ).unsqueeze(1)
         pair_means = pairs.mean(dim=-1)[:, None].expand(-1, len(support.labels), -1)
         nearest = pair_means.masked_fill(~in_class, -1).argmax(dim=-1)
-        return _class_scores(support, scores, class_parts, nearest)
+        return _rank(support, scores, class_parts, nearest)
+
+    def class_scores(self, part_means: Tensor, prototypes: Tensor) -> Tensor:
+        """The weighted mean of the parts: (queries, way) in [0, 1].
+
+        Args:
+            part_means: (queries, way, 3 parts), relation scores averaged over each class's shots.
+            prototypes: (queries, way), relation scores of the selected prototypes.
+        """
+        parts = torch.cat([part_means, prototypes[..., None]], dim=-1)
+        return (parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
 
 
-def _class_scores(
+def _rank(
     support: SupportSet, scores: Tensor, class_parts: Tensor, nearest: Tensor
 ) -> list[list[ClassScore]]:
     order = scores.argsort(dim=-1, descending=True, stable=True).tolist()

@@ -157,8 +157,8 @@ def _conv_block(channels_in: int, channels_out: int, *, padding: int, pool: bool
     layers: list[nn.Module] = [
         nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=padding),
         nn.BatchNorm2d(channels_out),
-        nn.ReLU(),
     ]
     if pool:
+        # The maximum of rectified values is the rectified maximum: this order has a quarter to rectify.
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))

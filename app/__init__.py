@@ -1,0 +1,1 @@
+"""The service: HTTP, sessions and batching around `model`."""

@@ -1,0 +1,139 @@
+"""Errors as clients see them: RFC 9457 problem details with a short stable code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger("csrn")
+
+CODES: dict[str, tuple[int, str]] = {
+    "image_unreadable": (400, "The image cannot be read"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "not_found": (404, "There is nothing at this address"),
+    "session_not_found": (404, "There is no such session"),
+    "class_not_found": (404, "The session has no such class"),
+    "example_not_found": (404, "The class has no such example"),
+    "method_not_allowed": (405, "This address does not take that method"),
+    "example_exists": (409, "The example id is taken"),
+    "model_changed": (409, "The session belongs to other weights"),
+    "class_limit": (409, "The session has as many classes as it may"),
+    "example_limit": (409, "The session has as many examples as it may"),
+    "body_too_large": (413, "The request is too large"),
+    "unsupported_media_type": (415, "The request has the wrong content type"),
+    "invalid_request": (422, "The request is not as documented"),
+    "no_images": (422, "The request has no images"),
+    "no_face": (422, "No face was found"),
+    "several_faces": (422, "More than one face was found"),
+    "no_classes": (422, "There is no class to compare with"),
+    "no_example_added": (422, "None of the images can be an example"),
+    "invalid_label": (422, "The label is missing or malformed"),
+    "overloaded": (429, "The service is busy"),
+    "internal_error": (500, "Something went wrong in the service"),
+    "not_ready": (503, "The service is not ready"),
+}
+"""Every code with its status and title."""
+
+RETRY_AFTER_S = 1
+
+
+class ApiError(Exception):
+    """A problem to be answered with; `extra` holds further members of the problem."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code, self.detail, self.extra = code, detail, extra or {}
+        self.status = CODES[code][0] if status is None else status
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str = Field(json_schema_extra={"enum": sorted(CODES)})
+    errors: list[dict[str, Any]] | None = None
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": "A problem (RFC 9457)", "model": Problem} for status in ("4XX", "5XX")
+}
+"""How OpenAPI describes the errors of every route."""
+
+FIELD_CODES = {"images": "no_images", "labels": "invalid_label", "label": "invalid_label"}
+"""What a missing or malformed field is answered with, where it has a code of its own."""
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem; internal text stays in the log."""
+
+    @app.exception_handler(ApiError)
+    async def on_api_error(_: Request, error: ApiError) -> JSONResponse:
+        return problem_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [
+            {"field": ".".join(str(part) for part in item["loc"][1:]), "detail": item["msg"]}
+            for item in error.errors()
+        ]
+        field = next((str(part) for part in error.errors()[0]["loc"][1:]), "")
+        return problem_response(
+            ApiError(
+                FIELD_CODES.get(field, "invalid_request"),
+                "; ".join(f"{item['field']}: {item['detail']}".lstrip(": ") for item in errors),
+                extra={"errors": errors},
+            )
+        )
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+        codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+        code = codes.get(error.status_code, "invalid_request")
+        response = problem_response(
+            ApiError(code, HTTPStatus(error.status_code).phrase, status=error.status_code)
+        )
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def on_fault(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.scope.get("route"), exc_info=error)
+        return problem_response(ApiError("internal_error", "the fault has been logged"))
+
+
+def problem_response(error: ApiError) -> JSONResponse:
+    """The application/problem+json answer for an error."""
+    headers = {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    content = {
+        "type": "about:blank",
+        "title": CODES[error.code][1],
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        **error.extra,
+    }
+    return JSONResponse(
+        content, error.status, headers=headers, media_type="application/problem+json"
+    )

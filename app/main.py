@@ -1,0 +1,111 @@
+"""Puts the parts together: settings in, FastAPI application out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import torch
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from app.batching import QueueFull
+from app.body_limit import BodyLimit
+from app.engine import Engine
+from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, problem_response
+from app.routes import classify, sessions, system
+from app.security import ApiKeys
+from app.sessions import store as sessions_store
+from app.sessions.sqlite import SqliteStore
+from app.settings import Settings
+from app.version import VERSION
+from model.checkpoint import load_checkpoint
+
+logger = logging.getLogger("csrn")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service. Weights and store are opened when it starts, not here."""
+    settings = settings or Settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = create_engine(settings)
+        store = SqliteStore(
+            Path(settings.store.removeprefix("sqlite:///")),
+            max_classes=settings.max_classes,
+            max_examples=settings.max_examples,
+        )
+        app.state.engine, app.state.store = engine, store
+        await engine.warm_up()
+        logger.info(
+            "CSRN Serve %s ready: device %s, weights %s (sha256 %s), store %s, keys %s",
+            VERSION,
+            engine.device,
+            settings.weights.name,
+            engine.checkpoint.sha256[:12],
+            settings.store.split("://")[0],
+            "required" if app.state.api_keys.required else "not required",
+        )
+        try:
+            yield
+        finally:
+            engine.close()
+            await store.close()
+
+    app = FastAPI(
+        title="CSRN Serve",
+        version=VERSION,
+        description="Few-shot facial expression classification. Scores are relation scores, "
+        "not probabilities; they tell of expressions, not of feelings.",
+        lifespan=lifespan,
+        redoc_url=None,
+        responses=PROBLEM_RESPONSES,
+    )
+    app.state.settings = settings
+    app.state.api_keys = ApiKeys(settings.api_keys.get_secret_value())
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    add_error_handlers(app)
+    _add_domain_error_handlers(app)
+    for router in (sessions.router, classify.router, system.router):
+        app.include_router(router)
+    return app
+
+
+def create_engine(settings: Settings) -> Engine:
+    """The engine of these settings. Raises: CheckpointInvalid; RuntimeError without the device."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Engine(
+        load_checkpoint(settings.weights, device=device),
+        face_threads=settings.face_threads,
+        max_pixels=settings.max_pixels,
+        max_queued_images=settings.max_queued_images,
+        max_batch_faces=settings.max_batch_faces,
+        support_cache_bytes=settings.support_cache_bytes,
+    )
+
+
+DOMAIN_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
+    QueueFull: ("overloaded", "too much is queued: try again shortly"),
+    sessions_store.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
+    sessions_store.ClassNotFound: ("class_not_found", "the session has no class of that label"),
+    sessions_store.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
+    sessions_store.ExampleExists: ("example_exists", "example ids are unique within a session"),
+    sessions_store.ClassLimit: ("class_limit", "nothing was added"),
+    sessions_store.ExampleLimit: ("example_limit", "nothing was added"),
+    sessions_store.StoreUnavailable: ("not_ready", "the session store cannot be reached"),
+}
+
+
+def _add_domain_error_handlers(app: FastAPI) -> None:
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, sessions_store.StoreUnavailable):
+            logger.error("session store: %s", error)
+        return problem_response(ApiError(*DOMAIN_PROBLEMS[type(error)]))
+
+    for kind in DOMAIN_PROBLEMS:
+        app.add_exception_handler(kind, answer)

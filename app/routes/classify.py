@@ -1,0 +1,120 @@
+"""Classification of query images, by a session's support set or by one sent along."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, File, Form, UploadFile
+
+from app.engine import SupportFace, SupportKey, Timings
+from app.errors import ApiError
+from app.routes.context import (
+    EngineDep,
+    Images,
+    SettingsDep,
+    StoreDep,
+    read_uploads,
+    require_multipart,
+    require_same_weights,
+)
+from app.routes.sessions import Labels
+from app.schemas import Results
+from app.security import Owner
+from model.classifier import Example
+
+router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
+UnknownBelow = Annotated[
+    float | None,
+    Form(ge=0, le=1, description="Score under which no class is predicted; default: the weights'"),
+]
+AllFaces = Annotated[bool, Form(description="Answer for each face, largest first")]
+
+
+@router.post("/v1/sessions/{session_id}/classify", response_model_exclude_unset=True)
+async def classify(
+    session_id: str,
+    owner: Owner,
+    store: StoreDep,
+    engine: EngineDep,
+    settings: SettingsDep,
+    images: Images,
+    unknown_below: UnknownBelow = None,
+    all_faces: AllFaces = False,
+) -> Results:
+    """Relation scores of each image's face with each class of the session."""
+    timings = Timings()
+    session = await store.get(owner, session_id)
+    require_same_weights(session, engine)
+    if not session.classes:
+        raise ApiError("no_classes", "the session has no classes: add examples first")
+
+    async def load() -> tuple[SupportKey, list[Example]]:
+        loaded, examples = await store.load_examples(owner, session_id)
+        if not examples:
+            raise ApiError("no_classes", "the session has no classes: add examples first")
+        return (loaded.id, loaded.revision), list(examples)
+
+    uploads = await read_uploads(images, settings)
+    support = await engine.support_set((session.id, session.revision), load)
+    timings.mark("support")
+    outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings)
+    return _answer(Results.of(
+        uploads,
+        outcomes,
+        checkpoint=engine.checkpoint,
+        unknown_below=unknown_below,
+        timings_ms=timings.stages_ms,
+    ))
+
+
+@router.post("/v1/classify", response_model_exclude_unset=True)
+async def classify_stateless(
+    _owner: Owner,
+    engine: EngineDep,
+    settings: SettingsDep,
+    support: Annotated[list[UploadFile], File(description="Examples, one part an image")],
+    labels: Labels,
+    images: Images,
+    unknown_below: UnknownBelow = None,
+    all_faces: AllFaces = False,
+) -> Results:
+    """The same without a session: the support set comes with the request and is forgotten."""
+    timings = Timings()
+    if len(labels) != len(support):
+        raise ApiError(
+            "invalid_label", f"{len(support)} support images need as many labels, not {len(labels)}"
+        )
+    if len(support) + len(images) > settings.max_images:
+        raise ApiError("body_too_large", f"a request has at most {settings.max_images} images")
+    support_uploads = await read_uploads(support, settings)
+    uploads = await read_uploads(images, settings)
+    examples = []
+    for index, outcome in enumerate(await engine.encode_support(support_uploads)):
+        if not isinstance(outcome, SupportFace):
+            raise ApiError(outcome.code, f"support image {index}: {outcome}")
+        examples.append(
+            Example(example_id=str(index), label=labels[index], features=outcome.features)
+        )
+    support_set = await engine.build_support_set(examples)
+    timings.mark("support")
+    outcomes = await engine.classify(uploads, support_set, all_faces=all_faces, timings=timings)
+    return _answer(Results.of(
+        uploads,
+        outcomes,
+        checkpoint=engine.checkpoint,
+        unknown_below=unknown_below,
+        timings_ms=timings.stages_ms,
+    ))
+
+
+def _answer(results: Results) -> Results:
+    """The results, unless not one image could be read: then the request as a whole is wrong."""
+    errors = [result.error for result in results.results]
+    if errors and all(errors):
+        first = errors[0]
+        assert first is not None
+        raise ApiError(
+            first.code,
+            first.detail if len(errors) == 1 else f"none of the {len(errors)} images can be read",
+        )
+    return results

@@ -1,0 +1,71 @@
+"""What every route takes: the engine, the store, and the images of a multipart body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Depends, File, Request, UploadFile
+
+from app.engine import Engine, Upload
+from app.errors import ApiError
+from app.sessions.store import Session, SessionStore
+from app.settings import Settings
+
+
+def engine(request: Request) -> Engine:
+    found: Engine = request.app.state.engine
+    return found
+
+
+def store(request: Request) -> SessionStore:
+    found: SessionStore = request.app.state.store
+    return found
+
+
+def settings(request: Request) -> Settings:
+    found: Settings = request.app.state.settings
+    return found
+
+
+EngineDep = Annotated[Engine, Depends(engine)]
+StoreDep = Annotated[SessionStore, Depends(store)]
+SettingsDep = Annotated[Settings, Depends(settings)]
+Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, one part an image")]
+
+
+def require_multipart(request: Request) -> None:
+    """Images come as multipart parts and as nothing else."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise ApiError("unsupported_media_type", "send multipart/form-data")
+
+
+def require_json(request: Request) -> None:
+    """A body, if there is one, is JSON."""
+    content_type = request.headers.get("content-type", "application/json")
+    if content_type.split(";")[0].strip() != "application/json":
+        raise ApiError("unsupported_media_type", "send application/json, or no body")
+
+
+async def read_uploads(files: Sequence[UploadFile], limits: Settings) -> list[Upload]:
+    """The images in memory, within the limits."""
+    if len(files) > limits.max_images:
+        raise ApiError("body_too_large", f"a request has at most {limits.max_images} images")
+    uploads = []
+    for file in files:
+        data = await file.read(limits.max_image_bytes + 1)
+        if len(data) > limits.max_image_bytes:
+            raise ApiError(
+                "body_too_large", f"an image has at most {limits.max_image_bytes} bytes"
+            )
+        uploads.append(Upload(filename=file.filename, data=data))
+    return uploads
+
+
+def require_same_weights(session: Session, current: Engine) -> None:
+    """Features of other weights cannot be compared with these."""
+    if session.weights_sha256 != current.checkpoint.sha256:
+        raise ApiError(
+            "model_changed",
+            "the session was taught with other weights: teach a new one, or serve the old weights",
+        )

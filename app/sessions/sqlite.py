@@ -1,0 +1,326 @@
+"""Sessions in one SQLite file: the embedded default, durable across restarts and kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import datetime
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import safetensors.numpy
+
+from app.sessions.store import (
+    ClassLimit,
+    ClassNotFound,
+    ExampleExists,
+    ExampleLimit,
+    ExampleNotFound,
+    NewSession,
+    Session,
+    SessionNotFound,
+    StoreUnavailable,
+)
+from model.classifier import Example, Features
+
+T = TypeVar("T")
+
+MIGRATIONS = (
+    """
+    CREATE TABLE sessions (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        name TEXT,
+        created_at REAL NOT NULL,
+        expires_at REAL,
+        revision INTEGER NOT NULL DEFAULT 0,
+        weights_sha256 TEXT NOT NULL,
+        metadata TEXT NOT NULL
+    );
+    CREATE INDEX sessions_by_owner ON sessions (owner, number);
+    CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE TABLE examples (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        session INTEGER NOT NULL REFERENCES sessions (number) ON DELETE CASCADE,
+        label TEXT NOT NULL,
+        example_id TEXT NOT NULL,
+        features BLOB NOT NULL,
+        UNIQUE (session, example_id)
+    );
+    CREATE INDEX examples_by_label ON examples (session, label, number);
+    """,
+)
+"""Step n brings schema version n to n + 1."""
+
+Row = sqlite3.Row
+
+
+class SqliteStore:
+    """A SessionStore on one SQLite file in WAL mode. All access is on one thread of its own."""
+
+    def __init__(self, path: Path, *, max_classes: int, max_examples: int) -> None:
+        """Opens the file, or makes it. Raises: StoreUnavailable."""
+        self._max_classes, self._max_examples = max_classes, max_examples
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._database = self._thread.submit(_open, path).result()
+
+    async def create(self, owner: str, new: NewSession) -> Session:
+        return await self._write(lambda: self._create(owner, new))
+
+    async def get(self, owner: str, session_id: str) -> Session:
+        return await self._read(lambda: self._session(self._find(owner, session_id)))
+
+    async def list(
+        self, owner: str, *, limit: int, cursor: str | None
+    ) -> tuple[list[Session], str | None]:
+        return await self._read(lambda: self._list(owner, limit, cursor))
+
+    async def delete(self, owner: str, session_id: str) -> None:
+        await self._write(
+            lambda: self._execute(
+                "DELETE FROM sessions WHERE number = ?", self._find(owner, session_id)["number"]
+            )
+        )
+
+    async def add_examples(
+        self, owner: str, session_id: str, examples: Sequence[Example]
+    ) -> Session:
+        return await self._write(lambda: self._add(self._find(owner, session_id), examples))
+
+    async def replace_class(
+        self, owner: str, session_id: str, label: str, examples: Sequence[Example]
+    ) -> Session:
+        def replace() -> Session:
+            session = self._find(owner, session_id)
+            self._execute(
+                "DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label
+            )
+            return self._add(session, examples)
+
+        return await self._write(replace)
+
+    async def example_ids(self, owner: str, session_id: str, label: str) -> Sequence[str]:
+        return await self._read(lambda: self._example_ids(self._find(owner, session_id), label))
+
+    async def delete_class(self, owner: str, session_id: str, label: str) -> None:
+        def delete() -> None:
+            session = self._find(owner, session_id)
+            self._example_ids(session, label)
+            self._execute(
+                "DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label
+            )
+            self._raise_revision(session)
+
+        await self._write(delete)
+
+    async def delete_example(
+        self, owner: str, session_id: str, label: str, example_id: str
+    ) -> None:
+        def delete() -> None:
+            session = self._find(owner, session_id)
+            if example_id not in self._example_ids(session, label):
+                raise ExampleNotFound
+            self._execute(
+                "DELETE FROM examples WHERE session = ? AND example_id = ?",
+                session["number"],
+                example_id,
+            )
+            self._raise_revision(session)
+
+        await self._write(delete)
+
+    async def load_examples(
+        self, owner: str, session_id: str
+    ) -> tuple[Session, Sequence[Example]]:
+        def load() -> tuple[Session, Sequence[Example]]:
+            session = self._find(owner, session_id)
+            rows = self._execute(
+                "SELECT * FROM examples WHERE session = ? ORDER BY number", session["number"]
+            )
+            return self._session(session), [_example(row) for row in rows]
+
+        return await self._read(load)
+
+    async def check(self) -> None:
+        await self._read(lambda: self._execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
+        self._thread.shutdown()
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        """Runs `work` on one snapshot of the database."""
+        return await self._run(work, "BEGIN")
+
+    async def _write(self, work: Callable[[], T]) -> T:
+        """Runs `work` as one transaction; a cancelled request does not stop it half-way."""
+        return await asyncio.shield(self._run(work, "BEGIN IMMEDIATE"))
+
+    async def _run(self, work: Callable[[], T], begin: str) -> T:
+        def transaction() -> T:
+            try:
+                with _transaction(self._database, begin):
+                    return work()
+            except sqlite3.Error as error:
+                raise StoreUnavailable(str(error)) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
+
+    def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        return self._database.execute(statement, values)
+
+    def _create(self, owner: str, new: NewSession) -> Session:
+        now = time.time()
+        self._execute("DELETE FROM sessions WHERE expires_at <= ?", now)
+        session_id = secrets.token_hex(16)
+        self._execute(
+            "INSERT INTO sessions (id, owner, name, created_at, expires_at, weights_sha256, metadata)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            session_id,
+            owner,
+            new.name,
+            now,
+            None if new.ttl_s is None else now + new.ttl_s,
+            new.weights_sha256,
+            json.dumps(new.metadata, ensure_ascii=False),
+        )
+        return self._session(self._find(owner, session_id))
+
+    def _list(
+        self, owner: str, limit: int, cursor: str | None
+    ) -> tuple[list[Session], str | None]:
+        after = int(cursor) if cursor and cursor.isdecimal() else 0
+        rows = self._execute(
+            "SELECT * FROM sessions WHERE owner = ? AND number > ?"
+            " AND (expires_at IS NULL OR expires_at > ?) ORDER BY number LIMIT ?",
+            owner,
+            after,
+            time.time(),
+            limit + 1,
+        ).fetchall()
+        page = rows[:limit]
+        next_cursor = str(page[-1]["number"]) if len(rows) > limit else None
+        return [self._session(row) for row in page], next_cursor
+
+    def _find(self, owner: str, session_id: str) -> Row:
+        row: Row | None = self._execute(
+            "SELECT * FROM sessions WHERE id = ? AND owner = ?"
+            " AND (expires_at IS NULL OR expires_at > ?)",
+            session_id,
+            owner,
+            time.time(),
+        ).fetchone()
+        if row is None:
+            raise SessionNotFound
+        return row
+
+    def _session(self, row: Row) -> Session:
+        counts = self._execute(
+            "SELECT label, count(*) AS examples FROM examples WHERE session = ?"
+            " GROUP BY label ORDER BY min(number)",
+            row["number"],
+        )
+        return Session(
+            id=row["id"],
+            name=row["name"],
+            created_at=_moment(row["created_at"]),
+            expires_at=None if row["expires_at"] is None else _moment(row["expires_at"]),
+            revision=row["revision"],
+            weights_sha256=row["weights_sha256"],
+            metadata=json.loads(row["metadata"]),
+            classes={count["label"]: count["examples"] for count in counts},
+        )
+
+    def _add(self, session: Row, examples: Sequence[Example]) -> Session:
+        for example in examples:
+            try:
+                self._execute(
+                    "INSERT INTO examples (session, label, example_id, features)"
+                    " VALUES (?, ?, ?, ?)",
+                    session["number"],
+                    example.label,
+                    example.example_id,
+                    safetensors.numpy.save({"features": example.features}),
+                )
+            except sqlite3.IntegrityError:
+                raise ExampleExists(example.example_id) from None
+        self._raise_revision(session)
+        changed = self._session(self._find(session["owner"], session["id"]))
+        if len(changed.classes) > self._max_classes:
+            raise ClassLimit
+        if sum(changed.classes.values()) > self._max_examples:
+            raise ExampleLimit
+        return changed
+
+    def _example_ids(self, session: Row, label: str) -> list[str]:
+        rows = self._execute(
+            "SELECT example_id FROM examples WHERE session = ? AND label = ? ORDER BY number",
+            session["number"],
+            label,
+        ).fetchall()
+        if not rows:
+            raise ClassNotFound
+        return [row["example_id"] for row in rows]
+
+    def _raise_revision(self, session: Row) -> None:
+        self._execute(
+            "UPDATE sessions SET revision = revision + 1 WHERE number = ?", session["number"]
+        )
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(path, isolation_level=None)
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA journal_mode = WAL")
+        # FULL: what was acknowledged survives a power cut too, not only a killed process.
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA secure_delete = ON")
+        _migrate(database)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
+    return database
+
+
+def _migrate(database: sqlite3.Connection) -> None:
+    with _transaction(database, "BEGIN IMMEDIATE"):
+        version: int = database.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise sqlite3.DatabaseError(f"schema version {version} is of a newer release")
+        for step in MIGRATIONS[version:]:
+            for statement in step.split(";"):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection, begin: str) -> Iterator[None]:
+    database.execute(begin)
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _example(row: Row) -> Example:
+    features: Features = safetensors.numpy.load(row["features"])["features"].astype(
+        np.float16, copy=False
+    )
+    return Example(example_id=row["example_id"], label=row["label"], features=features)
+
+
+def _moment(timestamp: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(timestamp, datetime.UTC)
