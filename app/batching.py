@@ -38,9 +38,7 @@ class Batcher(Generic[Job, Outcome]):
         """run_batch: one outcome per job, in order. work_of: how much of either limit a job uses."""
         self._run_batch, self._work_of = run_batch, work_of
         self._max_batch_work, self._max_queued_work = max_batch_work, max_queued_work
-        self._queue: collections.deque[tuple[Job, concurrent.futures.Future[Outcome]]] = (
-            collections.deque()
-        )
+        self._queue: collections.deque[tuple[Job, concurrent.futures.Future[Outcome]]] = collections.deque()
         self._queued_work = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -85,7 +83,8 @@ class Batcher(Generic[Job, Outcome]):
         """Jobs up to the batch limit, at least one; empty when closed. Cancelled jobs are dropped."""
         with self._changed:
             while True:
-                batch, work = [], 0
+                batch: list[tuple[Job, concurrent.futures.Future[Outcome]]] = []
+                work = 0
                 while self._queue:
                     job, future = self._queue[0]
                     if batch and work + self._work_of(job) > self._max_batch_work:

@@ -102,9 +102,7 @@ class Engine:
     ) -> None:
         self.checkpoint = checkpoint
         self._classifier = Classifier(checkpoint)
-        self._faces = FacePool(
-            threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels
-        )
+        self._faces = FacePool(threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels)
         self._device: Batcher[_Job, _Outcome] = Batcher(
             self._run_batch,
             work_of=_work,
@@ -148,9 +146,7 @@ class Engine:
         assert isinstance(encoded, np.ndarray)
         features = iter(encoded)
         return [
-            SupportFace(box_px=face.box_px, features=next(features))
-            if isinstance(face, Face)
-            else face
+            SupportFace(box_px=face.box_px, features=next(features)) if isinstance(face, Face) else face
             for face in faces
         ]
 
@@ -191,10 +187,7 @@ class Engine:
         """
         self._faces.require_room(len(uploads))
         found = await asyncio.gather(
-            *(
-                _or_error(self._faces.find_faces(upload.data, all_faces=all_faces))
-                for upload in uploads
-            )
+            *(_or_error(self._faces.find_faces(upload.data, all_faces=all_faces)) for upload in uploads)
         )
         timings.mark("faces")
         patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]

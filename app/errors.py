@@ -68,7 +68,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    code: str = Field(json_schema_extra={"enum": sorted(CODES)})
+    code: str = Field(json_schema_extra={"enum": [*CODES]})
     errors: list[dict[str, Any]] | None = None
 
 
@@ -134,6 +134,4 @@ def problem_response(error: ApiError) -> JSONResponse:
         "code": error.code,
         **error.extra,
     }
-    return JSONResponse(
-        content, error.status, headers=headers, media_type="application/problem+json"
-    )
+    return JSONResponse(content, error.status, headers=headers, media_type="application/problem+json")

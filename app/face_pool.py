@@ -46,9 +46,7 @@ class FacePool:
     async def _run(self, work: Callable[[FaceReader], T]) -> T:
         self._queued += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, lambda: work(self._reader())
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(self._reader()))
         finally:
             self._queued -= 1
 

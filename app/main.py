@@ -22,23 +22,27 @@ from app.sessions.sqlite import SqliteStore
 from app.settings import Settings
 from app.version import VERSION
 from model.checkpoint import load_checkpoint
+from model.errors import DeviceMissing
 
 logger = logging.getLogger("csrn")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service. Weights and store are opened when it starts, not here."""
+    """The service, with its weights and its store open; both close when the application ends.
+
+    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing.
+    """
     settings = settings or Settings()
+    engine = create_engine(settings)
+    store = SqliteStore(
+        Path(settings.store.removeprefix("sqlite:///")),
+        max_classes=settings.max_classes,
+        max_examples=settings.max_examples,
+    )
+    keys = ApiKeys(settings.api_keys.get_secret_value())
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = create_engine(settings)
-        store = SqliteStore(
-            Path(settings.store.removeprefix("sqlite:///")),
-            max_classes=settings.max_classes,
-            max_examples=settings.max_examples,
-        )
-        app.state.engine, app.state.store = engine, store
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.warm_up()
         logger.info(
             "CSRN Serve %s ready: device %s, weights %s (sha256 %s), store %s, keys %s",
@@ -47,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings.weights.name,
             engine.checkpoint.sha256[:12],
             settings.store.split("://")[0],
-            "required" if app.state.api_keys.required else "not required",
+            "required" if keys.required else "not required",
         )
         try:
             yield
@@ -64,8 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         responses=PROBLEM_RESPONSES,
     )
-    app.state.settings = settings
-    app.state.api_keys = ApiKeys(settings.api_keys.get_secret_value())
+    app.state.settings, app.state.api_keys = settings, keys
+    app.state.engine, app.state.store = engine, store
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     add_error_handlers(app)
     _add_domain_error_handlers(app)
@@ -74,13 +78,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+def choose_device(wanted: str) -> str:
+    """The torch device for auto, cpu or cuda. Raises: DeviceMissing."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise DeviceMissing("CSRN_DEVICE is cuda, but no CUDA device is found")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
 def create_engine(settings: Settings) -> Engine:
-    """The engine of these settings. Raises: CheckpointInvalid; RuntimeError without the device."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    """The engine of these settings. Raises: CheckpointInvalid; DeviceMissing."""
     return Engine(
-        load_checkpoint(settings.weights, device=device),
+        load_checkpoint(settings.weights, device=choose_device(settings.device)),
         face_threads=settings.face_threads,
         max_pixels=settings.max_pixels,
         max_queued_images=settings.max_queued_images,

@@ -75,9 +75,7 @@ class Session(BaseModel):
             revision=session.revision,
             weights_sha256=session.weights_sha256,
             metadata=session.metadata,
-            classes=[
-                ClassCount(label=label, examples=count) for label, count in session.classes.items()
-            ],
+            classes=[ClassCount(label=label, examples=count) for label, count in session.classes.items()],
         )
 
 
@@ -221,9 +219,7 @@ class Results(BaseModel):
         )
 
 
-def _result(
-    index: int, filename: str | None, outcome: QueryOutcome, unknown_below: float
-) -> Result:
+def _result(index: int, filename: str | None, outcome: QueryOutcome, unknown_below: float) -> Result:
     if isinstance(outcome, list):
         faces = [Face.of(face, unknown_below=unknown_below) for face in outcome]
         return Result(index=index, filename=filename, faces=faces)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -22,7 +21,6 @@ from torch import Tensor, nn
 
 from model.errors import CheckpointInvalid
 from model.network import CSRN
-from model.patches import PATCH_SIZE_PX
 
 PART_NAMES = ("face", "eyes", "lips", "prototype")
 
@@ -40,7 +38,7 @@ class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """What must be known to rebuild the network and to read its scores."""
 
     encoder: Literal["conv4"] = "conv4"
-    patch_size_px: Literal[64] = PATCH_SIZE_PX
+    patch_size_px: Literal[64] = 64
     part_weights: PartWeights = PartWeights()
     unknown_below: float = pydantic.Field(0.0, ge=0, le=1)
     """Class score under which no class is predicted; 0 where it has not been calibrated."""
@@ -98,9 +96,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     )
 
 
-def save_checkpoint(
-    path: Path, network: CSRN, *, config: CheckpointConfig, provenance: Provenance
-) -> None:
+def save_checkpoint(path: Path, network: CSRN, *, config: CheckpointConfig, provenance: Provenance) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the whole new one."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"config": config.model_dump_json(), "provenance": provenance.model_dump_json()}
@@ -140,7 +136,14 @@ def _read_published(path: Path, entry: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointInvalid(f"{path}: {error.strerror or 'cannot be read'}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ):
         raise CheckpointInvalid(
             f"{path} is not a PyTorch state dict, is truncated, or holds more than weights"
         ) from None

@@ -79,7 +79,7 @@ class Classifier:
         self.checkpoint = checkpoint
         self.device = next(checkpoint.network.parameters()).device
         self.relation: RelationModule = checkpoint.network.relation
-        self._encoder = checkpoint.network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._encoder = checkpoint.network.encoder.to(memory_format=torch.channels_last)
         weights = checkpoint.config.part_weights.model_dump()
         self._part_weights = torch.tensor([weights[name] for name in PART_NAMES]).to(self.device)
 
@@ -102,9 +102,7 @@ class Classifier:
         features = features.to(self.device, torch.float32)
         class_of_example = torch.tensor([labels.index(example.label) for example in grouped])
         shots = torch.bincount(class_of_example, minlength=len(labels)).tolist()
-        prototypes = torch.stack(
-            [select_prototypes(faces) for faces in features[:, 0].split(shots)]
-        )
+        prototypes = torch.stack([select_prototypes(faces) for faces in torch.split(features[:, 0], shots)])
         return SupportSet(
             labels=labels,
             example_ids=tuple(example.example_id for example in grouped),
@@ -121,7 +119,7 @@ class Classifier:
         pairs = self.relation.score_halves(support.example_halves, halves[:, None])
         prototypes = self.relation.score_halves(support.prototype_halves, halves[:, None, 0])
 
-        queries, examples, parts = pairs.shape
+        queries, _, parts = pairs.shape
         shots = torch.bincount(support.class_of_example, minlength=len(support.labels))
         sums = pairs.new_zeros(queries, len(support.labels), parts)
         sums.index_add_(1, support.class_of_example, pairs)

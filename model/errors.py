@@ -47,3 +47,9 @@ class EpisodeImpossible(CsrnError):
     """An episode asks for more classes or images than the data set has."""
 
     code = "episode_impossible"
+
+
+class DeviceMissing(CsrnError):
+    """The device that was asked for is not there."""
+
+    code = "device_missing"

@@ -37,9 +37,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> RGBImage:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
-                    raise ImageUnreadable(
-                        f"{width} x {height} pixels are more than the {max_pixels} allowed"
-                    )
+                    raise ImageUnreadable(f"{width} x {height} pixels are more than the {max_pixels} allowed")
                 if min(width, height) < MIN_SIDE_PX:
                     raise ImageUnreadable(
                         f"{width} x {height} pixels are too few: each side needs {MIN_SIDE_PX}"

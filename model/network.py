@@ -30,7 +30,7 @@ class Conv4Encoder(nn.Module):
         """Patches (..., 3, 64, 64) float in [0, 1] to feature maps (..., 64, 14, 14)."""
         lead = patches.shape[:-3]
         features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(patches.flatten(0, -4)))))
-        return features.unflatten(0, lead)
+        return features.reshape(*lead, *features.shape[1:])
 
 
 class RelationModule(nn.Module):
@@ -64,7 +64,7 @@ class RelationModule(nn.Module):
         """Halves that broadcast to (..., 64, 12, 12) to relation scores (...)."""
         summed = support_half + query_half
         lead = summed.shape[:-3]
-        return self._score(self.layer1[1:](summed.flatten(0, -4))).unflatten(0, lead)
+        return self._score(self.layer1[1:](summed.flatten(0, -4))).reshape(lead)
 
     def _half(self, features: Tensor, channels: slice, *, bias: bool) -> Tensor:
         convolution = self.layer1[0]
@@ -74,11 +74,12 @@ class RelationModule(nn.Module):
             convolution.weight[:, channels],
             convolution.bias if bias else None,
         )
-        return half.unflatten(0, features.shape[:-3])
+        return half.reshape(*features.shape[:-3], *half.shape[1:])
 
     def _score(self, first: Tensor) -> Tensor:
         hidden = torch.relu(self.fc1(self.layer2(first).flatten(1)))
-        return torch.sigmoid(self.fc2(hidden)).squeeze(1)
+        scores: Tensor = torch.sigmoid(self.fc2(hidden)).squeeze(1)
+        return scores
 
 
 class CSRN(nn.Module):
@@ -147,9 +148,7 @@ def score_episode(relation: RelationModule, support: Tensor, query: Tensor) -> E
     query_half = relation.query_half(query)
     pairs = relation.score_halves(relation.support_half(support), query_half[:, None, None])
     prototypes = select_prototypes(support[:, :, 0])
-    prototype_scores = relation.score_halves(
-        relation.support_half(prototypes), query_half[:, None, 0]
-    )
+    prototype_scores = relation.score_halves(relation.support_half(prototypes), query_half[:, None, 0])
     return EpisodeScores(pairs=pairs, prototypes=prototype_scores)
 
 

@@ -62,9 +62,7 @@ def face_regions(points_px: Points) -> tuple[Square, Square, Square]:
     def square(center: npt.NDArray[np.floating], side: float) -> Square:
         # In profile, spans shrink towards zero; a floor keeps the region a region.
         side = max(side, 0.2 * face_side)
-        return Square(
-            center_px=(float(center[0]), float(center[1])), side_px=side, angle_rad=angle
-        )
+        return Square(center_px=(float(center[0]), float(center[1])), side_px=side, angle_rad=angle)
 
     return (
         square(middle[0] * across + middle[1] * down, face_side),
@@ -78,9 +76,7 @@ def cut_patches(image: RGBImage, landmarks: Landmarks) -> Patches:
     return np.stack([cut_square(image, region) for region in face_regions(landmarks.points_px)])
 
 
-def cut_square(
-    image: RGBImage, square: Square, *, size_px: int = PATCH_SIZE_PX
-) -> npt.NDArray[np.uint8]:
+def cut_square(image: RGBImage, square: Square, *, size_px: int = PATCH_SIZE_PX) -> npt.NDArray[np.uint8]:
     """Resample a turned square of (height, width, 3) uint8 to (size_px, size_px, 3) uint8.
 
     Where the square is larger than the patch, the image around it is first reduced by area averaging

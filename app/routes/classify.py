@@ -58,13 +58,15 @@ async def classify(
     support = await engine.support_set((session.id, session.revision), load)
     timings.mark("support")
     outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings)
-    return _answer(Results.of(
-        uploads,
-        outcomes,
-        checkpoint=engine.checkpoint,
-        unknown_below=unknown_below,
-        timings_ms=timings.stages_ms,
-    ))
+    return _answer(
+        Results.of(
+            uploads,
+            outcomes,
+            checkpoint=engine.checkpoint,
+            unknown_below=unknown_below,
+            timings_ms=timings.stages_ms,
+        )
+    )
 
 
 @router.post("/v1/classify", response_model_exclude_unset=True)
@@ -92,19 +94,19 @@ async def classify_stateless(
     for index, outcome in enumerate(await engine.encode_support(support_uploads)):
         if not isinstance(outcome, SupportFace):
             raise ApiError(outcome.code, f"support image {index}: {outcome}")
-        examples.append(
-            Example(example_id=str(index), label=labels[index], features=outcome.features)
-        )
+        examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
     support_set = await engine.build_support_set(examples)
     timings.mark("support")
     outcomes = await engine.classify(uploads, support_set, all_faces=all_faces, timings=timings)
-    return _answer(Results.of(
-        uploads,
-        outcomes,
-        checkpoint=engine.checkpoint,
-        unknown_below=unknown_below,
-        timings_ms=timings.stages_ms,
-    ))
+    return _answer(
+        Results.of(
+            uploads,
+            outcomes,
+            checkpoint=engine.checkpoint,
+            unknown_below=unknown_below,
+            timings_ms=timings.stages_ms,
+        )
+    )
 
 
 def _answer(results: Results) -> Results:

@@ -55,9 +55,7 @@ async def read_uploads(files: Sequence[UploadFile], limits: Settings) -> list[Up
     for file in files:
         data = await file.read(limits.max_image_bytes + 1)
         if len(data) > limits.max_image_bytes:
-            raise ApiError(
-                "body_too_large", f"an image has at most {limits.max_image_bytes} bytes"
-            )
+            raise ApiError("body_too_large", f"an image has at most {limits.max_image_bytes} bytes")
         uploads.append(Upload(filename=file.filename, data=data))
     return uploads
 

@@ -67,7 +67,7 @@ async def list_sessions(
     cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
 ) -> SessionPage:
     """The key's sessions, oldest first; pass next_cursor on for the next page."""
-    page, next_cursor = await store.list(owner, limit=limit, cursor=cursor)
+    page, next_cursor = await store.list_page(owner, limit=limit, cursor=cursor)
     return SessionPage(sessions=[Session.of(session) for session in page], next_cursor=next_cursor)
 
 
@@ -125,9 +125,7 @@ async def add_examples(
     """Add examples to one class, which is created if it does not exist."""
     ids = example_ids or [_new_id() for _ in images]
     if len(ids) != len(images):
-        raise ApiError(
-            "invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}"
-        )
+        raise ApiError("invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}")
     require_same_weights(await store.get(owner, session_id), engine)
     uploads = await read_uploads(images, settings)
     encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
@@ -172,9 +170,7 @@ async def delete_example(
 
 
 @router.delete("/{session_id}/classes/{label:path}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_class(
-    session_id: str, label: LabelPath, owner: Owner, store: StoreDep
-) -> Response:
+async def delete_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Response:
     """Delete a class with its examples."""
     await store.delete_class(owner, session_id, label)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
@@ -200,13 +196,9 @@ async def _encode_examples(
     outcomes = await engine.encode_support(uploads)
     for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
         if isinstance(outcome, SupportFace):
-            encoded.examples.append(
-                Example(example_id=example_id, label=label, features=outcome.features)
-            )
+            encoded.examples.append(Example(example_id=example_id, label=label, features=outcome.features))
             encoded.added.append(
-                AddedExample(
-                    index=index, example_id=example_id, label=label, box=Box.of(outcome.box_px)
-                )
+                AddedExample(index=index, example_id=example_id, label=label, box=Box.of(outcome.box_px))
             )
         else:
             encoded.rejected.append(

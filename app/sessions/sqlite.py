@@ -78,7 +78,7 @@ class SqliteStore:
     async def get(self, owner: str, session_id: str) -> Session:
         return await self._read(lambda: self._session(self._find(owner, session_id)))
 
-    async def list(
+    async def list_page(
         self, owner: str, *, limit: int, cursor: str | None
     ) -> tuple[list[Session], str | None]:
         return await self._read(lambda: self._list(owner, limit, cursor))
@@ -90,9 +90,7 @@ class SqliteStore:
             )
         )
 
-    async def add_examples(
-        self, owner: str, session_id: str, examples: Sequence[Example]
-    ) -> Session:
+    async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
         return await self._write(lambda: self._add(self._find(owner, session_id), examples))
 
     async def replace_class(
@@ -100,9 +98,7 @@ class SqliteStore:
     ) -> Session:
         def replace() -> Session:
             session = self._find(owner, session_id)
-            self._execute(
-                "DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label
-            )
+            self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
             return self._add(session, examples)
 
         return await self._write(replace)
@@ -114,16 +110,12 @@ class SqliteStore:
         def delete() -> None:
             session = self._find(owner, session_id)
             self._example_ids(session, label)
-            self._execute(
-                "DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label
-            )
+            self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
             self._raise_revision(session)
 
         await self._write(delete)
 
-    async def delete_example(
-        self, owner: str, session_id: str, label: str, example_id: str
-    ) -> None:
+    async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
         def delete() -> None:
             session = self._find(owner, session_id)
             if example_id not in self._example_ids(session, label):
@@ -137,9 +129,7 @@ class SqliteStore:
 
         await self._write(delete)
 
-    async def load_examples(
-        self, owner: str, session_id: str
-    ) -> tuple[Session, Sequence[Example]]:
+    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
         def load() -> tuple[Session, Sequence[Example]]:
             session = self._find(owner, session_id)
             rows = self._execute(
@@ -194,9 +184,7 @@ class SqliteStore:
         )
         return self._session(self._find(owner, session_id))
 
-    def _list(
-        self, owner: str, limit: int, cursor: str | None
-    ) -> tuple[list[Session], str | None]:
+    def _list(self, owner: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
         after = int(cursor) if cursor and cursor.isdecimal() else 0
         rows = self._execute(
             "SELECT * FROM sessions WHERE owner = ? AND number > ?"
@@ -212,8 +200,7 @@ class SqliteStore:
 
     def _find(self, owner: str, session_id: str) -> Row:
         row: Row | None = self._execute(
-            "SELECT * FROM sessions WHERE id = ? AND owner = ?"
-            " AND (expires_at IS NULL OR expires_at > ?)",
+            "SELECT * FROM sessions WHERE id = ? AND owner = ? AND (expires_at IS NULL OR expires_at > ?)",
             session_id,
             owner,
             time.time(),
@@ -243,8 +230,7 @@ class SqliteStore:
         for example in examples:
             try:
                 self._execute(
-                    "INSERT INTO examples (session, label, example_id, features)"
-                    " VALUES (?, ?, ?, ?)",
+                    "INSERT INTO examples (session, label, example_id, features) VALUES (?, ?, ?, ?)",
                     session["number"],
                     example.label,
                     example.example_id,
@@ -271,9 +257,7 @@ class SqliteStore:
         return [row["example_id"] for row in rows]
 
     def _raise_revision(self, session: Row) -> None:
-        self._execute(
-            "UPDATE sessions SET revision = revision + 1 WHERE number = ?", session["number"]
-        )
+        self._execute("UPDATE sessions SET revision = revision + 1 WHERE number = ?", session["number"])
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -316,9 +300,7 @@ def _transaction(database: sqlite3.Connection, begin: str) -> Iterator[None]:
 
 
 def _example(row: Row) -> Example:
-    features: Features = safetensors.numpy.load(row["features"])["features"].astype(
-        np.float16, copy=False
-    )
+    features: Features = safetensors.numpy.load(row["features"])["features"].astype(np.float16, copy=False)
     return Example(example_id=row["example_id"], label=row["label"], features=features)
 
 

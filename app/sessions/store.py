@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from model.classifier import Example
+from model.errors import CsrnError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class ExampleLimit(Exception):
     """The write would give the session more examples than it may have."""
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(CsrnError):
     """The store cannot be reached, or failed."""
 
 
@@ -75,7 +76,7 @@ class SessionStore(Protocol):
 
     async def get(self, owner: str, session_id: str) -> Session: ...
 
-    async def list(
+    async def list_page(
         self, owner: str, *, limit: int, cursor: str | None
     ) -> tuple[list[Session], str | None]:
         """Up to `limit` sessions, oldest first, and the cursor of the next page if there is one."""
@@ -83,9 +84,7 @@ class SessionStore(Protocol):
 
     async def delete(self, owner: str, session_id: str) -> None: ...
 
-    async def add_examples(
-        self, owner: str, session_id: str, examples: Sequence[Example]
-    ) -> Session:
+    async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
         """Add all examples, or none. Raises: ExampleExists, ClassLimit, ExampleLimit."""
         ...
 
@@ -103,15 +102,11 @@ class SessionStore(Protocol):
         """Raises: ClassNotFound."""
         ...
 
-    async def delete_example(
-        self, owner: str, session_id: str, label: str, example_id: str
-    ) -> None:
+    async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
         """With its last example a class is gone. Raises: ClassNotFound, ExampleNotFound."""
         ...
 
-    async def load_examples(
-        self, owner: str, session_id: str
-    ) -> tuple[Session, Sequence[Example]]:
+    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
         """A session with all its examples, as of one moment."""
         ...
 

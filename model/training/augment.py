@@ -45,7 +45,7 @@ def augment(patches: npt.NDArray[np.uint8], generator: torch.Generator) -> Tenso
     grid = nn.functional.affine_grid(transform, list(flat.shape), align_corners=False)
     moved = nn.functional.grid_sample(
         flat, grid, mode="bilinear", padding_mode="border", align_corners=False
-    ).unflatten(0, (images, parts))
+    ).reshape(pixels.shape)
     contrast = 1 + uniform(images, 1, 1, 1, 1, reach=MAX_CONTRAST_CHANGE)
     brightness = uniform(images, 1, 1, 1, 1, reach=MAX_BRIGHTNESS_CHANGE)
     return ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)

@@ -65,9 +65,7 @@ def _fer2013_images(names: list[str], source: Path) -> list[LabelledImage]:
         if len(parts) >= 3 and name.endswith(".jpg") and parts[-3] in ("train", "test"):
             images.append(LabelledImage(source=name, label=parts[-2], split=parts[-3]))
     if not images:
-        raise DatasetInvalid(
-            f"{source}: expected {{train,test}}/<label>/*.jpg, found {_first(names)}"
-        )
+        raise DatasetInvalid(f"{source}: expected {{train,test}}/<label>/*.jpg, found {_first(names)}")
     return images
 
 

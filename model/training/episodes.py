@@ -54,11 +54,6 @@ class EpisodeSampler:
         chosen = rng.choice(len(self.classes), size=self.way, replace=False)
         classes = tuple(self.classes[index] for index in chosen)
         images = np.stack(
-            [
-                rng.choice(self._images[label], size=self.shot + self.query, replace=False)
-                for label in classes
-            ]
+            [rng.choice(self._images[label], size=self.shot + self.query, replace=False) for label in classes]
         )
-        return Episode(
-            classes=classes, support=images[:, : self.shot], query=images[:, self.shot :]
-        )
+        return Episode(classes=classes, support=images[:, : self.shot], query=images[:, self.shot :])

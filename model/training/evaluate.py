@@ -59,8 +59,8 @@ def evaluate(
     asked = dict.fromkeys(classes, 0)
     for index in range(episodes):
         episode = sampler.draw(rng)
-        right = predict_episode(classifier, features, episode.support, episode.query) == (
-            np.arange(way)[:, None]
+        right = (
+            predict_episode(classifier, features, episode.support, episode.query) == (np.arange(way)[:, None])
         )
         accuracies[index] = right.mean()
         for label, hits in zip(episode.classes, right.sum(axis=1).tolist(), strict=True):

@@ -111,9 +111,7 @@ def prepare(
     patches = _open_rows(
         folder / PATCHES, (len(images), len(PARTS), PATCH_SIZE_PX, PATCH_SIZE_PX, 3), np.uint8
     )
-    landmarks = _open_rows(
-        folder / LANDMARKS, (len(images), LANDMARK_COUNT, 2), np.float32
-    )
+    landmarks = _open_rows(folder / LANDMARKS, (len(images), LANDMARK_COUNT, 2), np.float32)
     done = _resume(folder / MANIFEST, images)
     report: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for row in done:

@@ -101,7 +101,9 @@ def train(
 
     Raises: EpisodeImpossible; DatasetInvalid if run_folder holds a run with other settings.
     """
-    labels = np.array([settings.classes.index(label) if label in settings.classes else -1 for label in images.labels])
+    labels = np.array(
+        [settings.classes.index(label) if label in settings.classes else -1 for label in images.labels]
+    )
     held_out = _split_held_out(labels, settings)
     trained = np.flatnonzero((labels >= 0) & ~held_out)
     episode_shape = {"way": settings.way, "shot": settings.shot, "query": settings.query}
@@ -113,6 +115,7 @@ def train(
     learner = nn.ModuleDict({"network": network, "head": head})
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+    averaged: CSRN = average.module  # type: ignore[assignment]
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -135,9 +138,7 @@ def train(
             rng = np.random.default_rng((settings.seed, step))
             episodes = [sampler.draw(rng) for _ in range(settings.episodes_per_step)]
             learner.train()
-            with torch.autocast(
-                torch.device(device).type, torch.bfloat16, enabled=settings.bfloat16
-            ):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.bfloat16):
                 loss, accuracy = _step_loss(
                     network, head, images.patches, labels, trained, episodes, settings, rng, device
                 )
@@ -152,7 +153,7 @@ def train(
             held_out_accuracy = None
             if done % save_every == 0 or done == settings.steps:
                 _save_state(run_folder, parts, settings, done)
-                save_checkpoint(out, average.module, config=CheckpointConfig(), provenance=provenance)
+                save_checkpoint(out, averaged, config=CheckpointConfig(), provenance=provenance)
                 held_out_accuracy = _held_out_accuracy(out, images, held_out, settings, device)
                 curves.add_scalar("held_out/accuracy", held_out_accuracy, done)
             curves.add_scalar("train/loss", loss.item(), done)
@@ -215,9 +216,7 @@ def _step_loss(
     return relation_loss + settings.label_weight * label_loss, float(np.mean(hits))
 
 
-def _split_held_out(
-    labels: npt.NDArray[np.int64], settings: TrainSettings
-) -> npt.NDArray[np.bool_]:
+def _split_held_out(labels: npt.NDArray[np.int64], settings: TrainSettings) -> npt.NDArray[np.bool_]:
     """(images,) true for a seeded share of each class's images, at least enough for an episode."""
     rng = np.random.default_rng(settings.seed)
     held_out = np.zeros(len(labels), dtype=bool)
@@ -256,9 +255,7 @@ def _learning_rate_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
 
 
-def _save_state(
-    run_folder: Path, parts: dict[str, Any], settings: TrainSettings, step: int
-) -> None:
+def _save_state(run_folder: Path, parts: dict[str, Any], settings: TrainSettings, step: int) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     partial = run_folder / "state.pt.partial"
     torch.save({"step": step, "settings": settings.fingerprint(), **state}, partial)

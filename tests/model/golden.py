@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +16,7 @@ from model.network import CSRN
 CASES: dict[str, list[dict[str, Any]]] = json.loads(
     Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
 )
-PUBLISHED_CHECKPOINTS = (
-    Path(__file__).parents[2].parent / "shared" / "reference" / "checkpoints"
-)
+PUBLISHED_CHECKPOINTS = Path(__file__).parents[2].parent / "shared" / "reference" / "checkpoints"
 
 
 def seeded_network() -> CSRN:
@@ -35,7 +34,7 @@ def _draw_state(module: nn.Module, rng: np.random.Generator) -> dict[str, Tensor
         if name.endswith("num_batches_tracked"):
             drawn[name] = torch.tensor(0)
             continue
-        values = rng.standard_normal(tuple(tensor.shape)).astype(np.float32)
+        values: npt.NDArray[Any] = rng.standard_normal(tuple(tensor.shape)).astype(np.float32)
         if name.endswith("running_var"):
             values = np.abs(values) * 0.5 + 0.5
         elif name.endswith(".1.weight"):

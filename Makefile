@@ -1,0 +1,45 @@
+# `make serve` and `make test` work on a fresh clone with Python 3.11 or 3.12 (venv, pip) and make.
+
+PYTHON ?= $(shell command -v python3.12 python3.11 python3 | while read p; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: serve test check lock samples weights clean
+
+serve: $(READY)  ## serve on http://127.0.0.1:8000
+	$(BIN)/csrn serve
+
+test: $(READY)  ## the fast tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, formatting, types, layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:  ## resolve anew; needs uv on the PATH
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+		--output-file requirements.lock
+
+samples: $(READY)  ## draw app/samples anew
+	$(BIN)/python -m tests.make_samples
+
+# Keeping freed memory halves the time of a training step on the CPU (docs/training.md).
+weights: export MALLOC_MMAP_THRESHOLD_ = 4000000000
+weights: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+weights: $(READY)  ## train the shipped weights anew: make weights FER2013=path/to/fer2013.zip
+	$(BIN)/csrn prepare fer2013 $(FER2013) data/fer2013
+	$(BIN)/csrn train data/fer2013 --split train --out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013
+
+clean:
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
