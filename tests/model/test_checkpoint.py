@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from model.checkpoint import CheckpointConfig, Provenance, convert_published, load_checkpoint, save_checkpoint
+from model.errors import CheckpointInvalid
+from model.network import CSRN
+from tests.model import golden
+from tests.model.test_network import assert_reproduces
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> tuple[Path, Path]:
+    """A pair as published: training states with the networks' state dicts inside."""
+    network = golden.seeded_network()
+    paths = tmp_path / "feature_encoder.pth", tmp_path / "relation_network.pth"
+    state = {
+        "epoch": 3,
+        "feature_embed_state_dict": network.encoder.state_dict(),
+        "Relation_score_state_dict": network.relation.state_dict(),
+    }
+    for path in paths:
+        torch.save(state, path)
+    return paths
+
+
+def test_a_converted_pair_scores_as_the_published_modules(
+    published: tuple[Path, Path], tmp_path: Path
+) -> None:
+    convert_published(*published, tmp_path / "out.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "out.safetensors")
+    assert_reproduces(checkpoint.network, golden.CASES["seeded"][0])
+    assert set(checkpoint.provenance.recipe["converted_from"]) == {
+        "feature_encoder_sha256",
+        "relation_network_sha256",
+    }
+
+
+def test_bare_state_dicts_convert_too(tmp_path: Path) -> None:
+    network = golden.seeded_network()
+    torch.save(network.encoder.state_dict(), tmp_path / "e.pth")
+    torch.save(network.relation.state_dict(), tmp_path / "r.pth")
+    convert_published(tmp_path / "e.pth", tmp_path / "r.pth", tmp_path / "out.safetensors")
+    assert_reproduces(load_checkpoint(tmp_path / "out.safetensors").network, golden.CASES["seeded"][0])
+
+
+@pytest.mark.skipif(
+    not golden.PUBLISHED_CHECKPOINTS.is_dir(),
+    reason="needs the published checkpoints, which are not ours to ship",
+)
+@pytest.mark.parametrize("case", golden.CASES["published"], ids=lambda case: case["checkpoint"])
+def test_published_checkpoints_keep_their_numbers(case: dict[str, object], tmp_path: Path) -> None:
+    folder = golden.PUBLISHED_CHECKPOINTS / str(case["checkpoint"])
+    out = tmp_path / "out.safetensors"
+    convert_published(folder / "feature_encoder.pth", folder / "relation_network.pth", out)
+    assert_reproduces(load_checkpoint(out).network, case)
+
+
+class Exploit:
+    """Unpickling this would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_that_holds_more_than_weights_is_refused_unrun(
+    published: tuple[Path, Path], tmp_path: Path
+) -> None:
+    torch.save({"feature_embed_state_dict": Exploit(tmp_path / "ran")}, published[0])
+    with pytest.raises(CheckpointInvalid, match="more than weights"):
+        convert_published(*published, tmp_path / "out.safetensors")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_truncated_pth_is_refused(published: tuple[Path, Path], tmp_path: Path) -> None:
+    whole = published[1].read_bytes()
+    for share in (0.0, 0.3, 0.99):
+        published[1].write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(CheckpointInvalid, match="truncated"):
+            convert_published(*published, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({}, "lacks"),
+        ({"weight": torch.zeros(3)}, "lacks"),
+        ([torch.zeros(3)], "state dict"),
+        ({"feature_embed_state_dict": {"layer1.0.weight": 7}}, "state dict"),
+    ],
+)
+def test_other_pickles_are_refused(
+    published: tuple[Path, Path], tmp_path: Path, state: object, reason: str
+) -> None:
+    torch.save(state, published[0])
+    with pytest.raises(CheckpointInvalid, match=reason):
+        convert_published(*published, tmp_path / "out.safetensors")
+
+
+def test_other_shapes_and_infinite_values_are_refused(published: tuple[Path, Path], tmp_path: Path) -> None:
+    encoder = golden.seeded_network().encoder.state_dict()
+    torch.save({**encoder, "layer1.0.weight": torch.zeros(64, 1, 3, 3)}, published[0])
+    with pytest.raises(CheckpointInvalid, match=r"layer1.0.weight has shape \(64, 1, 3, 3\)"):
+        convert_published(*published, tmp_path / "out.safetensors")
+    torch.save({**encoder, "layer1.0.bias": torch.full((64,), torch.nan)}, published[0])
+    with pytest.raises(CheckpointInvalid, match="not finite"):
+        convert_published(*published, tmp_path / "out.safetensors")
+
+
+def test_config_and_provenance_travel_with_the_weights(tmp_path: Path) -> None:
+    config = CheckpointConfig(unknown_below=0.25)
+    provenance = Provenance(trained_on="made-up data", evaluation={"accuracy": 0.5})
+    save_checkpoint(tmp_path / "w.safetensors", CSRN(), config=config, provenance=provenance)
+    loaded = load_checkpoint(tmp_path / "w.safetensors")
+    assert (loaded.config, loaded.provenance) == (config, provenance)
+    assert len(loaded.sha256) == 64
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_damaged_checkpoints_are_refused(weights: Path, tmp_path: Path) -> None:
+    data = weights.read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    for content in (b"", b"text", data[:100], data[:-10]):
+        damaged.write_bytes(content)
+        with pytest.raises(CheckpointInvalid, match="not a safetensors file, or is truncated"):
+            load_checkpoint(damaged)
+    safetensors.torch.save_file({"x": torch.zeros(1)}, damaged)
+    with pytest.raises(CheckpointInvalid, match="not a CSRN checkpoint"):
+        load_checkpoint(damaged)
+    metadata = {"config": '{"encoder": "vgg"}', "provenance": '{"trained_on": "x"}'}
+    safetensors.torch.save_file({"x": torch.zeros(1)}, damaged, metadata=metadata)
+    with pytest.raises(CheckpointInvalid, match="encoder"):
+        load_checkpoint(damaged)
+    with pytest.raises(CheckpointInvalid, match="No such file"):
+        load_checkpoint(tmp_path / "nowhere.safetensors")

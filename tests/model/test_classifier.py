@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint
+from model.classifier import Classifier, Example, Features
+from model.network import score_episode
+
+WAY, SHOT, QUERIES = 3, 4, 5
+
+
+@pytest.fixture(scope="module")
+def classifier(checkpoint: Checkpoint) -> Classifier:
+    return Classifier(checkpoint)
+
+
+def random_features(*lead: int, seed: int = 0) -> Features:
+    return np.random.default_rng(seed).random((*lead, 3, 64, 14, 14)).astype(np.float16)
+
+
+def examples_of(features: Features) -> list[Example]:
+    """Examples of (way, shot, ...) features, classes interleaved as clients send them."""
+    way, shot = features.shape[:2]
+    return [
+        Example(example_id=f"{label}-{index}", label=f"class {label}", features=features[label, index])
+        for index in range(shot)
+        for label in range(way)
+    ]
+
+
+def test_encoding_is_the_networks_own(classifier: Classifier, checkpoint: Checkpoint) -> None:
+    patches = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float() / 255
+    with torch.inference_mode():
+        expected = checkpoint.network.encoder(pixels).numpy()
+    # float16 keeps 11 bits
+    np.testing.assert_allclose(classifier.encode(patches), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_class_scores_order_classes_as_the_papers_sum(classifier: Classifier) -> None:
+    support, query = random_features(WAY, SHOT), random_features(QUERIES, seed=1)
+    with torch.inference_mode():
+        episode = score_episode(
+            classifier.relation, torch.from_numpy(support).float(), torch.from_numpy(query).float()
+        )
+    total = episode.pairs.sum(dim=(2, 3)) + 0.7 * SHOT * episode.prototypes
+    ranked = classifier.score(classifier.build_support_set(examples_of(support)), query)
+    for row, scores in zip(total, ranked, strict=True):
+        order = row.argsort(descending=True).tolist()
+        assert [score.label for score in scores] == [f"class {label}" for label in order]
+        for score, label in zip(scores, order, strict=True):
+            assert score.score == pytest.approx(row[label].item() / (3.7 * SHOT), abs=1e-5)
+
+
+def test_parts_are_mean_relation_scores_whatever_the_shots(classifier: Classifier) -> None:
+    features, query = random_features(1, SHOT), random_features(1, seed=1)
+    one, many = examples_of(features[:, :1])[0], examples_of(features)
+    twice = [one, *(Example(example_id=f"b{e.example_id}", label="b", features=e.features) for e in many)]
+    (scores,) = classifier.score(classifier.build_support_set(twice), query)
+    alone = {
+        example.example_id: classifier.score(classifier.build_support_set([example]), query)[0][0]
+        for example in many
+    }
+    by_label = {score.label: score for score in scores}
+    for part in ("face", "eyes", "lips"):
+        shots = [score.parts[part] for score in alone.values()]
+        assert by_label["b"].parts[part] == pytest.approx(np.mean(shots), abs=1e-5)
+        assert by_label["class 0"].parts[part] == pytest.approx(shots[0], abs=1e-5)
+
+
+def test_with_one_shot_the_prototype_is_the_face(classifier: Classifier) -> None:
+    (scores,) = classifier.score(
+        classifier.build_support_set(examples_of(random_features(WAY, 1))), random_features(1, seed=1)
+    )
+    for score in scores:
+        assert score.parts["prototype"] == pytest.approx(score.parts["face"], abs=1e-5)
+
+
+def test_batched_scores_equal_single_scores(classifier: Classifier) -> None:
+    support = classifier.build_support_set(examples_of(random_features(WAY, SHOT)))
+    query = random_features(QUERIES, seed=1)
+    for index, scores in enumerate(classifier.score(support, query)):
+        (single,) = classifier.score(support, query[index : index + 1])
+        assert [score.label for score in single] == [score.label for score in scores]
+        for one, other in zip(single, scores, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_the_nearest_example_has_the_highest_mean_relation_score_of_its_class(
+    classifier: Classifier,
+) -> None:
+    examples = examples_of(random_features(WAY, SHOT))
+    query = random_features(1, seed=1)
+    (scores,) = classifier.score(classifier.build_support_set(examples), query)
+    for score in scores:
+        alone = {
+            example.example_id: sum(
+                classifier.score(classifier.build_support_set([example]), query)[0][0].parts[part]
+                for part in ("face", "eyes", "lips")
+            )
+            for example in examples
+            if example.label == score.label
+        }
+        assert score.nearest_example_id == max(alone, key=lambda key: alone[key])
