@@ -161,6 +161,9 @@ def evaluate(
     query: int = 1,
     episodes: Annotated[int, typer.Option(min=2)] = 2000,
     seed: int = 0,
+    record: Annotated[
+        str | None, typer.Option(help="Note the figure in the weights' provenance by this name")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure few-shot accuracy over seeded episodes, with its 95% interval."""
@@ -169,11 +172,12 @@ def evaluate(
     from model.training.evaluate import evaluate as evaluate_weights
     from model.training.prepare import load_prepared
 
+    chosen = weights or Settings().weights
     images = load_prepared(data, split=split)
     with _progress_bar() as bar:
         rows = {stage: bar.add_task(stage, total=None) for stage in ("encoding", "episodes")}
         result = evaluate_weights(
-            Classifier(load_checkpoint(weights or Settings().weights, device=_torch_device())),
+            Classifier(load_checkpoint(chosen, device=_torch_device())),
             images,
             classes=_split_classes(classes) or tuple(sorted(set(images.labels.tolist()))),
             way=way,
@@ -183,6 +187,8 @@ def evaluate(
             seed=seed,
             progress=lambda stage, done, total: bar.update(rows[stage], completed=done, total=total),
         )
+    if record is not None:
+        _record(chosen, record, dataclasses.asdict(result))
     if as_json:
         print(json.dumps(dataclasses.asdict(result)))
         return
@@ -276,6 +282,17 @@ def _print_result(result: object) -> None:
             parts = (f"{value:.3f}" for value in score.parts.model_dump().values())
             table.add_row(score.label, f"{score.score:.3f}", *parts)
         console.print(table)
+
+
+def _record(weights: Path, name: str, figures: dict[str, object]) -> None:
+    """Write measured figures into a checkpoint; they are of its tensors, which stay as they are."""
+    from model.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(weights)
+    del figures["weights_sha256"]
+    evaluation = {**checkpoint.provenance.evaluation, name: figures}
+    provenance = checkpoint.provenance.model_copy(update={"evaluation": evaluation})
+    save_checkpoint(weights, checkpoint.network, config=checkpoint.config, provenance=provenance)
 
 
 def _progress_bar() -> Progress:

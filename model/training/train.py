@@ -114,7 +114,8 @@ def train(
     head = LabelHead(len(settings.classes))
     learner = nn.ModuleDict({"network": network, "head": head})
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+    moving_average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=moving_average, use_buffers=True)
     averaged: CSRN = average.module  # type: ignore[assignment]
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -132,6 +133,9 @@ def train(
             "torch": torch.__version__,
         },
     )
+
+    def save_weights() -> None:
+        save_checkpoint(out, averaged, config=CheckpointConfig(), provenance=provenance)
 
     with SummaryWriter(str(run_folder)) as curves:
         for step in range(first_step, settings.steps):
@@ -153,7 +157,7 @@ def train(
             held_out_accuracy = None
             if done % save_every == 0 or done == settings.steps:
                 _save_state(run_folder, parts, settings, done)
-                save_checkpoint(out, averaged, config=CheckpointConfig(), provenance=provenance)
+                save_weights()
                 held_out_accuracy = _held_out_accuracy(out, images, held_out, settings, device)
                 curves.add_scalar("held_out/accuracy", held_out_accuracy, done)
             curves.add_scalar("train/loss", loss.item(), done)
@@ -167,6 +171,8 @@ def train(
                     held_out_accuracy=held_out_accuracy,
                 )
             )
+    # Also where an earlier run had finished: the weights are there when this returns.
+    save_weights()
 
 
 def _step_loss(
