@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ApiError, problem_response
@@ -30,7 +31,8 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise too_large
+                # Not an ApiError: FastAPI lets only this kind through while it reads a body.
+                raise HTTPException(413)
             return message
 
         await self._app(scope, counted, send)

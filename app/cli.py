@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -66,6 +67,8 @@ def serve(
     from app.main import create_app
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    # Once drained, uvicorn raises the signal again for whoever handled it before: that is a good end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(create_app(Settings()), host=host, port=port, log_level="warning")
 
 

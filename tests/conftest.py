@@ -64,3 +64,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(weights: Path) -> Checkpoint:
     return load_checkpoint(weights)
+
+
+@pytest.fixture(scope="session")
+def shipped_weights() -> Path:
+    """The weights that users get."""
+    return Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import EXPRESSIONS, no_face, sample_bytes, two_faces
+
+Part = tuple[str, tuple[str, bytes, str]]
+
+
+def image(data: bytes, name: str = "face.jpg", field: str = "images") -> Part:
+    return (field, (name, data, "image/jpeg"))
+
+
+def sample(expression: str, index: int, field: str = "images") -> Part:
+    return image(sample_bytes(expression, index), f"{expression}-{index}.jpg", field)
+
+
+def settings(weights: Path, folder: Path, **changes: Any) -> Settings:
+    return Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu", **changes)
+
+
+@pytest.fixture(scope="module")
+def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    app = create_app(settings(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**20, max_images=40))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def session(client: TestClient) -> str:
+    session_id: str = client.post("/v1/sessions", json={"name": "test"}).json()["id"]
+    return f"/v1/sessions/{session_id}"
+
+
+@pytest.fixture
+def taught(client: TestClient, session: str) -> str:
+    files = [sample(expression, index) for expression in EXPRESSIONS for index in range(2)]
+    labels = [expression for expression in EXPRESSIONS for _ in range(2)]
+    response = client.post(f"{session}/support", files=files, data={"labels": labels})
+    assert response.status_code == 201
+    return session
+
+
+def assert_problem(response: Any, status: int, code: str) -> None:
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert {"type", "title", "detail"} <= problem.keys()
+
+
+def test_a_session_starts_empty_and_can_be_listed_and_deleted(client: TestClient) -> None:
+    created = client.post("/v1/sessions", json={"name": "a", "ttl_s": 60, "metadata": {"k": "v"}})
+    assert created.status_code == 201
+    body = created.json()
+    assert (body["name"], body["metadata"], body["classes"], body["revision"]) == ("a", {"k": "v"}, [], 0)
+    assert body["expires_at"] > body["created_at"]
+    path = f"/v1/sessions/{body['id']}"
+    assert client.get(path).json() == body
+    listed, cursor = [], None
+    while True:
+        page = client.get(
+            "/v1/sessions", params={"limit": 2, **({"cursor": cursor} if cursor else {})}
+        ).json()
+        listed += page["sessions"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert body in listed
+    assert client.delete(path).status_code == 204
+    assert_problem(client.get(path), 404, "session_not_found")
+    assert_problem(client.delete(path), 404, "session_not_found")
+
+
+def test_a_session_can_be_created_without_a_body(client: TestClient) -> None:
+    assert client.post("/v1/sessions").status_code == 201
+
+
+def test_taught_classes_are_scored_for_each_query(client: TestClient, taught: str) -> None:
+    files = [sample(expression, 5) for expression in EXPRESSIONS]
+    body = client.post(f"{taught}/classify", files=files).json()
+    assert body["model"] == {"weights_sha256": client.get(taught).json()["weights_sha256"]}
+    assert [result["index"] for result in body["results"]] == [0, 1, 2, 3]
+    for result in body["results"]:
+        (face,) = result["faces"]
+        assert "error" not in result
+        scores = [score["score"] for score in face["scores"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 <= score <= 1 for score in scores)
+        assert {score["label"] for score in face["scores"]} == set(EXPRESSIONS)
+        assert all(set(score["parts"]) == {"face", "eyes", "lips", "prototype"} for score in face["scores"])
+        assert face["predicted"] == face["scores"][0]["label"]
+        assert face["margin"] == pytest.approx(scores[0] - scores[1])
+        assert set(face["box"]) == {"x_min", "y_min", "x_max", "y_max"}
+    assert {"faces", "network", "total"} <= body["timings_ms"].keys()
+
+
+def test_the_stateless_answer_is_the_sessions_answer(client: TestClient, taught: str) -> None:
+    support = [sample(e, i, "support") for e in EXPRESSIONS for i in range(2)]
+    labels = [e for e in EXPRESSIONS for _ in range(2)]
+    query = [sample("anger", 6)]
+    stateless = client.post("/v1/classify", files=support + query, data={"labels": labels}).json()
+    session = client.post(f"{taught}/classify", files=query).json()
+    ours, theirs = (body["results"][0]["faces"][0]["scores"] for body in (stateless, session))
+    assert [score["label"] for score in ours] == [score["label"] for score in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
+def test_predicted_is_null_where_no_class_reaches_unknown_below(client: TestClient, taught: str) -> None:
+    response = client.post(f"{taught}/classify", files=[sample("anger", 5)], data={"unknown_below": "1"})
+    face = response.json()["results"][0]["faces"][0]
+    assert face["predicted"] is None
+    assert len(face["scores"]) == 4
+
+
+def test_all_faces_answers_for_each_largest_first(client: TestClient, taught: str) -> None:
+    query = [image(two_faces())]
+    one = client.post(f"{taught}/classify", files=query).json()["results"][0]["faces"]
+    both = client.post(f"{taught}/classify", files=query, data={"all_faces": "true"}).json()["results"][0]
+    assert (len(one), len(both["faces"])) == (1, 2)
+    assert both["faces"][0]["box"] == one[0]["box"]
+
+
+def test_a_query_without_a_face_is_answered_with_none(client: TestClient, taught: str) -> None:
+    response = client.post(f"{taught}/classify", files=[image(no_face())])
+    assert response.status_code == 200
+    assert response.json()["results"][0]["faces"] == []
+
+
+def test_an_unreadable_query_among_several_carries_its_error(client: TestClient, taught: str) -> None:
+    files = [sample("anger", 5), image(b"text", "notes.jpg")]
+    response = client.post(f"{taught}/classify", files=files)
+    assert response.status_code == 200
+    good, bad = response.json()["results"]
+    assert len(good["faces"]) == 1
+    assert bad["error"]["code"] == "image_unreadable"
+    assert bad["filename"] == "notes.jpg"
+
+
+@pytest.mark.parametrize("data", [b"just text", b"", sample_bytes("anger", 0)[:500]])
+def test_an_unreadable_image_is_refused_and_nothing_is_kept(
+    client: TestClient, taught: str, data: bytes
+) -> None:
+    before = client.get(taught).json()
+    assert_problem(client.post(f"{taught}/classify", files=[image(data)]), 400, "image_unreadable")
+    response = client.post(f"{taught}/support", files=[image(data)], data={"labels": ["new"]})
+    assert_problem(response, 422, "image_unreadable")
+    assert response.json()["rejected"][0]["code"] == "image_unreadable"
+    assert client.get(taught).json() == before
+
+
+@pytest.mark.parametrize(("data", "code"), [(no_face(), "no_face"), (two_faces(), "several_faces")])
+def test_a_support_image_must_show_one_face(client: TestClient, taught: str, data: bytes, code: str) -> None:
+    before = client.get(taught).json()
+    for path, form in (("support", {"labels": ["new"]}), ("classes/new/examples", {})):
+        assert_problem(client.post(f"{taught}/{path}", files=[image(data)], data=form), 422, code)
+    assert_problem(client.put(f"{taught}/classes/anger", files=[image(data)]), 422, code)
+    assert client.get(taught).json() == before
+
+
+def test_usable_images_are_added_beside_rejected_ones(client: TestClient, session: str) -> None:
+    files = [image(no_face()), sample("anger", 0), image(b"text")]
+    response = client.post(f"{session}/support", files=files, data={"labels": ["a", "b", "c"]})
+    assert response.status_code == 201
+    body = response.json()
+    assert [(item["index"], item["label"]) for item in body["added"]] == [(1, "b")]
+    assert [(item["index"], item["code"]) for item in body["rejected"]] == [
+        (0, "no_face"),
+        (2, "image_unreadable"),
+    ]
+    assert body["session"]["classes"] == [{"label": "b", "examples": 1}]
+
+
+def test_malformed_requests_get_the_contracts_errors(client: TestClient, taught: str) -> None:
+    face = [sample("anger", 0)]
+    post = client.post
+    assert_problem(post(f"{taught}/support", files=face), 422, "invalid_label")
+    assert_problem(post(f"{taught}/support", files=face, data={"labels": ["a", "b"]}), 422, "invalid_label")
+    assert_problem(post(f"{taught}/support", files=face, data={"labels": [" "]}), 422, "invalid_label")
+    assert_problem(post(f"{taught}/support", files=face, data={"labels": ["x" * 65]}), 422, "invalid_label")
+    assert_problem(post(f"{taught}/support", files=face, data={"labels": ["a\x07"]}), 422, "invalid_label")
+    assert_problem(post(f"{taught}/classify", files=[("other", ("f", b"x", ""))]), 422, "no_images")
+    assert_problem(post(f"{taught}/classify", json={}), 415, "unsupported_media_type")
+    assert_problem(post("/v1/sessions", data={"name": "x"}), 415, "unsupported_media_type")
+    assert_problem(post("/v1/sessions", json={"ttl_s": -1}), 422, "invalid_request")
+    assert_problem(post("/v1/sessions/nope/classify", files=face), 404, "session_not_found")
+    assert_problem(
+        post("/v1/sessions/nope/support", files=face, data={"labels": ["a"]}), 404, "session_not_found"
+    )
+    assert_problem(client.get(f"{taught}/classes/nope"), 404, "class_not_found")
+    assert_problem(client.get("/nowhere"), 404, "not_found")
+    assert_problem(client.put("/v1/model"), 405, "method_not_allowed")
+    assert_problem(
+        post(f"{taught}/classify", files=face, data={"unknown_below": "2"}), 422, "invalid_request"
+    )
+
+
+def test_classifying_without_classes_is_refused(client: TestClient, session: str) -> None:
+    assert_problem(client.post(f"{session}/classify", files=[sample("anger", 0)]), 422, "no_classes")
+
+
+def test_bodies_over_the_limit_are_refused(client: TestClient, session: str) -> None:
+    big = [image(b"x" * 2**20)]
+    assert_problem(client.post(f"{session}/classify", files=big), 413, "body_too_large")
+    start = b'--b\r\nContent-Disposition: form-data; name="images"; filename="x"\r\n\r\n'
+    chunks = (start if index == 0 else b"x" * 2**16 for index in range(40))
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    response = client.post(f"{session}/classify", content=chunks, headers=headers)
+    assert_problem(response, 413, "body_too_large")
+    many = [image(b"x") for _ in range(41)]
+    assert_problem(client.post(f"{session}/classes/a/examples", files=many), 413, "body_too_large")
+
+
+def test_classes_and_examples_are_kept_one_by_one(client: TestClient, session: str) -> None:
+    path = f"{session}/classes/%E7%AC%91%2F%20a"
+    files = [sample("happiness", index) for index in range(2)]
+    added = client.post(f"{path}/examples", files=files, data={"example_ids": ["one", "two"]})
+    assert added.status_code == 201
+    assert client.get(path).json() == {"label": "笑/ a", "examples": 2, "example_ids": ["one", "two"]}
+    again = client.post(f"{path}/examples", files=[sample("happiness", 3)], data={"example_ids": ["two"]})
+    assert_problem(again, 409, "example_exists")
+    assert client.get(session).json()["revision"] == 1
+    assert client.delete(f"{path}/examples/one").status_code == 204
+    assert_problem(client.delete(f"{path}/examples/one"), 404, "example_not_found")
+    replaced = client.put(path, files=[sample("happiness", 4)])
+    assert replaced.status_code == 200
+    assert client.get(path).json()["example_ids"] == [replaced.json()["added"][0]["example_id"]]
+    assert client.delete(path).status_code == 204
+    assert client.get(session).json()["classes"] == []
+
+
+def test_a_classify_after_a_write_sees_it(client: TestClient, taught: str) -> None:
+    def labels() -> set[str]:
+        body = client.post(f"{taught}/classify", files=[sample("anger", 5)]).json()
+        return {score["label"] for score in body["results"][0]["faces"][0]["scores"]}
+
+    assert labels() == set(EXPRESSIONS)
+    client.delete(f"{taught}/classes/anger")
+    assert labels() == set(EXPRESSIONS) - {"anger"}
+    client.post(f"{taught}/classes/new/examples", files=[sample("anger", 0)])
+    assert labels() == set(EXPRESSIONS) - {"anger"} | {"new"}
+
+
+def test_concurrent_queries_get_their_own_answers(client: TestClient, taught: str) -> None:
+    def ask(index: int) -> tuple[str, list[float]]:
+        expression = EXPRESSIONS[index % 4]
+        body = client.post(f"{taught}/classify", files=[sample(expression, 5)]).json()
+        return expression, [s["score"] for s in body["results"][0]["faces"][0]["scores"]]
+
+    alone = dict(ask(index) for index in range(4))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for expression, scores in pool.map(ask, range(24)):
+            assert scores == pytest.approx(alone[expression], abs=1e-5)
+
+
+def test_system_routes_need_no_session(client: TestClient) -> None:
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    model = client.get("/v1/model").json()
+    assert {"encoder", "patch_size", "weights_sha256", "device", "trained_on", "evaluation"} <= model.keys()
+    assert model["device"] == "cpu"
+    assert client.get("/docs").status_code == 200
+    codes = client.get("/openapi.json").json()["components"]["schemas"]["Problem"]["properties"]["code"]
+    assert {"image_unreadable", "no_face", "model_changed", "not_ready"} <= set(codes["enum"])
+
+
+def test_sessions_belong_to_their_key(weights: Path, tmp_path: Path) -> None:
+    app = create_app(settings(weights, tmp_path, api_keys="ann:secret-a,bob:secret-b"))
+    with TestClient(app) as client:
+        ann, bob = ({"Authorization": f"Bearer secret-{name}"} for name in "ab")
+        path = "/v1/sessions/" + client.post("/v1/sessions", headers=ann).json()["id"]
+        assert client.get(path, headers=ann).status_code == 200
+        assert_problem(client.get(path, headers=bob), 404, "session_not_found")
+        assert client.get("/v1/sessions", headers=bob).json()["sessions"] == []
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+            refused = client.get(path, headers=headers)
+            assert_problem(refused, 401, "unauthorized")
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_session_of_other_weights_is_model_changed(
+    weights: Path, shipped_weights: Path, tmp_path: Path
+) -> None:
+    with TestClient(create_app(settings(weights, tmp_path))) as client:
+        path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+        assert client.post(f"{path}/classes/a/examples", files=[sample("anger", 0)]).status_code == 201
+    with TestClient(create_app(settings(shipped_weights, tmp_path))) as client:
+        assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1}]
+        query = [sample("anger", 1)]
+        assert_problem(client.post(f"{path}/classify", files=query), 409, "model_changed")
+        assert_problem(client.post(f"{path}/classes/a/examples", files=query), 409, "model_changed")
+
+
+def test_expired_sessions_are_gone_and_limits_hold(weights: Path, tmp_path: Path) -> None:
+    with TestClient(create_app(settings(weights, tmp_path, max_classes=2, max_examples=3))) as client:
+        expired = client.post("/v1/sessions", json={"ttl_s": 0.001}).json()["id"]
+        assert_problem(client.get(f"/v1/sessions/{expired}"), 404, "session_not_found")
+        path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+        three = [sample("anger", index) for index in range(3)]
+        response = client.post(f"{path}/support", files=three, data={"labels": ["a", "b", "c"]})
+        assert_problem(response, 409, "class_limit")
+        assert client.get(path).json()["classes"] == []
+        assert client.post(f"{path}/support", files=three, data={"labels": list("aab")}).status_code == 201
+        assert_problem(client.post(f"{path}/classes/a/examples", files=three[:1]), 409, "example_limit")
+        assert client.get(path).json()["revision"] == 1

@@ -1,0 +1,170 @@
+"""The real service as a process of its own, used as its users use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import EXPRESSIONS, SAMPLES, SHARED, needs_shared_faces, sample_bytes
+
+START_LIMIT_S = 60
+CSRN = Path(sys.executable).with_name("csrn")
+
+
+class Service:
+    """`csrn serve` on a free port of 127.0.0.1, with its store in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.log = folder / "serve.log"
+        self._process = subprocess.Popen(
+            [CSRN, "serve", "--port", str(port)],
+            env={**os.environ, "CSRN_STORE": f"sqlite:///{folder}/s.sqlite3", "CSRN_DEVICE": "cpu"},
+            stderr=self.log.open("a"),
+        )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop(signal.SIGKILL)
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.1)
+
+    def stop(self, how: signal.Signals) -> int:
+        self.client.close()
+        self._process.send_signal(how)
+        return self._process.wait(30)
+
+    def _answers(self) -> bool:
+        try:
+            return self.client.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service"))
+    yield service
+    service.stop(signal.SIGTERM)
+
+
+def teach(client: httpx.Client, folder: Path, labels: tuple[str, ...], shots: range) -> str:
+    path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+    images = [(folder / label / f"{index:02}.jpg").read_bytes() for label in labels for index in shots]
+    response = client.post(
+        f"{path}/support",
+        files=[("images", ("face.jpg", image, "image/jpeg")) for image in images],
+        data={"labels": [label for label in labels for _ in shots]},
+    )
+    assert response.status_code == 201, response.text
+    return path
+
+
+def predictions(client: httpx.Client, path: str, images: list[bytes]) -> list[str | None]:
+    response = client.post(
+        f"{path}/classify", files=[("images", ("q.jpg", image, "image/jpeg")) for image in images]
+    )
+    assert response.status_code == 200
+    faces = [result["faces"] for result in response.json()["results"]]
+    for found in faces:
+        for face in found:
+            scores = [score["score"] for score in face["scores"]]
+            assert scores == sorted(scores, reverse=True)
+            assert 0 <= scores[-1] <= scores[0] <= 1
+    return [found[0]["predicted"] if found else None for found in faces]
+
+
+def test_the_shipped_weights_tell_the_taught_samples_apart(service: Service) -> None:
+    path = teach(service.client, SAMPLES, EXPRESSIONS, range(3))
+    queries = [sample_bytes(expression, index) for expression in EXPRESSIONS for index in range(3, 8)]
+    truth = [expression for expression in EXPRESSIONS for _ in range(3, 8)]
+    answers = predictions(service.client, path, queries)
+    right = sum(answer == label for answer, label in zip(answers, truth, strict=True))
+    assert right >= 15, answers
+
+
+@needs_shared_faces
+def test_real_photos_are_answered(service: Service) -> None:
+    labels = tuple(sorted(folder.name for folder in (SHARED / "faces").iterdir()))
+    path = teach(service.client, SHARED / "faces", labels, range(5))
+    queries = [(SHARED / "faces" / e / f"{index:02}.jpg").read_bytes() for e in labels for index in (5, 6, 7)]
+    more = [(SHARED / "faces" / e / f"{index:02}.jpg").read_bytes() for e in labels for index in range(8, 13)]
+    answers = predictions(service.client, path, queries) + predictions(service.client, path, more)
+    assert sum(answer is not None for answer in answers) >= 46
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    first = Service(tmp_path)
+    path = teach(first.client, SAMPLES, EXPRESSIONS, range(2))
+    before = first.client.get(path).json()
+    answer = predictions(first.client, path, [sample_bytes("anger", 5)])
+    first.stop(signal.SIGKILL)
+    second = Service(tmp_path)
+    try:
+        assert second.client.get(path).json() == before
+        assert predictions(second.client, path, [sample_bytes("anger", 5)]) == answer
+    finally:
+        assert second.stop(signal.SIGTERM) == 0
+    lines = [line for line in second.log.read_text().splitlines() if "ready: device cpu" in line]
+    assert len(lines) == 2, "one start-up line for each of the two starts"
+
+
+def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CSRN, *arguments], capture_output=True, text=True, env={**os.environ, **env})
+
+
+def test_classify_prints_a_table_or_the_apis_result() -> None:
+    query = str(SAMPLES / "surprise" / "07.jpg")
+    table = csrn("classify", "--support", SAMPLES, query)
+    assert table.returncode == 0
+    assert all(word in table.stdout for word in (*EXPRESSIONS, "score", "eyes", "prototype"))
+    as_json = csrn("classify", "--support", SAMPLES, "--json", query)
+    (line,) = as_json.stdout.splitlines()
+    result = json.loads(line)
+    assert (result["index"], result["filename"]) == (0, query)
+    assert result["faces"][0]["scores"][0]["nearest_example_id"].endswith(".jpg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["classify", "--support", "/nowhere", "x.jpg"], 1),
+        (["classify", "--support", str(SAMPLES), "/nowhere.jpg"], 1),
+        (["classify", "x.jpg"], 2),
+        (["convert", "/nowhere", "/nowhere", "/tmp/x"], 1),
+        (["evaluate", "/nowhere"], 1),
+        (["prepare", "cifar", "/nowhere", "/tmp/x"], 2),
+        (["prepare", "fer2013", "/nowhere", "/tmp/x"], 1),
+        (["nonsense"], 2),
+    ],
+)
+def test_failures_are_one_line_and_bad_usage_is_2(arguments: list[str], code: int) -> None:
+    failed = csrn(*arguments)
+    assert failed.returncode == code
+    assert "Traceback" not in failed.stderr
+    if code == 1:
+        (line,) = failed.stderr.splitlines()
+        assert line.startswith("csrn: ")
+
+
+@pytest.mark.parametrize(
+    "env", [{"CSRN_STORE": "mysql://x"}, {"CSRN_WEIGHTS": __file__}, {"CSRN_STORE": "sqlite:////proc/x/s"}]
+)
+def test_serve_with_unusable_settings_fails_with_one_line(env: dict[str, str]) -> None:
+    failed = csrn("serve", "--port", "0", **env)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith("csrn: ")
