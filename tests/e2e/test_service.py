@@ -62,7 +62,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def teach(client: httpx.Client, folder: Path, labels: tuple[str, ...], shots: range) -> str:
-    path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
     images = [(folder / label / f"{index:02}.jpg").read_bytes() for label in labels for index in shots]
     response = client.post(
         f"{path}/support",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,10 +98,9 @@ def test_damaged_bytes_never_raise_anything_else() -> None:
     for _ in range(150):
         damaged = original.copy()
         damaged[rng.integers(0, len(damaged), 20)] = rng.integers(0, 255, 20)
-        try:
-            decode_image(damaged.tobytes())
-        except ImageUnreadable as error:
-            assert str(error)
+        # Some damage goes unnoticed; what is noticed must be an ImageUnreadable.
+        with contextlib.suppress(ImageUnreadable):
+            assert decode_image(damaged.tobytes()).shape == (256, 256, 3)
 
 
 def test_more_pixels_than_allowed_are_refused_before_decoding() -> None:
