@@ -1,6 +1,8 @@
 # `make serve` and `make test` work on a fresh clone with Python 3.11 or 3.12 (venv, pip) and make.
 
-PYTHON ?= $(shell command -v python3.12 python3.11 python3 | while read p; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo "$$p" && break; done)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	"$$p" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& { echo "$$p"; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
