@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 
 lock:  ## resolve anew; needs uv on the PATH
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+		--generate-hashes --no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.lock
 
 samples: $(READY)  ## draw app/samples anew

@@ -123,9 +123,8 @@ class Classifier:
         shots = torch.bincount(support.class_of_example, minlength=len(support.labels))
         sums = pairs.new_zeros(queries, len(support.labels), parts)
         sums.index_add_(1, support.class_of_example, pairs)
-        means = sums / shots[:, None]
-        scores = self.class_scores(means, prototypes)
-        class_parts = torch.cat([means, prototypes[..., None]], dim=-1)
+        class_parts = torch.cat([sums / shots[:, None], prototypes[..., None]], dim=-1)
+        scores = self.class_scores(class_parts)
 
         in_class = support.class_of_example == torch.arange(
             len(support.labels), device=self.device
@@ -134,15 +133,13 @@ class Classifier:
         nearest = pair_means.masked_fill(~in_class, -1).argmax(dim=-1)
         return _rank(support, scores, class_parts, nearest)
 
-    def class_scores(self, part_means: Tensor, prototypes: Tensor) -> Tensor:
+    def class_scores(self, class_parts: Tensor) -> Tensor:
         """The weighted mean of the parts: (queries, way) in [0, 1].
 
-        Args:
-            part_means: (queries, way, 3 parts), relation scores averaged over each class's shots.
-            prototypes: (queries, way), relation scores of the selected prototypes.
+        Args: class_parts (queries, way, 4), in the order of PART_NAMES: the relation scores of face,
+            eyes and lips averaged over each class's shots, and of the selected prototype.
         """
-        parts = torch.cat([part_means, prototypes[..., None]], dim=-1)
-        return (parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
+        return (class_parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
 
 
 def _rank(

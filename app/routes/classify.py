@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 
-from app.engine import SupportFace, SupportKey, Timings
+from app.engine import Engine, SupportFace, SupportKey, Timings, Upload
 from app.errors import ApiError
 from app.routes.context import (
     EngineDep,
@@ -20,7 +21,8 @@ from app.routes.context import (
 from app.routes.sessions import Labels
 from app.schemas import Results
 from app.security import Owner
-from model.classifier import Example
+from model.classifier import Example, SupportSet
+from model.errors import CsrnError
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
 UnknownBelow = Annotated[
@@ -57,16 +59,7 @@ async def classify(
     uploads = await read_uploads(images, settings)
     support = await engine.support_set((session.id, session.revision), load)
     timings.mark("support")
-    outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings)
-    return _answer(
-        Results.of(
-            uploads,
-            outcomes,
-            checkpoint=engine.checkpoint,
-            unknown_below=unknown_below,
-            timings_ms=timings.stages_ms,
-        )
-    )
+    return await _answer(engine, uploads, support, unknown_below, all_faces, timings)
 
 
 @router.post("/v1/classify", response_model_exclude_unset=True)
@@ -97,26 +90,27 @@ async def classify_stateless(
         examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
     support_set = await engine.build_support_set(examples)
     timings.mark("support")
-    outcomes = await engine.classify(uploads, support_set, all_faces=all_faces, timings=timings)
-    return _answer(
-        Results.of(
-            uploads,
-            outcomes,
-            checkpoint=engine.checkpoint,
-            unknown_below=unknown_below,
-            timings_ms=timings.stages_ms,
-        )
+    return await _answer(engine, uploads, support_set, unknown_below, all_faces, timings)
+
+
+async def _answer(
+    engine: Engine,
+    uploads: Sequence[Upload],
+    support: SupportSet,
+    unknown_below: float | None,
+    all_faces: bool,
+    timings: Timings,
+) -> Results:
+    """The results. Raises: ApiError where not one image could be read: then the whole request is wrong."""
+    outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, CsrnError)]
+    if errors and len(errors) == len(outcomes):
+        detail = str(errors[0]) if len(errors) == 1 else f"none of the {len(errors)} images can be read"
+        raise ApiError(errors[0].code, detail)
+    return Results.of(
+        uploads,
+        outcomes,
+        checkpoint=engine.checkpoint,
+        unknown_below=unknown_below,
+        timings_ms=timings.stages_ms,
     )
-
-
-def _answer(results: Results) -> Results:
-    """The results, unless not one image could be read: then the request as a whole is wrong."""
-    errors = [result.error for result in results.results]
-    if errors and all(errors):
-        first = errors[0]
-        assert first is not None
-        raise ApiError(
-            first.code,
-            first.detail if len(errors) == 1 else f"none of the {len(errors)} images can be read",
-        )
-    return results

@@ -95,7 +95,8 @@ def predict_episode(
         features[torch.from_numpy(support)].to(device, torch.float32),
         features[torch.from_numpy(query.ravel())].to(device, torch.float32),
     )
-    totals = classifier.class_scores(scores.pairs.mean(dim=2), scores.prototypes)
+    class_parts = torch.cat([scores.pairs.mean(dim=2), scores.prototypes[..., None]], dim=-1)
+    totals = classifier.class_scores(class_parts)
     return totals.argmax(dim=1).reshape(query.shape).cpu().numpy()
 
 

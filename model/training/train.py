@@ -240,7 +240,6 @@ def _held_out_accuracy(
     settings: TrainSettings,
     device: torch.device | str,
 ) -> float:
-
     return evaluate(
         Classifier(load_checkpoint(weights, device=device)),
         images.select(held_out),
