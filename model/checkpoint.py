@@ -22,26 +22,33 @@ from torch import Tensor, nn
 from model.errors import CheckpointInvalid
 from model.network import CSRN
 
-PART_NAMES = ("face", "eyes", "lips", "prototype")
-
 
 class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """Weight of each part in a class score; the defaults are the paper's."""
+    """Weight of each part in a class score; the defaults are the paper's, which has no cosine part."""
 
     face: float = pydantic.Field(1.0, ge=0)
     eyes: float = pydantic.Field(1.0, ge=0)
     lips: float = pydantic.Field(1.0, ge=0)
     prototype: float = pydantic.Field(0.7, ge=0)
+    cosine: float | None = pydantic.Field(None, ge=0)
+
+    def by_name(self) -> dict[str, float]:
+        """The weight of each part that the checkpoint has, in the order of `EpisodeScores.class_parts`."""
+        return self.model_dump(exclude_none=True)
 
 
 class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """What must be known to rebuild the network and to read its scores."""
 
-    encoder: Literal["conv4"] = "conv4"
+    encoder: Literal["conv4", "resnet12"] = "conv4"
     patch_size_px: Literal[64] = 64
     part_weights: PartWeights = PartWeights()
     unknown_below: float = pydantic.Field(0.0, ge=0, le=1)
     """Class score under which no class is predicted; 0 where it has not been calibrated."""
+
+    def build_network(self) -> CSRN:
+        """A network of this shape with fresh weights."""
+        return CSRN(self.encoder, cosine=self.part_weights.cosine is not None)
 
 
 class Provenance(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -86,7 +93,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise CheckpointInvalid(f"{path}: metadata {place}: {first['msg']}") from None
-    network = CSRN()
+    network = config.build_network()
     _load_state(network, state, str(path))
     return Checkpoint(
         network=network.eval().requires_grad_(False).to(device),

@@ -5,7 +5,7 @@
 over the parts p = face, eyes, lips and prototype, where r_p is the mean relation score of the part
 over the class's shots (of the prototype: its one score). With the paper's weights 1, 1, 1, 0.7 and
 equal shots this orders classes exactly as the paper's sum over shots does; the mean also compares
-classes of unequal shots, and stays in [0, 1].
+classes of unequal shots, and stays in [0, 1]. A checkpoint may add a fifth part, cosine.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.checkpoint import PART_NAMES, Checkpoint
-from model.network import RelationModule, select_prototypes
+from model.checkpoint import Checkpoint
+from model.network import select_prototypes
 
 Features = npt.NDArray[np.float16]
-"""Feature maps of one or more faces, (..., 3 parts, 64, 14, 14) float16: what a session stores."""
+"""Feature maps of one or more faces, (..., 3 parts, C, H, W) float16: what a session stores."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Example:
     example_id: str
     label: str
     features: Features
-    """(3 parts, 64, 14, 14) float16"""
+    """(3 parts, C, H, W) float16, of the checkpoint's encoder"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,11 @@ class SupportSet:
     class_of_example: Tensor
     """(examples,) int64, ascending"""
     example_halves: Tensor
-    """(examples, 3 parts, 64, 12, 12): the relation module's support halves"""
+    """(examples, 3 parts, 64, H - 2, W - 2): the relation module's support halves"""
     prototype_halves: Tensor
-    """(classes, 64, 12, 12): those of the selected prototypes"""
+    """(classes, 64, H - 2, W - 2): those of the selected prototypes"""
+    class_descriptors: Tensor | None
+    """(classes, D): mean descriptors for the cosine part, None where the checkpoint has none"""
 
     @property
     def size_bytes(self) -> int:
@@ -64,7 +66,7 @@ class ClassScore:
     score: float
     """Weighted mean of the parts, in [0, 1]"""
     parts: dict[str, float]
-    """face, eyes, lips, prototype: mean relation scores in [0, 1]"""
+    """face, eyes, lips, prototype, and what the checkpoint adds: mean relation scores in [0, 1]"""
     nearest_example_id: str
     """The example whose face, eyes and lips score highest with the query"""
 
@@ -78,19 +80,19 @@ class Classifier:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.device = next(checkpoint.network.parameters()).device
-        self.relation: RelationModule = checkpoint.network.relation
-        self._encoder = checkpoint.network.encoder.to(memory_format=torch.channels_last)
-        weights = checkpoint.config.part_weights.model_dump()
-        self._part_weights = torch.tensor([weights[name] for name in PART_NAMES]).to(self.device)
+        self.network = checkpoint.network
+        self.network.encoder.to(memory_format=torch.channels_last)
+        weights = checkpoint.config.part_weights.by_name()
+        self.part_names = tuple(weights)
+        self._part_weights = torch.tensor([*weights.values()]).to(self.device)
 
     @torch.inference_mode()
     def encode(self, patches: npt.NDArray[np.uint8]) -> Features:
-        """Patches (faces, 3 parts, 64, 64, 3) uint8 to features (faces, 3 parts, 64, 14, 14) float16."""
+        """Patches (faces, 3 parts, 64, 64, 3) uint8 to features (faces, 3 parts, C, H, W) float16."""
         # NHWC in memory seen as NCHW is already channels_last, the layout convolutions like best.
         pixels = torch.from_numpy(patches).to(self.device).permute(0, 1, 4, 2, 3)
-        features = self._encoder(pixels.flatten(0, 1).float() / 255)
-        shape = (*patches.shape[:2], *features.shape[1:])
-        encoded: Features = features.contiguous().reshape(shape).half().cpu().numpy()
+        features = self.network.encode(pixels.float() / 255)
+        encoded: Features = features.contiguous().half().cpu().numpy()
         return encoded
 
     @torch.inference_mode()
@@ -102,28 +104,37 @@ class Classifier:
         features = features.to(self.device, torch.float32)
         class_of_example = torch.tensor([labels.index(example.label) for example in grouped])
         shots = torch.bincount(class_of_example, minlength=len(labels)).tolist()
-        prototypes = torch.stack([select_prototypes(faces) for faces in torch.split(features[:, 0], shots)])
+        classes = torch.split(features, shots)
+        prototypes = torch.stack([select_prototypes(examples[:, 0]) for examples in classes])
+        relation, cosine = self.network.relation, self.network.cosine
+        descriptors = None
+        if cosine is not None:
+            descriptors = torch.stack([cosine.describe(examples).mean(dim=0) for examples in classes])
         return SupportSet(
             labels=labels,
             example_ids=tuple(example.example_id for example in grouped),
             class_of_example=class_of_example.to(self.device),
-            example_halves=self.relation.support_half(features),
-            prototype_halves=self.relation.support_half(prototypes),
+            example_halves=relation.support_half(features),
+            prototype_halves=relation.support_half(prototypes),
+            class_descriptors=descriptors,
         )
 
     @torch.inference_mode()
     def score(self, support: SupportSet, query: Features) -> list[list[ClassScore]]:
-        """Class scores of each query (queries, 3 parts, 64, 14, 14), best first."""
+        """Class scores of each query (queries, 3 parts, C, H, W), best first."""
+        relation, cosine = self.network.relation, self.network.cosine
         features = torch.from_numpy(query).to(self.device, torch.float32)
-        halves = self.relation.query_half(features)
-        pairs = self.relation.score_halves(support.example_halves, halves[:, None])
-        prototypes = self.relation.score_halves(support.prototype_halves, halves[:, None, 0])
+        halves = relation.query_half(features)
+        pairs = relation.score_halves(support.example_halves, halves[:, None])
+        others = [relation.score_halves(support.prototype_halves, halves[:, None, 0])]
+        if cosine is not None:
+            others.append(cosine(support.class_descriptors, cosine.describe(features)))
 
         queries, _, parts = pairs.shape
         shots = torch.bincount(support.class_of_example, minlength=len(support.labels))
         sums = pairs.new_zeros(queries, len(support.labels), parts)
         sums.index_add_(1, support.class_of_example, pairs)
-        class_parts = torch.cat([sums / shots[:, None], prototypes[..., None]], dim=-1)
+        class_parts = torch.cat([sums / shots[:, None], torch.stack(others, dim=-1)], dim=-1)
         scores = self.class_scores(class_parts)
 
         in_class = support.class_of_example == torch.arange(
@@ -131,31 +142,30 @@ class Classifier:
         ).unsqueeze(1)
         pair_means = pairs.mean(dim=-1)[:, None].expand(-1, len(support.labels), -1)
         nearest = pair_means.masked_fill(~in_class, -1).argmax(dim=-1)
-        return _rank(support, scores, class_parts, nearest)
+        return self._rank(support, scores, class_parts, nearest)
 
     def class_scores(self, class_parts: Tensor) -> Tensor:
-        """The weighted mean of the parts: (queries, way) in [0, 1].
+        """The weighted mean of the parts: (..., way) in [0, 1].
 
-        Args: class_parts (queries, way, 4), in the order of PART_NAMES: the relation scores of face,
-            eyes and lips averaged over each class's shots, and of the selected prototype.
+        Args: class_parts (..., way, parts), in the order of `part_names`: the relation scores of face,
+            eyes and lips averaged over each class's shots, of the selected prototype, and so on.
         """
         return (class_parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
 
-
-def _rank(
-    support: SupportSet, scores: Tensor, class_parts: Tensor, nearest: Tensor
-) -> list[list[ClassScore]]:
-    order = scores.argsort(dim=-1, descending=True, stable=True).tolist()
-    score_rows, part_rows, nearest_rows = scores.tolist(), class_parts.tolist(), nearest.tolist()
-    return [
-        [
-            ClassScore(
-                label=support.labels[index],
-                score=score_rows[query][index],
-                parts=dict(zip(PART_NAMES, part_rows[query][index], strict=True)),
-                nearest_example_id=support.example_ids[nearest_rows[query][index]],
-            )
-            for index in order[query]
+    def _rank(
+        self, support: SupportSet, scores: Tensor, class_parts: Tensor, nearest: Tensor
+    ) -> list[list[ClassScore]]:
+        order = scores.argsort(dim=-1, descending=True, stable=True).tolist()
+        score_rows, part_rows, nearest_rows = scores.tolist(), class_parts.tolist(), nearest.tolist()
+        return [
+            [
+                ClassScore(
+                    label=support.labels[index],
+                    score=score_rows[query][index],
+                    parts=dict(zip(self.part_names, part_rows[query][index], strict=True)),
+                    nearest_example_id=support.example_ids[nearest_rows[query][index]],
+                )
+                for index in order[query]
+            ]
+            for query in range(len(order))
         ]
-        for query in range(len(order))
-    ]

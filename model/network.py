@@ -1,8 +1,8 @@
-"""The Channel Selective Relation Network (CSRN): encoder, relation module, channel selection.
+"""The Channel Selective Relation Network (CSRN): relation module, channel selection, class parts.
 
 CSRN extends the relation network of Sung et al., "Learning to Compare", CVPR 2018, by three patches
-of a face and by prototypes that are selected channel by channel. Layer sizes and parameter names are
-those of the code that its authors published in 2023, so that their checkpoints load unchanged.
+of a face and by prototypes that are selected channel by channel. Parameter names are those of the
+code that its authors published in 2023, so that their checkpoints load unchanged.
 """
 
 from __future__ import annotations
@@ -12,25 +12,11 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-FEATURE_SHAPE = (64, 14, 14)
-"""Channels, height and width of the feature map of one 64x64 patch."""
+from model.encoders import ENCODERS, FeatureShape, conv_block
 
-
-class Conv4Encoder(nn.Module):
-    """Four blocks of 3x3 convolution, batch norm and ReLU; the first two unpadded and max-pooled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer1 = _conv_block(3, 64, padding=0, pool=True)
-        self.layer2 = _conv_block(64, 64, padding=0, pool=True)
-        self.layer3 = _conv_block(64, 64, padding=1, pool=False)
-        self.layer4 = _conv_block(64, 64, padding=1, pool=False)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Patches (..., 3, 64, 64) float in [0, 1] to feature maps (..., 64, 14, 14)."""
-        lead = patches.shape[:-3]
-        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(patches.flatten(0, -4)))))
-        return features.reshape(*lead, *features.shape[1:])
+PART_COUNT = 3
+"""Face, eyes, lips"""
+RELATION_CHANNELS = 64
 
 
 class RelationModule(nn.Module):
@@ -39,29 +25,33 @@ class RelationModule(nn.Module):
     Its first convolution sees both maps side by side, and a convolution is linear:
     conv([s, q]) = conv_s(s) + conv_q(q). So each map is convolved once (`support_half`,
     `query_half`), and a pair costs an addition and the small rest (`score_halves`).
+    Shapes below are for maps (C, H, W); halves are (64, H - 2, W - 2).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, feature_shape: FeatureShape) -> None:
         super().__init__()
-        self.layer1 = _conv_block(128, 64, padding=0, pool=True)
-        self.layer2 = _conv_block(64, 64, padding=0, pool=True)
-        self.fc1 = nn.Linear(256, 8)
+        channels, height, _ = feature_shape
+        pooled = (height - 2) // 2 - 2
+        self.layer1 = conv_block(2 * channels, RELATION_CHANNELS, padding=0, pool=True)
+        self.layer2 = conv_block(RELATION_CHANNELS, RELATION_CHANNELS, padding=0, pool=pooled > 1)
+        side = pooled // 2 if pooled > 1 else pooled
+        self.fc1 = nn.Linear(RELATION_CHANNELS * side * side, 8)
         self.fc2 = nn.Linear(8, 1)
 
     def forward(self, support: Tensor, query: Tensor) -> Tensor:
-        """Two maps (pairs, 64, 14, 14) to relation scores (pairs,), by the plain concatenation."""
+        """Two maps (pairs, C, H, W) to relation scores (pairs,), by the plain concatenation."""
         return self._score(self.layer1(torch.cat([support, query], dim=1)))
 
     def support_half(self, support: Tensor) -> Tensor:
-        """Feature maps (..., 64, 14, 14) to the support's share of the first layer (..., 64, 12, 12)."""
-        return self._half(support, slice(None, 64), bias=True)
+        """Feature maps (..., C, H, W) to the support's share of the first convolution."""
+        return self._half(support, slice(None, support.shape[-3]), bias=True)
 
     def query_half(self, query: Tensor) -> Tensor:
-        """Feature maps (..., 64, 14, 14) to the query's share of the first layer (..., 64, 12, 12)."""
-        return self._half(query, slice(64, None), bias=False)
+        """Feature maps (..., C, H, W) to the query's share of the first convolution."""
+        return self._half(query, slice(query.shape[-3], None), bias=False)
 
     def score_halves(self, support_half: Tensor, query_half: Tensor) -> Tensor:
-        """Halves that broadcast to (..., 64, 12, 12) to relation scores (...)."""
+        """Halves that broadcast to (..., 64, H - 2, W - 2) to relation scores (...)."""
         summed = support_half + query_half
         lead = summed.shape[:-3]
         return self._score(self.layer1[1:](summed.flatten(0, -4))).reshape(lead)
@@ -82,13 +72,53 @@ class RelationModule(nn.Module):
         return scores
 
 
-class CSRN(nn.Module):
-    """Encoder and relation module, one of each, shared by the face, eye and lip patches."""
+class CosineModule(nn.Module):
+    """Cosine similarity of a class's mean with a query, as a score in (0, 1).
 
-    def __init__(self) -> None:
+    The nearest-mean classifier of Snell et al., "Prototypical networks", NeurIPS 2017, with cosine.
+    A face's descriptor is the spatial mean of its three feature maps, each channel standardised by
+    its mean and deviation over the training images; score = sigmoid(slope * (cosine - middle)).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, feature_shape: FeatureShape) -> None:
         super().__init__()
-        self.encoder = Conv4Encoder()
-        self.relation = RelationModule()
+        self.register_buffer("mean", torch.zeros(PART_COUNT, feature_shape[0]))
+        self.register_buffer("deviation", torch.ones(PART_COUNT, feature_shape[0]))
+        self.slope = nn.Parameter(torch.tensor(5.0))
+        self.middle = nn.Parameter(torch.tensor(0.5))
+
+    def describe(self, features: Tensor) -> Tensor:
+        """Feature maps (..., 3 parts, C, H, W) to descriptors (..., 3 * C)."""
+        means = features.float().mean(dim=(-2, -1))
+        return ((means - self.mean) / self.deviation).flatten(-2)
+
+    def similarity(self, class_means: Tensor, queries: Tensor) -> Tensor:
+        """Cosines (..., queries, way) of mean descriptors (..., way, D) with queries (..., queries, D)."""
+        ways = nn.functional.normalize(class_means, dim=-1)
+        return nn.functional.normalize(queries, dim=-1) @ ways.transpose(-2, -1)
+
+    def forward(self, class_means: Tensor, queries: Tensor) -> Tensor:
+        """Scores (..., queries, way) in (0, 1), of the same arguments as `similarity`."""
+        return torch.sigmoid(self.slope * (self.similarity(class_means, queries) - self.middle))
+
+
+class CSRN(nn.Module):
+    """An encoder, a relation module shared by the patches, and for some checkpoints a cosine module."""
+
+    def __init__(self, encoder: str = "conv4", *, cosine: bool = False) -> None:
+        """encoder: a name in ENCODERS."""
+        super().__init__()
+        self.encoder = ENCODERS[encoder]()
+        self.relation = RelationModule(self.encoder.feature_shape)
+        self.cosine = CosineModule(self.encoder.feature_shape) if cosine else None
+
+    def encode(self, patches: Tensor) -> Tensor:
+        """Patches (..., 3, 64, 64) float in [0, 1] to feature maps (..., C, H, W)."""
+        features: Tensor = self.encoder(patches.flatten(0, -4))
+        return features.reshape(*patches.shape[:-3], *features.shape[1:])
 
 
 TIE_TOLERANCE = 1e-6
@@ -127,37 +157,41 @@ def select_prototypes(support: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpisodeScores:
-    """Relation scores of one episode of equal shots."""
+    """Relation scores of episodes of equal shots; `...` are any leading dimensions."""
 
     pairs: Tensor
-    """(queries, way, shot, 3 parts) in (0, 1)"""
+    """(..., queries, way, shot, 3 parts) in (0, 1)"""
     prototypes: Tensor
-    """(queries, way) in (0, 1): the selected prototype of each class with each query's face"""
+    """(..., queries, way) in (0, 1): the selected prototype of each class with each query's face"""
+    cosines: Tensor | None
+    """(..., queries, way) in (0, 1): the class means with each query; None without a cosine module"""
+
+    def class_parts(self) -> Tensor:
+        """(..., queries, way, parts): face, eyes and lips averaged over shots, prototype, cosine if any."""
+        others = [self.prototypes] if self.cosines is None else [self.prototypes, self.cosines]
+        return torch.cat([self.pairs.mean(dim=-2), torch.stack(others, dim=-1)], dim=-1)
 
 
-def score_episode(relation: RelationModule, support: Tensor, query: Tensor) -> EpisodeScores:
+def score_episodes(network: CSRN, support: Tensor, query: Tensor) -> EpisodeScores:
     """Score every query against every support and every class's selected prototype.
 
     The published script pairs the prototype of class j with query j; what the paper means, and what
     is done here, is the prototype of class i against query j.
 
     Args:
-        support: (way, shot, 3 parts, 64, 14, 14) feature maps, parts in the order face, eyes, lips.
-        query: (queries, 3 parts, 64, 14, 14) feature maps.
+        support: (..., way, shot, 3 parts, C, H, W) feature maps, parts in the order face, eyes, lips.
+        query: (..., queries, 3 parts, C, H, W) feature maps.
     """
+    relation, cosine = network.relation, network.cosine
     query_half = relation.query_half(query)
-    pairs = relation.score_halves(relation.support_half(support), query_half[:, None, None])
-    prototypes = select_prototypes(support[:, :, 0])
-    prototype_scores = relation.score_halves(relation.support_half(prototypes), query_half[:, None, 0])
-    return EpisodeScores(pairs=pairs, prototypes=prototype_scores)
-
-
-def _conv_block(channels_in: int, channels_out: int, *, padding: int, pool: bool) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=padding),
-        nn.BatchNorm2d(channels_out),
-    ]
-    if pool:
-        # The maximum of rectified values is the rectified maximum: this order has a quarter to rectify.
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.ReLU(inplace=True))
+    pairs = relation.score_halves(
+        relation.support_half(support)[..., None, :, :, :, :, :, :], query_half[..., None, None, :, :, :, :]
+    )
+    prototypes = relation.support_half(select_prototypes(support[..., 0, :, :, :]))
+    prototype_scores = relation.score_halves(
+        prototypes[..., None, :, :, :, :], query_half[..., None, 0, :, :, :]
+    )
+    cosines = None
+    if cosine is not None:
+        cosines = cosine(cosine.describe(support).mean(dim=-2), cosine.describe(query))
+    return EpisodeScores(pairs=pairs, prototypes=prototype_scores, cosines=cosines)

@@ -19,7 +19,7 @@ async def get_model(_owner: Owner, engine: EngineDep) -> Model:
     return Model(
         encoder=checkpoint.config.encoder,
         patch_size=checkpoint.config.patch_size_px,
-        part_weights=checkpoint.config.part_weights.model_dump(),
+        part_weights=checkpoint.config.part_weights.by_name(),
         unknown_below=checkpoint.config.unknown_below,
         weights_sha256=checkpoint.sha256,
         device=engine.device,

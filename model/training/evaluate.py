@@ -1,4 +1,4 @@
-"""Measure few-shot accuracy over seeded episodes, with its interval."""
+"""Measure few-shot accuracy over seeded episodes: its interval, its confusion, its differences."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from model.classifier import Classifier
-from model.network import score_episode
 from model.training.episodes import EpisodeSampler
-from model.training.prepare import PreparedImages
+from model.training.scorers import EpisodeScorer
 
-ENCODE_BATCH = 128
+EPISODES_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,86 +22,86 @@ class Evaluation:
     ci95: float
     per_class: dict[str, float]
     """Recall of each class"""
+    confusion: dict[str, dict[str, int]]
+    """Counts of queries: confusion[their class][the class predicted]"""
     episodes: int
     way: int
     shot: int
     query: int
     seed: int
-    weights_sha256: str
+    weights_sha256: str | None
+    episode_accuracies: npt.NDArray[np.float64]
+    """(episodes,), in the order drawn"""
+
+    def summary(self) -> dict[str, object]:
+        """Everything but the accuracies of single episodes, ready for JSON."""
+        fields = (field.name for field in dataclasses.fields(self) if field.name != "episode_accuracies")
+        return {name: getattr(self, name) for name in fields}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much more accurate the first of two is on the same episodes, with its 95% interval."""
+
+    difference: float
+    ci95: float
 
 
 def evaluate(
-    classifier: Classifier,
-    images: PreparedImages,
+    scorer: EpisodeScorer,
+    sampler: EpisodeSampler,
     *,
-    classes: tuple[str, ...],
-    way: int,
-    shot: int,
-    query: int,
     episodes: int,
     seed: int,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Mean accuracy over seeded episodes. Every image is encoded once, as a session would store it.
+    """Mean accuracy over seeded episodes; the same sampler and seed give the same episodes.
 
-    Args: query: queries per class in each episode; progress: called with (stage, done, total).
-    Raises: EpisodeImpossible.
+    Args: progress: called with (episodes done, in all).
     """
-    images = images.select(np.isin(images.labels, classes))
-    sampler = EpisodeSampler(images.labels, classes=classes, way=way, shot=shot, query=query)
-    features = _encode_all(classifier, images, progress)
+    way, classes = sampler.way, sampler.classes
     rng = np.random.default_rng(seed)
-    accuracies = np.empty(episodes)
-    correct = dict.fromkeys(classes, 0)
-    asked = dict.fromkeys(classes, 0)
-    for index in range(episodes):
-        episode = sampler.draw(rng)
-        right = (
-            predict_episode(classifier, features, episode.support, episode.query) == (np.arange(way)[:, None])
-        )
-        accuracies[index] = right.mean()
-        for label, hits in zip(episode.classes, right.sum(axis=1).tolist(), strict=True):
-            correct[label] += hits
-            asked[label] += query
-        progress("episodes", index + 1, episodes)
-    spread = accuracies.std(ddof=1) if episodes > 1 else float("nan")
+    accuracies: list[npt.NDArray[np.float64]] = []
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for done in range(0, episodes, EPISODES_AT_ONCE):
+        drawn = [sampler.draw(rng) for _ in range(min(EPISODES_AT_ONCE, episodes - done))]
+        support = np.stack([episode.support for episode in drawn])
+        query = np.stack([episode.query for episode in drawn]).reshape(len(drawn), -1)
+        predicted = scorer.class_scores(support, query).argmax(dim=-1).numpy()
+        truth = np.arange(way).repeat(sampler.query)
+        accuracies.append((predicted == truth).mean(axis=1))
+        numbers = np.array([[classes.index(label) for label in episode.classes] for episode in drawn])
+        asked = numbers[:, truth]
+        np.add.at(confusion, (asked, np.take_along_axis(numbers, predicted, axis=1)), 1)
+        progress(done + len(drawn), episodes)
+    episode_accuracies = np.concatenate(accuracies)
     return Evaluation(
-        accuracy=float(accuracies.mean()),
-        ci95=float(1.96 * spread / np.sqrt(episodes)),
-        per_class={label: correct[label] / asked[label] for label in classes if asked[label]},
+        accuracy=float(episode_accuracies.mean()),
+        ci95=_half_width(episode_accuracies),
+        per_class={
+            label: float(row[index] / row.sum())
+            for index, (label, row) in enumerate(zip(classes, confusion, strict=True))
+            if row.sum()
+        },
+        confusion={
+            label: dict(zip(classes, row.tolist(), strict=True))
+            for label, row in zip(classes, confusion, strict=True)
+        },
         episodes=episodes,
         way=way,
-        shot=shot,
-        query=query,
+        shot=sampler.shot,
+        query=sampler.query,
         seed=seed,
-        weights_sha256=classifier.checkpoint.sha256,
+        weights_sha256=scorer.weights_sha256,
+        episode_accuracies=episode_accuracies,
     )
 
 
-@torch.inference_mode()
-def predict_episode(
-    classifier: Classifier,
-    features: torch.Tensor,
-    support: npt.NDArray[np.int64],
-    query: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Row of the best class for each query of an episode: (way, queries) of (way, shot), (way, queries)."""
-    device = classifier.device
-    scores = score_episode(
-        classifier.relation,
-        features[torch.from_numpy(support)].to(device, torch.float32),
-        features[torch.from_numpy(query.ravel())].to(device, torch.float32),
-    )
-    class_parts = torch.cat([scores.pairs.mean(dim=2), scores.prototypes[..., None]], dim=-1)
-    totals = classifier.class_scores(class_parts)
-    return totals.argmax(dim=1).reshape(query.shape).cpu().numpy()
+def paired_difference(first: Evaluation, second: Evaluation) -> Difference:
+    """The difference in accuracy of two evaluations on the same episodes."""
+    differences = first.episode_accuracies - second.episode_accuracies
+    return Difference(difference=float(differences.mean()), ci95=_half_width(differences))
 
 
-def _encode_all(
-    classifier: Classifier, images: PreparedImages, progress: Callable[[str, int, int], None]
-) -> torch.Tensor:
-    encoded = []
-    for start in range(0, len(images.labels), ENCODE_BATCH):
-        encoded.append(classifier.encode(images.patches[start : start + ENCODE_BATCH]))
-        progress("encoding", start + len(encoded[-1]), len(images.labels))
-    return torch.from_numpy(np.concatenate(encoded))
+def _half_width(values: npt.NDArray[np.float64]) -> float:
+    return float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

@@ -1,35 +1,38 @@
-"""Train CSRN weights by episodes. Reads top to bottom: settings, data, network, loop, result."""
+"""Train CSRN weights: settings, data, warm-up of the encoder, episodes, calibration, checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.tensorboard import SummaryWriter
+from torch import nn
 
-from model.checkpoint import (
-    CheckpointConfig,
-    PartWeights,
-    Provenance,
-    load_checkpoint,
-    save_checkpoint,
-)
+from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance, save_checkpoint
 from model.classifier import Classifier
-from model.errors import DatasetInvalid
-from model.network import CSRN, score_episode
-from model.training.augment import augment
-from model.training.episodes import Episode, EpisodeSampler
+from model.encoders import ENCODERS
+from model.network import CSRN, CosineModule
+from model.training.batches import EpisodeBatches, LabelBatches
+from model.training.calibrate import Calibration, calibrate
+from model.training.episodes import EpisodeSampler
 from model.training.evaluate import evaluate
-from model.training.prepare import PreparedImages
+from model.training.geometry import LandmarkComponents
+from model.training.loop import Progress, Stage, rank_and_world, run_stage
+from model.training.objectives import EpisodeObjective, WarmUp
+from model.training.prepared import PreparedImages
+from model.training.scorers import ENCODE_BATCH, RelationScorer, encode_images
+
+COMPONENTS = 24
+DESCRIBED_IMAGES = 2000
+"""How many training images give the cosine module its mean and deviation"""
+MEASURED_EPISODES = 500
+EPISODE_SETTINGS = ("steps", "way", "query", "episodes_per_step", "landmark_episodes", "cosine_weight")
+"""Settings that the warm-up does not depend on: runs that differ in these alone can share one"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,49 +40,26 @@ class TrainSettings:
     """Everything that decides what comes out, besides the data."""
 
     classes: tuple[str, ...]
+    encoder: Literal["conv4", "resnet12"] = "resnet12"
+    warmup_steps: int = 4000
+    """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
+    warmup_batch: int = 128
+    steps: int = 1500
     way: int = 4
     shot: int = 4
     query: int = 4
-    steps: int = 2500
     episodes_per_step: int = 4
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    label_weight: float = 0.5
-    """Weight of the supervised cross-entropy that teaches the encoder beside the relation scores"""
+    landmark_episodes: float = 0.6
+    """Share of the episodes whose classes are clusters of landmark geometry instead of labels"""
+    cosine_weight: float = 1.0
+    """Weight of the cosine part in a class score; 0 leaves the part out"""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
     ema_decay: float = 0.998
     held_out: float = 0.05
-    """Share of each class's images that is never trained on, for the curves only"""
+    """Share of each class's images (or videos) never trained on: for selection and calibration"""
     bfloat16: bool = True
     seed: int = 0
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(repr(self).encode()).hexdigest()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """State of a run, for whoever shows it."""
-
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    """Share of this step's queries whose class scored best"""
-    held_out_accuracy: float | None
-
-
-class LabelHead(nn.Module):
-    """Supervised head on the feature maps of the three parts, used in training only."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(4)
-        self.linear = nn.Linear(3 * 64 * 16, classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(images, 3 parts, 64, 14, 14) to logits (images, classes)."""
-        logits: Tensor = self.linear(self.pool(features.flatten(0, 1)).reshape(len(features), -1))
-        return logits
 
 
 def train(
@@ -90,194 +70,219 @@ def train(
     trained_on: str,
     run_folder: Path,
     device: torch.device | str = "cpu",
-    save_every: int = 200,
+    save_every: int = 250,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> None:
-    """Train on `images` and write the weights' moving average to `out`.
+) -> Calibration:
+    """Train on `images` and write weights to `out`; a run that was stopped goes on in `run_folder`.
 
-    A run that was stopped goes on from its last saved state in `run_folder`. Every step draws from
-    a generator seeded with (seed, step), so going on gives what an unbroken run would have given.
-    The last weights are taken as they are: no checkpoint is chosen by any accuracy.
+    Of the moving averages the one that does best on held-out images of the training classes is taken;
+    on the same images `unknown_below` is calibrated. Under torchrun each process takes its share of
+    every batch.
 
-    Raises: EpisodeImpossible; DatasetInvalid if run_folder holds a run with other settings.
+    Raises: EpisodeImpossible; DatasetInvalid if run_folder holds a run on other images or settings.
     """
-    labels = np.array(
-        [settings.classes.index(label) if label in settings.classes else -1 for label in images.labels]
-    )
-    held_out = _split_held_out(labels, settings)
-    trained = np.flatnonzero((labels >= 0) & ~held_out)
-    episode_shape = {"way": settings.way, "shot": settings.shot, "query": settings.query}
-    sampler = EpisodeSampler(images.labels[trained], classes=settings.classes, **episode_shape)
-
+    inputs = _Inputs.of(images, settings, torch.device(device))
     torch.manual_seed(settings.seed)
-    network = CSRN()
-    head = LabelHead(len(settings.classes))
-    learner = nn.ModuleDict({"network": network, "head": head})
-    learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    moving_average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=moving_average, use_buffers=True)
-    averaged: CSRN = average.module  # type: ignore[assignment]
-    optimizer = torch.optim.AdamW(
-        learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _learning_rate_factor(step, settings.steps)
-    )
-    parts = {"learner": learner, "average": average, "optimizer": optimizer, "schedule": schedule}
-    first_step = _load_state(run_folder, parts, settings)
-    provenance = Provenance(
-        trained_on=trained_on,
-        recipe={
-            **dataclasses.asdict(settings),
-            "images": len(trained),
-            "torch": torch.__version__,
-        },
-    )
+    network = inputs.config.build_network()
 
-    def save_weights() -> None:
-        save_checkpoint(out, averaged, config=CheckpointConfig(), provenance=provenance)
-
-    with SummaryWriter(str(run_folder)) as curves:
-        for step in range(first_step, settings.steps):
-            rng = np.random.default_rng((settings.seed, step))
-            episodes = [sampler.draw(rng) for _ in range(settings.episodes_per_step)]
-            learner.train()
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.bfloat16):
-                loss, accuracy = _step_loss(
-                    network, head, images.patches, labels, trained, episodes, settings, rng, device
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(network)
-
-            done = step + 1
-            held_out_accuracy = None
-            if done % save_every == 0 or done == settings.steps:
-                _save_state(run_folder, parts, settings, done)
-                save_weights()
-                held_out_accuracy = _held_out_accuracy(out, images, held_out, settings, device)
-                curves.add_scalar("held_out/accuracy", held_out_accuracy, done)
-            curves.add_scalar("train/loss", loss.item(), done)
-            curves.add_scalar("train/accuracy", accuracy, done)
-            progress(
-                Progress(
-                    step=done,
-                    steps=settings.steps,
-                    loss=loss.item(),
-                    accuracy=accuracy,
-                    held_out_accuracy=held_out_accuracy,
-                )
-            )
-    # Also where an earlier run had finished: the weights are there when this returns.
-    save_weights()
-
-
-def _step_loss(
-    network: CSRN,
-    head: LabelHead,
-    patches: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
-    trained: npt.NDArray[np.int64],
-    episodes: list[Episode],
-    settings: TrainSettings,
-    rng: np.random.Generator,
-    device: torch.device | str,
-) -> tuple[Tensor, float]:
-    """Loss of a batch of episodes: the paper's objective, and the supervised term beside it.
-
-    The paper's objective is the mean squared error of the relation scores of face, eyes and lips,
-    plus 0.7 times that of the selected prototypes, against 1 for the query's class and 0 otherwise.
-    """
-    index = np.stack([np.concatenate([e.support, e.query], axis=1) for e in episodes])
-    chosen = trained[index.ravel()]
-    pixels = augment(patches[chosen], torch.Generator().manual_seed(int(rng.integers(2**62))))
-    pixels = pixels.to(device)
-    features = network.encoder(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-    features = features.unflatten(0, (len(chosen), 3))
-    targets = torch.from_numpy(labels[chosen]).to(device)
-    label_loss = nn.functional.cross_entropy(head(features).float(), targets)
-
-    weights = PartWeights()
-    by_episode = features.unflatten(0, index.shape)
-    truth = torch.eye(settings.way, device=device).repeat_interleave(settings.query, dim=0)
-    losses, hits = [], []
-    for maps in by_episode:
-        scores = score_episode(
-            network.relation, maps[:, : settings.shot], maps[:, settings.shot :].flatten(0, 1)
+    def run(stage: Stage) -> nn.Module:
+        return run_stage(
+            stage,
+            run_folder,
+            seed=settings.seed,
+            device=inputs.device,
+            save_every=save_every,
+            progress=progress,
         )
-        pair_errors = (scores.pairs.float() - truth[:, :, None, None]).square().mean(dim=(0, 1, 2))
-        prototype_error = (scores.prototypes.float() - truth).square().mean()
-        losses.append(
-            weights.face * pair_errors[0]
-            + weights.eyes * pair_errors[1]
-            + weights.lips * pair_errors[2]
-            + weights.prototype * prototype_error
+
+    if settings.warmup_steps:
+        warmed = run(_warm_up_stage(network, inputs))
+        network.encoder.load_state_dict(warmed.encoder.state_dict())  # type: ignore[union-attr]
+    if network.cosine is not None:
+        _fit_cosine(network, network.cosine, inputs)
+    network = run(_episode_stage(network, inputs)).network  # type: ignore[assignment]
+
+    calibration = calibrate(
+        inputs.relation_scorer(network),
+        inputs.calibration_sampler,
+        episodes=MEASURED_EPISODES,
+        seed=settings.seed,
+    )
+    if rank_and_world()[0] == 0:
+        provenance = Provenance(
+            trained_on=trained_on,
+            recipe={
+                **dataclasses.asdict(settings),
+                "images": len(inputs.trained),
+                "torch": torch.__version__,
+            },
+            evaluation={"calibration": dataclasses.asdict(calibration)},
         )
-        totals = scores.pairs.mean(dim=2).sum(dim=-1) + weights.prototype * scores.prototypes
-        hits.append((totals.argmax(dim=1) == truth.argmax(dim=1)).float().mean().item())
-    relation_loss = torch.stack(losses).mean()
-    return relation_loss + settings.label_weight * label_loss, float(np.mean(hits))
+        config = inputs.config.model_copy(update={"unknown_below": calibration.unknown_below})
+        save_checkpoint(out, network, config=config, provenance=provenance)
+    return calibration
 
 
-def _split_held_out(labels: npt.NDArray[np.int64], settings: TrainSettings) -> npt.NDArray[np.bool_]:
-    """(images,) true for a seeded share of each class's images, at least enough for an episode."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What both stages are made of. Put together first: what cannot be trained is refused at once."""
+
+    settings: TrainSettings
+    config: CheckpointConfig
+    device: torch.device
+    trained: PreparedImages
+    measured: PreparedImages
+    """Held out of training"""
+    components: LandmarkComponents
+    label_batches: LabelBatches
+    episode_batches: EpisodeBatches
+    measured_sampler: EpisodeSampler
+    calibration_sampler: EpisodeSampler
+    """Of one class more than is taught"""
+    sources: str
+    """SHA-256 of which images and labels there are"""
+
+    @classmethod
+    def of(cls, images: PreparedImages, settings: TrainSettings, device: torch.device) -> _Inputs:
+        """Raises: EpisodeImpossible."""
+        images = images.select(np.isin(images.labels, settings.classes))
+        held_out = _held_out(images, settings)
+        trained, measured = images.select(~held_out), images.select(held_out)
+        sampler = _sampler(trained, settings, way=settings.way, query=settings.query)
+        taught = min(settings.way, len(settings.classes) - 1)
+        components = LandmarkComponents.fit(trained.landmarks(), count=min(COMPONENTS, len(trained) - 1))
+        colour = ENCODERS[settings.encoder].sees_colour
+        _, world = rank_and_world()
+        return cls(
+            settings=settings,
+            config=CheckpointConfig(
+                encoder=settings.encoder, part_weights=PartWeights(cosine=settings.cosine_weight or None)
+            ),
+            device=device,
+            trained=trained,
+            measured=measured,
+            components=components,
+            label_batches=LabelBatches(
+                trained,
+                components,
+                classes=settings.classes,
+                batch=max(settings.warmup_batch // world, 1),
+                colour=colour,
+            ),
+            episode_batches=EpisodeBatches(
+                trained,
+                components,
+                sampler,
+                episodes=max(settings.episodes_per_step // world, 1),
+                landmark_share=settings.landmark_episodes,
+                seed=settings.seed,
+                colour=colour,
+            ),
+            measured_sampler=_sampler(measured, settings, way=settings.way, query=1),
+            calibration_sampler=_sampler(measured, settings, way=taught + 1, query=1),
+            sources=_digest(*images.sources.tolist(), *images.labels.tolist()),
+        )
+
+    def classifier(self, network: CSRN) -> Classifier:
+        unsaved = Provenance(trained_on="in training")
+        return Classifier(
+            Checkpoint(network=network.to(self.device), config=self.config, provenance=unsaved, sha256="")
+        )
+
+    def relation_scorer(self, network: CSRN) -> RelationScorer:
+        """Scores episodes over the held-out images."""
+        classifier = self.classifier(network)
+        return RelationScorer(classifier, encode_images(classifier, self.measured))
+
+
+def _warm_up_stage(network: CSRN, inputs: _Inputs) -> Stage:
+    settings, measured = inputs.settings, inputs.measured
+    labels = np.array([settings.classes.index(label) for label in measured.labels.tolist()])
+
+    @torch.inference_mode()
+    def mean_recall(averaged: nn.Module) -> float:
+        predicted = []
+        for start in range(0, len(measured), ENCODE_BATCH):
+            patches = torch.from_numpy(measured.patches(slice(start, start + ENCODE_BATCH)))
+            pixels = patches.to(inputs.device).permute(0, 1, 4, 2, 3).float() / 255
+            predicted.append(averaged.predict(pixels).cpu().numpy())  # type: ignore[operator]
+        right = np.concatenate(predicted) == labels
+        return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
+    before_episodes = dataclasses.asdict(settings)
+    for setting in EPISODE_SETTINGS:
+        del before_episodes[setting]
+    return Stage(
+        name="warm-up",
+        fingerprint=_digest(inputs.sources, repr(before_episodes)),
+        steps=settings.warmup_steps,
+        learner=WarmUp(
+            network.encoder, classes=len(settings.classes), components=inputs.components.axes.shape[1]
+        ),
+        draw=inputs.label_batches.draw,
+        measure=mean_recall,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        ema_decay=settings.ema_decay,
+        bfloat16=settings.bfloat16,
+    )
+
+
+def _episode_stage(network: CSRN, inputs: _Inputs) -> Stage:
+    settings = inputs.settings
+
+    def episode_accuracy(averaged: nn.Module) -> float:
+        scorer = inputs.relation_scorer(averaged.network)  # type: ignore[arg-type]
+        return evaluate(
+            scorer, inputs.measured_sampler, episodes=MEASURED_EPISODES, seed=settings.seed
+        ).accuracy
+
+    return Stage(
+        name="episodes",
+        fingerprint=_digest(inputs.sources, repr(settings)),
+        steps=settings.steps,
+        learner=EpisodeObjective(network, freeze_encoder=settings.warmup_steps > 0),
+        draw=inputs.episode_batches.draw,
+        measure=episode_accuracy,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        ema_decay=settings.ema_decay,
+        bfloat16=settings.bfloat16,
+    )
+
+
+def _fit_cosine(network: CSRN, cosine: CosineModule, inputs: _Inputs) -> None:
+    """Set the mean and deviation of the channels over some of the training images."""
+    rng = np.random.default_rng(inputs.settings.seed)
+    chosen = np.sort(rng.permutation(len(inputs.trained))[:DESCRIBED_IMAGES])
+    features = encode_images(inputs.classifier(network.eval()), inputs.trained.select(chosen))
+    means = features.float().mean(dim=(-2, -1))
+    cosine.mean.copy_(means.mean(dim=0))
+    cosine.deviation.copy_(means.std(dim=0).clamp_min(1e-3))
+
+
+def _sampler(images: PreparedImages, settings: TrainSettings, *, way: int, query: int) -> EpisodeSampler:
+    return EpisodeSampler(
+        images.labels,
+        classes=settings.classes,
+        way=way,
+        shot=settings.shot,
+        query=query,
+        groups=images.groups,
+    )
+
+
+def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np.bool_]:
+    """(images,) true for a seeded share of each class's groups, at least enough for an episode."""
     rng = np.random.default_rng(settings.seed)
-    held_out = np.zeros(len(labels), dtype=bool)
-    for label in range(len(settings.classes)):
-        images = np.flatnonzero(labels == label)
-        count = max(round(len(images) * settings.held_out), settings.shot + 1)
-        held_out[rng.permutation(images)[:count]] = True
+    groups = np.array([group or f"/{index}" for index, group in enumerate(images.groups.tolist())])
+    held_out = np.zeros(len(images), dtype=bool)
+    for label in settings.classes:
+        of_class = np.unique(groups[images.labels == label])
+        count = max(round(len(of_class) * settings.held_out), settings.shot + 1)
+        held_out |= np.isin(groups, rng.permutation(of_class)[:count])
     return held_out
 
 
-def _held_out_accuracy(
-    weights: Path,
-    images: PreparedImages,
-    held_out: npt.NDArray[np.bool_],
-    settings: TrainSettings,
-    device: torch.device | str,
-) -> float:
-    return evaluate(
-        Classifier(load_checkpoint(weights, device=device)),
-        images.select(held_out),
-        classes=settings.classes,
-        way=settings.way,
-        shot=settings.shot,
-        query=1,
-        episodes=200,
-        seed=settings.seed,
-    ).accuracy
-
-
-def _learning_rate_factor(step: int, steps: int) -> float:
-    """Linear rise over the first 5% of the steps, then a cosine down to zero."""
-    rise = max(steps // 20, 1)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
-
-
-def _save_state(run_folder: Path, parts: dict[str, Any], settings: TrainSettings, step: int) -> None:
-    state = {name: part.state_dict() for name, part in parts.items()}
-    partial = run_folder / "state.pt.partial"
-    torch.save({"step": step, "settings": settings.fingerprint(), **state}, partial)
-    partial.replace(run_folder / "state.pt")
-
-
-def _load_state(run_folder: Path, parts: dict[str, Any], settings: TrainSettings) -> int:
-    """Load the last saved state into `parts`; returns the step to go on with."""
-    run_folder.mkdir(parents=True, exist_ok=True)
-    path = run_folder / "state.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["settings"] != settings.fingerprint():
-        raise DatasetInvalid(
-            f"{run_folder} holds a run with other settings: remove it, or name another run folder"
-        )
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"])
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
 from model.classifier import Classifier, Example, Features
-from model.network import score_episode
+from model.network import CSRN, score_episodes
 
 WAY, SHOT, QUERIES = 3, 4, 5
 
@@ -34,7 +34,7 @@ def test_encoding_is_the_networks_own(classifier: Classifier, checkpoint: Checkp
     patches = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
     pixels = torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float() / 255
     with torch.inference_mode():
-        expected = checkpoint.network.encoder(pixels).numpy()
+        expected = checkpoint.network.encode(pixels).numpy()
     # float16 keeps 11 bits
     np.testing.assert_allclose(classifier.encode(patches), expected, rtol=1e-3, atol=1e-4)
 
@@ -42,8 +42,8 @@ def test_encoding_is_the_networks_own(classifier: Classifier, checkpoint: Checkp
 def test_class_scores_order_classes_as_the_papers_sum(classifier: Classifier) -> None:
     support, query = random_features(WAY, SHOT), random_features(QUERIES, seed=1)
     with torch.inference_mode():
-        episode = score_episode(
-            classifier.relation, torch.from_numpy(support).float(), torch.from_numpy(query).float()
+        episode = score_episodes(
+            classifier.network, torch.from_numpy(support).float(), torch.from_numpy(query).float()
         )
     total = episode.pairs.sum(dim=(2, 3)) + 0.7 * SHOT * episode.prototypes
     ranked = classifier.score(classifier.build_support_set(examples_of(support)), query)
@@ -104,3 +104,30 @@ def test_the_nearest_example_has_the_highest_mean_relation_score_of_its_class(
             if example.label == score.label
         }
         assert score.nearest_example_id == max(alone, key=lambda key: alone[key])
+
+
+def test_a_cosine_part_joins_the_four_and_counts_by_its_weight() -> None:
+    torch.manual_seed(0)
+    config = CheckpointConfig(encoder="resnet12", part_weights=PartWeights(cosine=2.0))
+    network = config.build_network().eval()
+    provenance = Provenance(trained_on="nothing")
+    classifier = Classifier(Checkpoint(network=network, config=config, provenance=provenance, sha256=""))
+    patches = np.random.default_rng(0).integers(0, 256, (7, 3, 64, 64, 3), dtype=np.uint8)
+    features = classifier.encode(patches)
+    assert features.shape == (7, 3, *network.encoder.feature_shape)
+    support = classifier.build_support_set(examples_of(features[:6].reshape(3, 2, *features.shape[1:])))
+    for score in classifier.score(support, features[6:])[0]:
+        assert list(score.parts) == ["face", "eyes", "lips", "prototype", "cosine"]
+        parts = score.parts
+        total = parts["face"] + parts["eyes"] + parts["lips"] + 0.7 * parts["prototype"] + 2 * parts["cosine"]
+        assert score.score == pytest.approx(total / 5.7, abs=1e-5)
+
+
+def test_the_cosine_part_is_highest_for_the_class_of_the_same_direction() -> None:
+    cosine = CSRN("resnet12", cosine=True).cosine
+    assert cosine is not None
+    means = torch.eye(3, 384)
+    scores = cosine(means, 5 * means)
+    assert scores.argmax(dim=1).tolist() == [0, 1, 2]
+    assert (scores.diagonal() > 0.9).all()
+    assert (scores - torch.diag(scores.diagonal()) < 0.1).all()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.network import CSRN, gather_channels, score_episode, select_prototypes, select_shots
+from model.network import CSRN, gather_channels, score_episodes, select_prototypes, select_shots
 from tests.model import golden
 
 
@@ -21,8 +21,8 @@ def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
     """
     support_patches, query_patches = golden.case_inputs(case)
     with torch.inference_mode():
-        support, query = network.encoder(support_patches), network.encoder(query_patches)
-        scores = score_episode(network.relation, support, query)
+        support, query = network.encode(support_patches), network.encode(query_patches)
+        scores = score_episodes(network, support, query)
     assert support.mean().item() == pytest.approx(case["feature_mean"], abs=1e-5)
     assert support.std().item() == pytest.approx(case["feature_std"], abs=1e-5)
     pairs = torch.tensor(case["pair_scores"])
@@ -53,9 +53,11 @@ def test_seeded_network_reproduces_the_published_modules(case: dict[str, Any]) -
     assert_reproduces(golden.seeded_network(), case)
 
 
-def test_halves_score_as_the_plain_concatenation_does() -> None:
-    relation = golden.seeded_network().relation
-    support, query = torch.randn(5, 64, 14, 14), torch.randn(5, 64, 14, 14)
+@pytest.mark.parametrize("encoder", ["conv4", "resnet12"])
+def test_halves_score_as_the_plain_concatenation_does(encoder: str) -> None:
+    network = CSRN(encoder).eval()
+    relation, shape = network.relation, network.encoder.feature_shape
+    support, query = torch.randn(5, *shape), torch.randn(5, *shape)
     with torch.inference_mode():
         plain = relation(support, query)
         halves = relation.score_halves(relation.support_half(support), relation.query_half(query))
@@ -76,11 +78,35 @@ def test_a_prototype_of_one_class_does_not_depend_on_the_query_order() -> None:
     network = golden.seeded_network()
     support, query = torch.randn(2, 3, 3, 64, 14, 14), torch.randn(4, 3, 64, 14, 14)
     with torch.inference_mode():
-        forward = score_episode(network.relation, support, query).prototypes
-        backward = score_episode(network.relation, support, query.flip(0)).prototypes
+        forward = score_episodes(network, support, query).prototypes
+        backward = score_episodes(network, support, query.flip(0)).prototypes
     torch.testing.assert_close(backward.flip(0), forward)
 
 
 def test_of_two_shots_which_are_always_equally_near_the_first_is_chosen() -> None:
     support = torch.randn(2, 64, 14, 14, generator=torch.Generator().manual_seed(0))
     assert select_shots(support).tolist() == [0] * 64
+
+
+def test_episodes_scored_together_score_as_each_alone() -> None:
+    network = CSRN("resnet12", cosine=True).eval()
+    support = torch.randn(2, 3, 4, 3, *network.encoder.feature_shape)
+    query = torch.randn(2, 5, 3, *network.encoder.feature_shape)
+    with torch.inference_mode():
+        together = score_episodes(network, support, query).class_parts()
+        for index in range(2):
+            alone = score_episodes(network, support[index], query[index]).class_parts()
+            torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=0)
+    assert together.shape == (2, 5, 3, 5)
+
+
+def test_resnet12_sees_neither_colour_nor_the_strength_of_the_light() -> None:
+    encoder = CSRN("resnet12").encoder.eval()
+    grey = torch.rand(2, 1, 64, 64).expand(-1, 3, -1, -1)
+    red = torch.zeros(2, 3, 64, 64)
+    red[:, 0] = grey[:, 0]
+    with torch.inference_mode():
+        expected = encoder(grey)
+        # Red alone is the same picture at 0.299 of the light; 1e-3 in the deviation is what remains.
+        torch.testing.assert_close(encoder(red), expected, atol=0.1, rtol=0.1)
+        torch.testing.assert_close(encoder(0.5 * grey + 0.3), expected, atol=0.1, rtol=0.1)

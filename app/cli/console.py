@@ -1,0 +1,50 @@
+"""What the commands share: progress bars, options, the device."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from app.settings import Settings
+
+stderr = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line")]
+
+
+class StageBars(Progress):
+    """One progress bar a stage, on stderr; a stage's bar appears when it begins."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+        )
+        self._rows: dict[str, TaskID] = {}
+
+    def show(self, stage: str, done: int, total: int, *, description: str | None = None) -> None:
+        """Bring the bar of a stage to `done` of `total`."""
+        if stage not in self._rows:
+            self._rows[stage] = self.add_task(stage)
+        self.update(self._rows[stage], completed=done, total=total, description=description or stage)
+
+
+def torch_device() -> str:
+    """The device that CSRN_DEVICE asks for. Raises: DeviceMissing."""
+    from app.main import choose_device
+
+    return choose_device(Settings().device)

@@ -1,0 +1,271 @@
+"""csrn prepare, train, evaluate and convert."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.console import Json, StageBars, stderr, torch_device
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from model.training.report import Report
+
+Classes = Annotated[str, typer.Option(help="Comma-separated labels; all of the data by default")]
+
+
+class Encoder(enum.StrEnum):
+    conv4 = "conv4"
+    resnet12 = "resnet12"
+
+
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="fer2013 | rafdb | sfew | afew | folder")],
+    source: Annotated[Path, typer.Argument(help="Folder, zip or CSV of the data set")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; an unfinished one is gone on with")],
+) -> None:
+    """Find every face of a data set and cut its patches, ready for training."""
+    from model.training.datasets import DATASETS, open_dataset
+    from model.training.prepare import prepare as prepare_dataset
+
+    if dataset not in DATASETS:
+        raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
+    with open_dataset(dataset, source) as opened, StageBars() as bars:
+        report = prepare_dataset(
+            opened, out, progress=lambda done, total: bars.show("preparing", done, total)
+        )
+    table = Table("label", "images", *(columns := sorted({key for c in report.values() for key in c})))
+    for label, counts in sorted(report.items()):
+        table.add_row(label, str(counts.total()), *(str(counts[column]) for column in columns))
+    whole = sum(report.values(), Counter[str]())
+    table.add_row("all", str(whole.total()), *(str(whole[column]) for column in columns), style="bold")
+    Console().print(table)
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
+    out: Annotated[Path, typer.Option(help="Weights to write (.safetensors)")],
+    split: Annotated[str | None, typer.Option(help="Split to train on; all by default")] = None,
+    classes: Classes = "",
+    encoder: Annotated[Encoder, typer.Option(help="conv4 is the published one")] = Encoder.resnet12,
+    warmup_steps: Annotated[
+        int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
+    ] = 4000,
+    warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 128,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1500,
+    way: int = 4,
+    shot: int = 4,
+    query: int = 4,
+    episodes_per_step: Annotated[int, typer.Option(min=1)] = 4,
+    landmark_episodes: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of episodes on classes of landmark geometry")
+    ] = 0.6,
+    cosine_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of the cosine part in class scores; 0 leaves it out")
+    ] = 1.0,
+    seed: int = 0,
+    bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between measuring and saving the run's state")
+    ] = 250,
+) -> None:
+    """Train weights. A stopped run goes on where it was; torchrun trains on several devices.
+
+    On two GPUs: torchrun --nproc-per-node 2 --no-python csrn train DATA --out WEIGHTS
+    """
+    from model.training.loop import Progress as TrainProgress
+    from model.training.prepared import load_prepared
+    from model.training.train import TrainSettings
+    from model.training.train import train as train_weights
+
+    images = load_prepared(data, split=split)
+    chosen = _split_list(classes) or tuple(sorted(set(images.labels.tolist())))
+    settings = TrainSettings(
+        classes=chosen,
+        encoder=encoder.value,
+        warmup_steps=warmup_steps,
+        warmup_batch=warmup_batch,
+        steps=steps,
+        way=way,
+        shot=shot,
+        query=query,
+        episodes_per_step=episodes_per_step,
+        landmark_episodes=landmark_episodes,
+        cosine_weight=cosine_weight,
+        seed=seed,
+        bfloat16=bfloat16,
+    )
+    with _device_of_process() as device, StageBars() as bars:
+
+        def show(progress: TrainProgress) -> None:
+            figures = f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.3f}"
+            bars.show(
+                progress.stage,
+                progress.step,
+                progress.steps,
+                description=f"{progress.stage}: {figures}",
+            )
+            if progress.held_out_accuracy is not None:
+                held_out = f"held-out accuracy {progress.held_out_accuracy:.3f}"
+                bars.console.print(f"{progress.stage} step {progress.step}: {figures}  {held_out}")
+
+        calibration = train_weights(
+            images,
+            out,
+            settings,
+            trained_on=f"{data.name}, {split or 'all'} images of {', '.join(chosen)}",
+            run_folder=run or out.with_suffix(".run"),
+            device=device,
+            save_every=save_every,
+            progress=show,
+        )
+    stderr.print(f"wrote {out}; unknown_below {calibration.unknown_below}")
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to measure; by default those that are served")
+    ] = None,
+    classes: Classes = "",
+    split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
+    way: int = 3,
+    shot: int = 3,
+    query: int = 1,
+    episodes: Annotated[int, typer.Option(min=2)] = 2000,
+    seed: int = 0,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare on the same episodes with other weights, or with a baseline: "
+            "cosine (nearest mean on the same encoder) or landmarks (their geometry alone)"
+        ),
+    ] = None,
+    shot_curve: Annotated[str, typer.Option(help="More shots to measure, such as 1,3,5,10")] = "",
+    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here")] = None,
+    record: Annotated[
+        str | None, typer.Option(help="Note the figure in the weights' provenance by this name")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure few-shot accuracy over seeded episodes, with its 95% interval."""
+    from model.training.prepared import load_prepared
+    from model.training.report import draw_confusion, measure_weights
+
+    images = load_prepared(data, split=split)
+    chosen = weights or Settings().weights
+    with StageBars() as bars:
+        report = measure_weights(
+            images,
+            chosen,
+            classes=_split_list(classes) or tuple(sorted(set(images.labels.tolist()))),
+            way=way,
+            shot=shot,
+            query=query,
+            episodes=episodes,
+            seed=seed,
+            against=against,
+            shot_curve=_shots(shot_curve),
+            device=torch_device(),
+            progress=bars.show,
+        )
+    if confusion_png is not None:
+        draw_confusion(report.evaluation, confusion_png)
+    if record is not None:
+        _record(chosen, record, report.summary())
+    if as_json:
+        print(json.dumps(report.summary()))
+    else:
+        _print_report(report)
+
+
+def convert(
+    feature_encoder: Annotated[Path, typer.Argument(metavar="FEATURE_ENCODER.pth")],
+    relation_network: Annotated[Path, typer.Argument(metavar="RELATION_NETWORK.pth")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+) -> None:
+    """Convert a published checkpoint pair to one safetensors file."""
+    from model.checkpoint import convert_published
+
+    convert_published(feature_encoder, relation_network, out)
+    print(f"wrote {out}")
+
+
+def _print_report(report: Report) -> None:
+    console, evaluation = Console(), report.evaluation
+    labels = list(evaluation.confusion)
+    table = Table("label", "recall", *labels, title="predicted", title_justify="right")
+    for label, row in evaluation.confusion.items():
+        recall = evaluation.per_class.get(label)
+        shown = "" if recall is None else f"{recall:.3f}"
+        table.add_row(label, shown, *(str(row[column]) for column in labels))
+    console.print(table)
+    for point in report.shot_curve:
+        print(f"{point.shot}-shot: accuracy {_percent(point.accuracy, point.ci95)}")
+    print(
+        f"accuracy {_percent(evaluation.accuracy, evaluation.ci95)} "
+        f"({evaluation.way}-way {evaluation.shot}-shot, {evaluation.episodes} episodes, "
+        f"seed {evaluation.seed}, chance {100 / evaluation.way:.1f} %)"
+    )
+    if report.against is not None:
+        other, difference = report.against.evaluation, report.against.difference
+        print(
+            f"against {report.against.name}: {_percent(other.accuracy, other.ci95)}, "
+            f"difference {_percent(difference.difference, difference.ci95)} on the same episodes"
+        )
+
+
+def _percent(value: float, half_width: float) -> str:
+    return f"{100 * value:.2f} % +- {100 * half_width:.2f}"
+
+
+def _record(weights: Path, name: str, figures: dict[str, object]) -> None:
+    """Write measured figures into a checkpoint; they are of its tensors, which stay as they are."""
+    from model.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(weights)
+    del figures["weights_sha256"]
+    evaluation = {**checkpoint.provenance.evaluation, name: figures}
+    provenance = checkpoint.provenance.model_copy(update={"evaluation": evaluation})
+    save_checkpoint(weights, checkpoint.network, config=checkpoint.config, provenance=provenance)
+
+
+@contextlib.contextmanager
+def _device_of_process() -> Iterator[str]:
+    """The device to train on; under torchrun this process's own, with the others joined."""
+    device = torch_device()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    import torch.distributed
+
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield device
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _split_list(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (item.strip() for item in text.split(","))))
+
+
+def _shots(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in _split_list(text))
+    except ValueError:
+        raise typer.BadParameter(f"--shot-curve needs numbers such as 1,3,5,10, not {text!r}") from None

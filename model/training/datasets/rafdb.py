@@ -1,0 +1,81 @@
+"""RAF-DB basic expressions (Li, Deng and Du, CVPR 2017), as its authors and as CSRN's lay it out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from model.training.datasets.dataset import (
+    IMAGE_SUFFIXES,
+    Dataset,
+    LabelledImage,
+    require_images,
+    wrong_layout,
+)
+
+LIST = "list_patition_label.txt"
+"""Spelt so by RAF-DB's authors"""
+LABELS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+"""Of the list's numbers 1 to 7"""
+SPLITS = ("train", "test")
+EXPECTED = (
+    f"{LIST} (or EmoLabel/{LIST}) with Image/aligned/*_aligned.jpg, or images/ with {{train,test}}/<label>/*"
+)
+
+
+@contextlib.contextmanager
+def open_rafdb(source: Path) -> Iterator[Dataset]:
+    """Open RAF-DB: the list with its aligned images, or CSRN's layout. Raises: DatasetInvalid.
+
+    CSRN's layout is {train,test}/<label>/<name> beside images/<name>; its images_eye and images_lip
+    are not read, because the eye and lip patches are cut anew from landmarks.
+    """
+    root = source / "basic" if (source / "basic").is_dir() else source
+    lists = [path for path in (root / LIST, root / "EmoLabel" / LIST) if path.is_file()]
+    images = _listed_images(root, lists[0]) if lists else _published_images(root)
+    images = require_images(images, source, expected=EXPECTED)
+    yield Dataset(images=images, read=lambda image: (root / image.source).read_bytes())
+
+
+def _listed_images(root: Path, listed: Path) -> list[LabelledImage]:
+    folders = [folder for folder in (root / "Image" / "aligned", root / "aligned") if folder.is_dir()]
+    if not folders:
+        raise wrong_layout(
+            root, expected=f"Image/aligned beside {LIST}", found=[path.name for path in root.iterdir()]
+        )
+    folder = folders[0].relative_to(root)
+    images = []
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        split = name.partition("_")[0]
+        if split not in SPLITS or label not in {str(index + 1) for index in range(len(LABELS))}:
+            raise wrong_layout(
+                listed,
+                expected=f"lines such as 'train_00001.jpg 5' with labels 1 to 7, in line {number}",
+                found=[line[:60]],
+            )
+        path = folder / f"{Path(name).stem}_aligned{Path(name).suffix}"
+        images.append(LabelledImage(source=path.as_posix(), label=LABELS[int(label) - 1], split=split))
+    missing = [image.source for image in images if not (root / image.source).is_file()]
+    if len(missing) == len(images):
+        raise wrong_layout(root, expected=missing[0] if missing else f"lines in {LIST}", found=["none of it"])
+    return images
+
+
+def _published_images(root: Path) -> list[LabelledImage]:
+    images = []
+    for split in SPLITS:
+        for path in (root / split).glob("*/*"):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            whole = root / "images" / path.name
+            shown = whole if whole.is_file() else path
+            images.append(
+                LabelledImage(
+                    source=shown.relative_to(root).as_posix(), label=path.parent.name.lower(), split=split
+                )
+            )
+    return images

@@ -1,0 +1,203 @@
+"""One stage of training: steps of AdamW with a moving average, resumable, on one device or several."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+
+from model.errors import DatasetInvalid
+
+RISE = 0.05
+"""Share of the steps over which the learning rate rises"""
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What is trained, on what, and how it is measured."""
+
+    name: str
+    fingerprint: str
+    """Of the images and settings that decide what comes out"""
+    steps: int
+    learner: nn.Module
+    """Called with what `draw` returns; returns the loss and the accuracy of the batch."""
+    draw: Callable[[np.random.Generator], tuple[Any, ...]]
+    """A batch for this process; draws nothing but from the generator."""
+    measure: Callable[[nn.Module], float]
+    """Accuracy of a learner on held-out images of the training classes"""
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    bfloat16: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """State of a run, for whoever shows it."""
+
+    stage: str
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    """Share of this step's images (or queries) that were told right"""
+    held_out_accuracy: float | None
+
+
+def run_stage(
+    stage: Stage,
+    folder: Path,
+    *,
+    seed: int,
+    device: torch.device,
+    save_every: int,
+    progress: Callable[[Progress], None],
+) -> nn.Module:
+    """Train a stage to its end; returns its moving average with the best held-out accuracy.
+
+    A run that was stopped goes on from its last saved state in `folder`. Every step draws from a
+    generator seeded with (seed, step, rank), so going on gives what an unbroken run would have given.
+
+    Raises: DatasetInvalid if `folder` holds this stage of a run with another fingerprint.
+    """
+    rank, world = rank_and_world()
+    stage.learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learner = DistributedDataParallel(stage.learner) if world > 1 else stage.learner
+    moving_average = get_ema_multi_avg_fn(stage.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(stage.learner, multi_avg_fn=moving_average, use_buffers=True)
+    trained = [parameter for parameter in stage.learner.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, stage.steps))
+    parts = {"learner": stage.learner, "average": average, "optimizer": optimizer, "schedule": schedule}
+    state = _RunState(folder / f"{stage.name}.pt", stage.fingerprint, parts)
+    first_step = state.load()
+
+    with SummaryWriter(str(folder / stage.name)) if rank == 0 else contextlib.nullcontext() as curves:
+        for step in range(first_step, stage.steps):
+            rng = np.random.default_rng((seed, step, rank))
+            batch = stage.draw(rng)
+            torch.manual_seed(int(rng.integers(2**62)))  # of dropout
+            batch = tuple(item.to(device) if isinstance(item, Tensor) else item for item in batch)
+            learner.train()
+            with torch.autocast(device.type, torch.bfloat16, enabled=stage.bfloat16):
+                loss, accuracy = learner(*batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(stage.learner)
+
+            done, held_out_accuracy = step + 1, None
+            if done % save_every == 0 or done == stage.steps:
+                if rank == 0:
+                    held_out_accuracy = stage.measure(average.module.eval())
+                    state.save(done, held_out_accuracy)
+                _wait_for_all()
+            if rank == 0:
+                shown = Progress(
+                    stage=stage.name,
+                    step=done,
+                    steps=stage.steps,
+                    loss=loss.item(),
+                    accuracy=accuracy.item(),
+                    held_out_accuracy=held_out_accuracy,
+                )
+                _draw_curves(curves, shown, float(schedule.get_last_lr()[0]))
+                progress(shown)
+    best: nn.Module = average.module
+    best.load_state_dict(state.best())
+    return best.eval()
+
+
+class _RunState:
+    """A stage's state on disk, replaced atomically: the last step, and the best average so far."""
+
+    def __init__(self, path: Path, fingerprint: str, parts: dict[str, Any]) -> None:
+        self._path, self._fingerprint, self._parts = path, fingerprint, parts
+        self._best: dict[str, Tensor] = {}
+        self._best_accuracy = -math.inf
+
+    def load(self) -> int:
+        """Load the last saved state, if there is one, into the parts; returns the step to go on with."""
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return 0
+        state = torch.load(self._path, weights_only=True, map_location="cpu")
+        if state["fingerprint"] != self._fingerprint:
+            raise DatasetInvalid(
+                f"{self._path} is of a run on other images or with other settings: "
+                "remove it, or name another run folder"
+            )
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+        self._best, self._best_accuracy = state["best"], state["best_accuracy"]
+        return int(state["step"])
+
+    def save(self, step: int, accuracy: float) -> None:
+        if accuracy >= self._best_accuracy:
+            average = self._parts["average"].module
+            self._best = {name: tensor.cpu().clone() for name, tensor in average.state_dict().items()}
+            self._best_accuracy = accuracy
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        partial = self._path.with_name(self._path.name + ".partial")
+        torch.save(
+            {
+                "step": step,
+                "fingerprint": self._fingerprint,
+                "best": self._best,
+                "best_accuracy": self._best_accuracy,
+                **state,
+            },
+            partial,
+        )
+        partial.replace(self._path)
+
+    def best(self) -> dict[str, Tensor]:
+        """The best average; every process reads what the first one saved."""
+        state = torch.load(self._path, weights_only=True, map_location="cpu")
+        best: dict[str, Tensor] = state["best"]
+        return best
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many train together; (0, 1) outside of torchrun."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _wait_for_all() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _rate_factor(step: int, steps: int) -> float:
+    """Linear rise over the first steps, then a cosine down to zero."""
+    rise = max(round(steps * RISE), 1)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
+
+
+def _draw_curves(curves: SummaryWriter | None, progress: Progress, learning_rate: float) -> None:
+    if curves is None:
+        return
+    curves.add_scalar("train/loss", progress.loss, progress.step)
+    curves.add_scalar("train/accuracy", progress.accuracy, progress.step)
+    curves.add_scalar("train/learning_rate", learning_rate, progress.step)
+    if progress.held_out_accuracy is not None:
+        curves.add_scalar("held_out/accuracy", progress.held_out_accuracy, progress.step)

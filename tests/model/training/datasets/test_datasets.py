@@ -1,0 +1,244 @@
+"""Every loader on a small tree in its published layout, read through `open_dataset` as `prepare` does."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.errors import DatasetInvalid, ImageUnreadable
+from model.training.datasets import DATASETS, open_dataset
+from model.training.datasets.afew import FRAMES_PER_VIDEO
+
+GREY = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
+
+
+def png(brightness: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (20, 20), brightness).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def listed(name: str, source: Path) -> list[tuple[str, str, str]]:
+    with open_dataset(name, source) as dataset:
+        assert len({image.source for image in dataset.images}) == len(dataset.images)
+        return [(image.source, image.label, image.split) for image in dataset.images]
+
+
+def contents(name: str, source: Path) -> list[bytes]:
+    with open_dataset(name, source) as dataset:
+        return [dataset.read(image) for image in dataset.images]
+
+
+FER2013 = {
+    "fer2013/test/angry/PrivateTest_4.jpg": b"4",
+    "fer2013/train/angry/Training_2.jpg": b"2",
+    "fer2013/train/happy/Training_1.jpg": b"1",
+}
+FER2013_LISTED = [
+    ("fer2013/test/angry/PrivateTest_4.jpg", "angry", "test"),
+    ("fer2013/train/angry/Training_2.jpg", "angry", "train"),
+    ("fer2013/train/happy/Training_1.jpg", "happy", "train"),
+]
+
+
+def test_fer2013_folder(tmp_path: Path) -> None:
+    write(tmp_path, FER2013)
+    assert listed("fer2013", tmp_path) == FER2013_LISTED
+    assert contents("fer2013", tmp_path) == [b"4", b"2", b"1"]
+    assert listed("fer2013", tmp_path / "fer2013")[0] == ("test/angry/PrivateTest_4.jpg", "angry", "test")
+
+
+def test_fer2013_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+        for name, data in FER2013.items():
+            archive.writestr(name, data)
+    assert listed("fer2013", tmp_path / "f.zip") == FER2013_LISTED
+    assert contents("fer2013", tmp_path / "f.zip") == [b"4", b"2", b"1"]
+
+
+@pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion, Usage, pixels"])
+def test_fer2013_csv(header: str, tmp_path: Path) -> None:
+    pixels = " ".join(str(value) for value in GREY.ravel())
+    rows = [("0", "Training"), ("6", "PublicTest"), ("3", "PrivateTest")]
+    csv_first = header.startswith("emotion,pixels")
+    lines = [
+        f"{label},{pixels},{usage}" if csv_first else f"{label},{usage},{pixels}" for label, usage in rows
+    ]
+    (tmp_path / "fer2013.csv").write_text("\n".join([header, *lines]) + "\n")
+    expected = [
+        ("Training_0", "angry", "train"),
+        ("PublicTest_1", "neutral", "test"),
+        ("PrivateTest_2", "happy", "test"),
+    ]
+    for source in (tmp_path, tmp_path / "fer2013.csv"):
+        assert listed("fer2013", source) == expected
+        for data in contents("fer2013", source):
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), GREY)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a,b\n1,2\n", "expected columns emotion, pixels, Usage; found a, b"),
+        ("emotion,pixels,Usage\n", "the header alone"),
+        ("emotion,pixels,Usage\n9,1 2,Training\n", "in row 1 emotion 0 to 6"),
+        ("emotion,pixels,Usage\n1,1 2,Elsewhere\n", "Usage Training, PublicTest, PrivateTest"),
+    ],
+)
+def test_another_csv_is_refused_with_what_is_there(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(DatasetInvalid, match=reason), open_dataset("fer2013", tmp_path / "x.csv"):
+        pass
+
+
+def test_a_csv_row_without_its_pixels_is_unreadable_not_fatal(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("emotion,pixels,Usage\n1,1 2 300,Training\n")
+    with open_dataset("fer2013", tmp_path / "x.csv") as dataset, pytest.raises(ImageUnreadable):
+        dataset.read(dataset.images[0])
+
+
+@pytest.mark.parametrize("listed_in", ["", "EmoLabel/", "basic/EmoLabel/"])
+def test_rafdb_list_with_aligned_images(listed_in: str, tmp_path: Path) -> None:
+    base = "basic/" if listed_in.startswith("basic/") else ""
+    write(
+        tmp_path,
+        {
+            f"{listed_in}list_patition_label.txt": b"train_00001.jpg 5\ntrain_00002.jpg 1\ntest_0001.jpg 7\n",
+            f"{base}Image/aligned/train_00001_aligned.jpg": b"1",
+            f"{base}Image/aligned/train_00002_aligned.jpg": b"2",
+            f"{base}Image/aligned/test_0001_aligned.jpg": b"3",
+        },
+    )
+    assert listed("rafdb", tmp_path) == [
+        ("Image/aligned/test_0001_aligned.jpg", "neutral", "test"),
+        ("Image/aligned/train_00001_aligned.jpg", "sadness", "train"),
+        ("Image/aligned/train_00002_aligned.jpg", "surprise", "train"),
+    ]
+    assert contents("rafdb", tmp_path) == [b"3", b"1", b"2"]
+
+
+def test_rafdb_as_csrn_lays_it_out(tmp_path: Path) -> None:
+    names = {"train/Happy/train_1.jpg": b"crop", "test/Anger/test_1.jpg": b"crop"}
+    whole = {
+        f"{folder}/{name}": folder.encode()
+        for folder in ("images", "images_eye", "images_lip")
+        for name in ("train_1.jpg", "test_1.jpg")
+    }
+    write(tmp_path, names | whole)
+    assert listed("rafdb", tmp_path) == [
+        ("images/test_1.jpg", "anger", "test"),
+        ("images/train_1.jpg", "happy", "train"),
+    ]
+    assert contents("rafdb", tmp_path) == [b"images", b"images"]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (
+            {"list_patition_label.txt": b"train_1.jpg 5\n"},
+            "expected Image/aligned beside list_patition_label.txt",
+        ),
+        ({"list_patition_label.txt": b"x 9\n", "aligned/x": b""}, "labels 1 to 7, in line 1; found x 9"),
+        (
+            {"list_patition_label.txt": b"train_1.jpg 5\n", "aligned/x": b""},
+            "expected aligned/train_1_aligned.jpg",
+        ),
+    ],
+)
+def test_an_incomplete_rafdb_is_refused_with_what_is_missing(
+    files: dict[str, bytes], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetInvalid, match=reason), open_dataset("rafdb", write(tmp_path, files)):
+        pass
+
+
+@pytest.mark.parametrize("between", ["", "Train_Aligned_Faces/"])
+def test_sfew(between: str, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {f"Train/{between}Angry/a.png": b"a", f"Val/{between}Happy/b.png": b"b", "Val/labels.txt": b""},
+    )
+    assert listed("sfew", tmp_path) == [
+        (f"Train/{between}Angry/a.png", "angry", "train"),
+        (f"Val/{between}Happy/b.png", "happy", "val"),
+    ]
+    assert contents("sfew", tmp_path) == [b"a", b"b"]
+
+
+def clip(path: Path, frames: int) -> None:
+    """A video whose frames grow brighter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for index in range(frames):
+        writer.write(np.full((48, 64, 3), 8 * index, dtype=np.uint8))
+    writer.release()
+
+
+def test_afew_frames_are_sampled_evenly_and_grouped_by_video(tmp_path: Path) -> None:
+    clip(tmp_path / "Train_AFEW/Angry/0001.avi", 30)
+    clip(tmp_path / "Val_AFEW/Happy/0002.avi", 2)
+    with open_dataset("afew", tmp_path) as dataset:
+        angry = [image for image in dataset.images if image.label == "angry"]
+        assert [image.source for image in angry] == [
+            f"Train_AFEW/Angry/0001.avi#{frame:05}" for frame in (3, 9, 15, 21, 27)
+        ]
+        assert len(angry) == FRAMES_PER_VIDEO
+        assert {(image.group, image.split) for image in angry} == {("Train_AFEW/Angry/0001.avi", "train")}
+        for image, frame in zip(angry, (3, 9, 15, 21, 27), strict=True):
+            pixels = np.asarray(Image.open(io.BytesIO(dataset.read(image))))
+            assert pixels.mean() == pytest.approx(8 * frame, abs=3)
+        happy = [image for image in dataset.images if image.label == "happy"]
+        assert [(image.split, image.source[-6:]) for image in happy] == [("val", "#00000"), ("val", "#00001")]
+
+
+def test_a_damaged_video_is_one_unreadable_image(tmp_path: Path) -> None:
+    write(tmp_path, {"Train/Angry/0001.avi": b"damaged"})
+    with open_dataset("afew", tmp_path) as dataset:
+        assert [image.source for image in dataset.images] == ["Train/Angry/0001.avi#00000"]
+        with pytest.raises(ImageUnreadable):
+            dataset.read(dataset.images[0])
+
+
+def test_folder_takes_images_at_any_depth_below_the_label(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "bored/a.jpg": b"a",
+            "bored/more/b.PNG": b"b",
+            "happy/c.webp": b"c",
+            "x.jpg": b"",
+            "happy/n.txt": b"",
+        },
+    )
+    assert listed("folder", tmp_path) == [
+        ("bored/a.jpg", "bored", "all"),
+        ("bored/more/b.PNG", "bored", "all"),
+        ("happy/c.webp", "happy", "all"),
+    ]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_wrong_layout_is_refused_with_what_is_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / "stray.txt").touch()
+    with pytest.raises(DatasetInvalid, match=r"expected .*; found stray.txt"), open_dataset(name, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_source_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="does not exist"), open_dataset(name, tmp_path / "nowhere"):
+        pass

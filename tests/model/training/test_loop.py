@@ -1,0 +1,68 @@
+"""The training loop on two processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed
+import torch.multiprocessing
+from torch import Tensor, nn
+
+from model.training.loop import Stage, rank_and_world, run_stage
+
+INPUTS = torch.linspace(-1, 1, 24).reshape(8, 3)
+TARGETS = INPUTS.square().sum(dim=1, keepdim=True)
+
+
+class Regression(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3, 1)
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        loss = (self.linear(inputs) - targets).square().mean()
+        return loss, loss.detach()
+
+
+def draw_share(rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """This process's share of the same eight samples."""
+    rank, world = rank_and_world()
+    return INPUTS[rank::world], TARGETS[rank::world]
+
+
+def trained(folder: Path) -> Tensor:
+    stage = Stage(
+        name="regression",
+        fingerprint="",
+        steps=20,
+        learner=Regression(),
+        draw=draw_share,
+        measure=lambda learner: 0.0,
+        learning_rate=0.1,
+        weight_decay=0.0,
+        ema_decay=0.5,
+        bfloat16=False,
+    )
+    device = torch.device("cpu")
+    learner = run_stage(stage, folder, seed=0, device=device, save_every=7, progress=lambda progress: None)
+    return learner.get_parameter("linear.weight").detach()
+
+
+def train_share(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    torch.save(trained(Path(folder) / "run"), f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_learn_what_one_learns_from_both_shares(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
+        train_share, args=(str(tmp_path),), nprocs=2
+    )
+    alone = trained(tmp_path / "alone")
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / str(rank)), alone)
