@@ -46,15 +46,13 @@ def calibrate(scorer: EpisodeScorer, sampler: EpisodeSampler, *, episodes: int, 
 
     Args: sampler: of way + 1 classes, over held-out images.
     """
-    rng = np.random.default_rng(seed)
     way = sampler.way - 1
     known, absent = [], []
-    for _ in range(episodes):
-        episode = sampler.draw(rng)
-        scores = scorer.class_scores(episode.support[None, :way], episode.query.reshape(1, -1))
-        best = scores[0].amax(dim=-1).reshape(episode.query.shape)
-        known.append(best[:way].numpy().ravel())
-        absent.append(best[way].numpy())
+    for _, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
+        scores = scorer.class_scores(support[:, :way], query.reshape(len(query), -1))
+        best = scores.amax(dim=-1).reshape(query.shape).numpy()
+        known.append(best[:, :way].ravel())
+        absent.append(best[:, way].ravel())
     return _calibration(np.concatenate(known), np.concatenate(absent), way, sampler.shot, episodes)
 
 

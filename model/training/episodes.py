@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from model.errors import EpisodeImpossible
+
+EPISODES_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,18 @@ class EpisodeSampler:
         classes = tuple(self.classes[index] for index in chosen)
         images = np.array([self._draw_images(self._images[label], rng) for label in classes])
         return Episode(classes=classes, support=images[:, : self.shot], query=images[:, self.shot :])
+
+    def draw_batches(
+        self, count: int, rng: np.random.Generator
+    ) -> Iterator[tuple[list[Episode], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """`count` episodes, some at once, with supports (n, way, shot) and queries (n, way, queries)."""
+        for start in range(0, count, EPISODES_AT_ONCE):
+            drawn = [self.draw(rng) for _ in range(min(EPISODES_AT_ONCE, count - start))]
+            yield (
+                drawn,
+                np.stack([episode.support for episode in drawn]),
+                np.stack([episode.query for episode in drawn]),
+            )
 
     def _draw_images(self, groups: list[npt.NDArray[np.int64]], rng: np.random.Generator) -> list[int]:
         chosen = rng.choice(len(groups), size=self.shot + self.query, replace=False)

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from model.training.episodes import EpisodeSampler
 from model.training.scorers import EpisodeScorer
 
-EPISODES_AT_ONCE = 64
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -60,21 +58,18 @@ def evaluate(
     Args: progress: called with (episodes done, in all).
     """
     way, classes = sampler.way, sampler.classes
-    rng = np.random.default_rng(seed)
-    accuracies: list[npt.NDArray[np.float64]] = []
+    accuracies: list[np.float64] = []
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for done in range(0, episodes, EPISODES_AT_ONCE):
-        drawn = [sampler.draw(rng) for _ in range(min(EPISODES_AT_ONCE, episodes - done))]
-        support = np.stack([episode.support for episode in drawn])
-        query = np.stack([episode.query for episode in drawn]).reshape(len(drawn), -1)
-        predicted = scorer.class_scores(support, query).argmax(dim=-1).numpy()
-        truth = np.arange(way).repeat(sampler.query)
-        accuracies.append((predicted == truth).mean(axis=1))
+    truth = np.arange(way).repeat(sampler.query)
+    for drawn, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
+        scores = scorer.class_scores(support, query.reshape(len(query), -1))
+        predicted = scores.argmax(dim=-1).numpy()
+        accuracies.extend((predicted == truth).mean(axis=1))
         numbers = np.array([[classes.index(label) for label in episode.classes] for episode in drawn])
         asked = numbers[:, truth]
         np.add.at(confusion, (asked, np.take_along_axis(numbers, predicted, axis=1)), 1)
-        progress(done + len(drawn), episodes)
-    episode_accuracies = np.concatenate(accuracies)
+        progress(len(accuracies), episodes)
+    episode_accuracies = np.array(accuracies)
     return Evaluation(
         accuracy=float(episode_accuracies.mean()),
         ci95=_half_width(episode_accuracies),
