@@ -76,8 +76,7 @@ def run_stage(
     rank, world = rank_and_world()
     stage.learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = DistributedDataParallel(stage.learner) if world > 1 else stage.learner
-    moving_average = get_ema_multi_avg_fn(stage.ema_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(stage.learner, multi_avg_fn=moving_average, use_buffers=True)
+    average = AveragedModel(stage.learner, multi_avg_fn=_moving_average(stage.ema_decay), use_buffers=True)
     trained = [parameter for parameter in stage.learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, stage.steps))
@@ -183,6 +182,16 @@ def rank_and_world() -> tuple[int, int]:
 def _wait_for_all() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average whose decay rises, so that it soon leaves the untrained start behind."""
+
+    def update(averaged: Any, current: Any, updates: Any) -> None:
+        risen = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        get_ema_multi_avg_fn(risen)(averaged, current, updates)  # type: ignore[no-untyped-call]
+
+    return update
 
 
 def _rate_factor(step: int, steps: int) -> float:

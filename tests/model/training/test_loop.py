@@ -33,7 +33,7 @@ def draw_share(rng: np.random.Generator) -> tuple[Tensor, ...]:
     return INPUTS[rank::world], TARGETS[rank::world]
 
 
-def trained(folder: Path) -> Tensor:
+def trained(folder: Path, ema_decay: float = 0.5) -> Tensor:
     stage = Stage(
         name="regression",
         fingerprint="",
@@ -43,7 +43,7 @@ def trained(folder: Path) -> Tensor:
         measure=lambda learner: 0.0,
         learning_rate=0.1,
         weight_decay=0.0,
-        ema_decay=0.5,
+        ema_decay=ema_decay,
         bfloat16=False,
     )
     device = torch.device("cpu")
@@ -66,3 +66,14 @@ def test_two_processes_learn_what_one_learns_from_both_shares(tmp_path: Path) ->
     alone = trained(tmp_path / "alone")
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / str(rank)), alone)
+
+
+def test_the_moving_average_leaves_the_untrained_start_behind(tmp_path: Path) -> None:
+    def trained_by(decay: float) -> Tensor:
+        return trained(tmp_path / str(decay), ema_decay=decay)
+
+    untrained = Regression().linear.weight.detach()
+    last = trained_by(0.0)
+    slow = trained_by(0.999)
+    assert (slow - last).norm() < 0.5 * (untrained - last).norm()
+    assert not torch.equal(slow, last)
