@@ -75,16 +75,17 @@ class EpisodeBatches:
         if landmark_share > 0:
             self._landmark_samplers = _landmark_samplers(images, components, sampler, seed)
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, int]:
-        """Pixels (episodes, way, shot + query, 3 parts, 3, 64, 64), supports first; and the shot."""
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
+        """What `EpisodeObjective` takes: pixels, which episodes are of labels, and the shot."""
         drawn = []
-        for _ in range(self._episodes):
-            by_landmarks = rng.random() < self._landmark_share
-            samplers = self._landmark_samplers if by_landmarks else [self._sampler]
+        by_labels = rng.random(self._episodes) >= self._landmark_share
+        for labelled in by_labels.tolist():
+            samplers = [self._sampler] if labelled else self._landmark_samplers
             drawn.append(samplers[rng.integers(len(samplers))].draw(rng))
         index = np.stack([np.concatenate([episode.support, episode.query], axis=1) for episode in drawn])
         pixels, _ = read_augmented(self._images, index.ravel(), rng, colour=self._colour)
-        return pixels.reshape(*index.shape, *pixels.shape[1:]), self._sampler.shot
+        episodes = pixels.reshape(*index.shape, *pixels.shape[1:])
+        return episodes, torch.from_numpy(by_labels), self._sampler.shot
 
 
 def read_augmented(

@@ -73,7 +73,8 @@ class EpisodeObjective(nn.Module):
 
     The sum over face, eyes and lips of the mean squared error of their relation scores, plus 0.7
     times that of the selected prototypes, against 1 for the query's class and 0 otherwise. A cosine
-    module's scores add theirs; they reach only its own two parameters.
+    module's scores add theirs, from episodes of labels alone: classes of landmark geometry were
+    measured to make its map worse. They reach only its own parameters.
     """
 
     def __init__(self, network: CSRN, *, freeze_encoder: bool) -> None:
@@ -88,8 +89,13 @@ class EpisodeObjective(nn.Module):
             self.network.encoder.eval()
         return self
 
-    def forward(self, pixels: Tensor, shot: int) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy of episodes: pixels (episodes, way, shot + query, 3 parts, 3, 64, 64)."""
+    def forward(self, pixels: Tensor, by_labels: Tensor, shot: int) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of episodes.
+
+        Args:
+            pixels: (episodes, way, shot + query, 3 parts, 3, 64, 64), supports first.
+            by_labels: (episodes,) bool, false where the classes are of landmark geometry.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             maps = self.network.encode(pixels)
         _, way, images = maps.shape[:3]
@@ -97,15 +103,16 @@ class EpisodeObjective(nn.Module):
         truth = torch.eye(way, device=maps.device).repeat_interleave(images - shot, dim=0)
         best = scores.class_parts()[..., : PART_COUNT + 1].mean(dim=-1).argmax(dim=-1)
         right = (best == truth.argmax(dim=-1)).float().mean()
-        return self._loss(scores, truth), right
+        return self._loss(scores, truth, by_labels), right
 
-    def _loss(self, scores: EpisodeScores, truth: Tensor) -> Tensor:
+    def _loss(self, scores: EpisodeScores, truth: Tensor, by_labels: Tensor) -> Tensor:
         weights = PartWeights()
         errors = (scores.pairs.float() - truth[:, :, None, None]).square().mean(dim=(0, 1, 2, 3))
         loss = errors @ errors.new_tensor([weights.face, weights.eyes, weights.lips])
         loss = loss + weights.prototype * (scores.prototypes.float() - truth).square().mean()
         if scores.cosines is not None:
-            loss = loss + (scores.cosines - truth).square().mean()
+            of_episodes = (scores.cosines.float() - truth[..., None]).square().mean(dim=(1, 2)).sum(dim=-1)
+            loss = loss + (of_episodes * by_labels).sum() / by_labels.sum().clamp_min(1)
         return loss
 
 

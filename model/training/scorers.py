@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.classifier import Classifier
-from model.network import EpisodeScores, select_prototypes
+from model.network import EpisodeScores, cosine_similarity, select_prototypes
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 
@@ -97,8 +97,7 @@ class CosineScorer:
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
         means = self._descriptors[torch.from_numpy(support)].mean(dim=2)
-        queries = self._descriptors[torch.from_numpy(query)]
-        return nn.functional.normalize(queries, dim=-1) @ nn.functional.normalize(means, dim=-1).mT
+        return cosine_similarity(means, self._descriptors[torch.from_numpy(query)])
 
 
 class LandmarkScorer:

@@ -65,11 +65,13 @@ def test_episode_batches_put_supports_before_queries(
             prepared, components, sampler, episodes=2, landmark_share=share, seed=0, colour=True
         )
 
-    pixels, shot = batches(0).draw(np.random.default_rng(0))
+    pixels, by_labels, shot = batches(0).draw(np.random.default_rng(0))
     assert (pixels.shape, shot) == ((2, 3, 3, 3, 3, 64, 64), 2)
-    by_landmarks, _ = batches(1).draw(np.random.default_rng(0))
-    assert by_landmarks.shape == pixels.shape
-    assert not torch.equal(by_landmarks, pixels)
+    assert by_labels.tolist() == [True, True]
+    of_landmarks, by_labels, _ = batches(1).draw(np.random.default_rng(0))
+    assert of_landmarks.shape == pixels.shape
+    assert not torch.equal(of_landmarks, pixels)
+    assert by_labels.tolist() == [False, False]
 
 
 def test_faces_that_form_no_landmark_classes_are_refused(

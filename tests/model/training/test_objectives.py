@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.encoders import Conv4Encoder
+from model.network import CSRN
+from model.training.objectives import EpisodeObjective, WarmUp
+
+
+def test_the_warm_up_looks_at_every_face_and_at_the_eyes_and_lips_of_half() -> None:
+    learner = WarmUp(Conv4Encoder(), classes=3, components=5)
+    pixels = torch.rand(4, 3, 3, 64, 64, requires_grad=True)
+    loss, _ = learner(pixels, torch.tensor([0, 1, 2, 0]), torch.randn(4, 5))
+    loss.backward()
+    assert pixels.grad is not None
+    seen = (pixels.grad.flatten(2) != 0).any(dim=2)
+    assert seen.tolist() == [
+        [True, True, True],
+        [True, True, True],
+        [True, False, False],
+        [True, False, False],
+    ]
+
+
+def test_a_warmed_up_learner_predicts_from_all_three_patches() -> None:
+    learner = WarmUp(Conv4Encoder(), classes=3, components=5).eval()
+    pixels = torch.rand(6, 3, 3, 64, 64)
+    with torch.inference_mode():
+        maps = learner.encoder(pixels.flatten(0, 1)).mean(dim=(-2, -1)).unflatten(0, (6, 3))
+        logits = sum(head(maps[:, part]) for part, head in enumerate(learner.labels))
+        assert torch.equal(learner.predict(pixels), torch.as_tensor(logits).argmax(dim=1))
+
+
+@pytest.mark.parametrize("by_labels", [True, False])
+def test_the_cosine_map_learns_from_episodes_of_labels_alone(by_labels: bool) -> None:
+    torch.manual_seed(0)
+    network = CSRN("resnet12", cosine=True)
+    assert network.cosine is not None
+    objective = EpisodeObjective(network, freeze_encoder=True)
+    loss, _ = objective(torch.rand(1, 2, 3, 3, 3, 64, 64), torch.tensor([by_labels]), 2)
+    loss.backward()
+    learns = [
+        parameter.grad is not None and bool(parameter.grad.any()) for parameter in network.cosine.parameters()
+    ]
+    assert learns == [by_labels] * 3
+    assert network.relation.fc2.weight.grad is not None
+    assert network.relation.fc2.weight.grad.any()
