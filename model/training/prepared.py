@@ -41,7 +41,9 @@ class PreparedImages:
     splits: npt.NDArray[np.str_]
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
-    """Images of one group never meet in an episode; "" for an image by itself"""
+    """Such as the video that an image is a frame of; "" for an image by itself"""
+    contents: npt.NDArray[np.str_]
+    """Hash of the bytes of each image"""
     rows: npt.NDArray[np.int64]
     """Where each image is in the two arrays below"""
     all_patches: npt.NDArray[np.uint8]
@@ -58,6 +60,11 @@ class PreparedImages:
         """(images, 468, 2) float32 pixels of each image."""
         return np.asarray(self.all_landmarks[self.rows])
 
+    @property
+    def kin(self) -> npt.NDArray[np.str_]:
+        """(images,) alike where images may not meet in an episode: of one video, of the same bytes."""
+        return np.where(self.groups == "", self.contents, self.groups)
+
     def select(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> PreparedImages:
         """The images that a mask or indices (images,) choose."""
         return dataclasses.replace(
@@ -66,6 +73,7 @@ class PreparedImages:
             splits=self.splits[chosen],
             sources=self.sources[chosen],
             groups=self.groups[chosen],
+            contents=self.contents[chosen],
             rows=self.rows[chosen],
         )
 
@@ -86,7 +94,7 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
         ]
         columns = {
             name: np.array([rows[index][name] for index in kept], dtype=np.str_)
-            for name in ("label", "split", "source", "group")
+            for name in ("label", "split", "source", "group", "content")
         }
     except (OSError, ValueError, KeyError):
         raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
@@ -102,6 +110,7 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
         splits=columns["split"],
         sources=columns["source"],
         groups=columns["group"],
+        contents=columns["content"],
         rows=np.array(kept, dtype=np.int64),
         all_patches=patches,
         all_landmarks=landmarks,

@@ -92,7 +92,7 @@ def measure_weights(
 
     def sampler(shot: int) -> EpisodeSampler:
         return EpisodeSampler(
-            images.labels, classes=classes, way=way, shot=shot, query=query, groups=images.groups
+            images.labels, classes=classes, way=way, shot=shot, query=query, groups=images.kin
         )
 
     samplers = {number: sampler(number) for number in (shot, *shot_curve)}

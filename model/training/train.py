@@ -132,7 +132,7 @@ class _Inputs:
     device: torch.device
     trained: PreparedImages
     measured: PreparedImages
-    """Held out of training"""
+    """Held out of training, and not the very bytes of a trained image either"""
     components: LandmarkComponents
     label_batches: LabelBatches
     episode_batches: EpisodeBatches
@@ -147,7 +147,9 @@ class _Inputs:
         """Raises: EpisodeImpossible."""
         images = images.select(np.isin(images.labels, settings.classes))
         held_out = _held_out(images, settings)
-        trained, measured = images.select(~held_out), images.select(held_out)
+        # FER2013 has a thousand images twice within its training split.
+        twins = np.isin(images.contents, images.contents[~held_out])
+        trained, measured = images.select(~held_out), images.select(held_out & ~twins)
         sampler = _sampler(trained, settings, way=settings.way, query=settings.query)
         taught = min(settings.way, len(settings.classes) - 1)
         components = LandmarkComponents.fit(trained.landmarks(), count=min(COMPONENTS, len(trained) - 1))
@@ -268,7 +270,7 @@ def _sampler(images: PreparedImages, settings: TrainSettings, *, way: int, query
         way=way,
         shot=settings.shot,
         query=query,
-        groups=images.groups,
+        groups=images.kin,
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,12 @@ def test_episodes_are_scored_as_the_service_scores(
         by_label = {score.label: score.score for score in ranked}
         # Halves are kept in float16 over many episodes.
         assert row == pytest.approx([by_label[label] for label in episode.classes], abs=2e-3)
+
+
+def test_an_image_and_its_twin_never_meet_in_an_episode(prepared: PreparedImages, weights: Path) -> None:
+    twins = dataclasses.replace(prepared, contents=np.array([f"{index // 2}" for index in range(32)]))
+    with pytest.raises(EpisodeImpossible, match="'anger' has 8 in 4 groups"):
+        measured(twins, weights, shot=3, query=2)
 
 
 def test_an_evaluation_repeats_with_its_seed_and_counts_every_query(

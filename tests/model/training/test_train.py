@@ -127,6 +127,13 @@ def test_what_cannot_be_trained_is_refused_at_once(prepared: PreparedImages, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_held_out_images_have_no_twin_in_training(prepared: PreparedImages, tmp_path: Path) -> None:
+    """Every picture is there twice: what is held out has been trained on all the same."""
+    twins = dataclasses.replace(prepared, contents=np.array([f"{index // 2}" for index in range(32)]))
+    with pytest.raises(EpisodeImpossible, match="'anger' has 0"):
+        run(twins, tmp_path / "run", dataclasses.replace(SETTINGS, landmark_episodes=0.0))
+
+
 def test_the_curves_hold_every_step(prepared: PreparedImages, tmp_path: Path) -> None:
     run(prepared, tmp_path / "run")
     for stage, steps in (("warm-up", 3), ("episodes", 4)):
