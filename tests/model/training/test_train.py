@@ -105,9 +105,17 @@ def test_runs_that_differ_in_episodes_alone_share_a_warm_up(prepared: PreparedIm
     with pytest.raises(DatasetInvalid, match=r"episodes\.pt is of a run"):
         run(prepared, tmp_path / "run", longer)
     (tmp_path / "run" / "episodes.pt").unlink()
-    stages = []
-    run(prepared, tmp_path / "run", longer, progress=lambda progress: stages.append(progress.stage))
+    stages: list[str] = []
+
+    def note(progress: Progress) -> None:
+        stages.append(progress.stage)
+
+    run(prepared, tmp_path / "run", longer, progress=note)
     assert stages == ["episodes"] * 5
+    weighted = dataclasses.replace(longer, cosine_weight=3.0)
+    weights = run(prepared, tmp_path / "run", weighted, progress=note)
+    assert stages == ["episodes"] * 5, "a part's weight changes no step"
+    assert load_checkpoint(weights).config.part_weights.cosine == 3
 
 
 def test_without_a_warm_up_the_episodes_train_the_encoder(prepared: PreparedImages, tmp_path: Path) -> None:
