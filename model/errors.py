@@ -43,6 +43,12 @@ class DatasetInvalid(CsrnError):
     code = "dataset_invalid"
 
 
+class RunMismatch(CsrnError):
+    """The run folder holds a training run of other images, settings or code."""
+
+    code = "run_mismatch"
+
+
 class EpisodeImpossible(CsrnError):
     """An episode asks for more classes or images than the data set has."""
 

@@ -104,14 +104,19 @@ def _landmark_samplers(
     images: PreparedImages, components: LandmarkComponents, sampler: EpisodeSampler, seed: int
 ) -> list[EpisodeSampler]:
     shapes = components.of(images.landmarks())
+    _, kin = np.unique(images.kin, return_inverse=True)
     needed = sampler.shot + sampler.query
-    clusters = max(sampler.way, min(CLUSTERS, len(shapes) // (2 * needed)))
+    clusters = max(sampler.way, min(CLUSTERS, (kin.max() + 1) // (2 * needed)))
     rng = np.random.default_rng(seed)
     samplers = []
     for _ in range(CLUSTERINGS):
         names = cluster_shapes(shapes, clusters=clusters, rng=rng).astype(np.str_)
+        # The frames of a video look alike and fall into one class: one of them, drawn anew, is enough.
+        names[~_one_of_each(kin, rng)] = ""
         kept = tuple(
-            name for name, count in zip(*np.unique(names, return_counts=True), strict=True) if count >= needed
+            name
+            for name, count in zip(*np.unique(names, return_counts=True), strict=True)
+            if name and count >= needed
         )
         if len(kept) >= sampler.way:
             samplers.append(
@@ -119,7 +124,16 @@ def _landmark_samplers(
             )
     if not samplers:
         raise EpisodeImpossible(
-            f"{len(shapes)} images are too few for episodes of landmark classes "
+            f"{kin.max() + 1} images are too few for episodes of landmark classes "
             f"({sampler.way}-way, {needed} images each): ask for none"
         )
     return samplers
+
+
+def _one_of_each(kin: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """(images,) true for one random image of each kin (images,)."""
+    order = rng.permutation(len(kin))
+    _, first = np.unique(kin[order], return_index=True)
+    chosen = np.zeros(len(kin), dtype=bool)
+    chosen[order[first]] = True
+    return chosen

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
-from model.errors import DatasetInvalid
+from model.errors import RunMismatch
 
 RISE = 0.05
 """Share of the steps over which the learning rate rises"""
@@ -71,7 +71,7 @@ def run_stage(
     A run that was stopped goes on from its last saved state in `folder`. Every step draws from a
     generator seeded with (seed, step, rank), so going on gives what an unbroken run would have given.
 
-    Raises: DatasetInvalid if `folder` holds this stage of a run with another fingerprint.
+    Raises: RunMismatch if `folder` holds this stage of a run that would end otherwise.
     """
     rank, world = rank_and_world()
     stage.learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,10 +81,16 @@ def run_stage(
     optimizer = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, stage.steps))
     parts = {"learner": stage.learner, "average": average, "optimizer": optimizer, "schedule": schedule}
-    state = _RunState(folder / f"{stage.name}.pt", stage.fingerprint, parts)
+    # How often it is measured decides which averages compete; how many processes, what each draws.
+    fingerprint = f"{stage.fingerprint}, {world} processes, measured every {save_every} steps"
+    state = _RunState(folder / f"{stage.name}.pt", fingerprint, parts)
     first_step = state.load()
 
-    with SummaryWriter(str(folder / stage.name)) if rank == 0 else contextlib.nullcontext() as curves:
+    with contextlib.ExitStack() as stack:
+        curves = None
+        if rank == 0:
+            curves = SummaryWriter(str(folder / stage.name), purge_step=first_step + 1)
+            stack.callback(curves.close)
         for step in range(first_step, stage.steps):
             rng = np.random.default_rng((seed, step, rank))
             batch = stage.draw(rng)
@@ -137,12 +143,17 @@ class _RunState:
             return 0
         state = torch.load(self._path, weights_only=True, map_location="cpu")
         if state["fingerprint"] != self._fingerprint:
-            raise DatasetInvalid(
+            raise RunMismatch(
                 f"{self._path} is of a run on other images or with other settings: "
                 "remove it, or name another run folder"
             )
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
+        try:
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError):
+            raise RunMismatch(
+                f"{self._path} is of another version of the network: remove it, or name another run folder"
+            ) from None
         self._best, self._best_accuracy = state["best"], state["best_accuracy"]
         return int(state["step"])
 

@@ -1,6 +1,7 @@
 """Turn a data set into patches on disk, through the same code that serves requests.
 
-Rows are written in order and the manifest line last, so a run that was killed goes on where it was.
+Rows are written in order and the manifest line last, so a run that was killed goes on where it was. The
+manifest gets its name when everything is on disk and duplicates are marked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from model.landmarks import LANDMARK_COUNT
 from model.patches import PARTS, PATCH_SIZE_PX
 from model.training.datasets import Dataset, LabelledImage
 from model.training.prepared import (
+    ANY_NAME,
     COLUMNS,
+    DETECTIONS,
     DUPLICATE,
     FOUND,
     FOUND_AFTER_PADDING,
@@ -30,6 +33,7 @@ from model.training.prepared import (
     MANIFEST,
     NOT_FOUND,
     PATCHES,
+    UNFINISHED,
     UNREADABLE,
     Row,
     read_manifest,
@@ -63,9 +67,10 @@ def prepare(
         folder / PATCHES, (len(images), len(PARTS), PATCH_SIZE_PX, PATCH_SIZE_PX, 3), np.uint8
     )
     landmarks = _open_rows(folder / LANDMARKS, (len(images), LANDMARK_COUNT, 2), np.float32)
-    done = _resume(folder / MANIFEST, images)
+    manifest_path = folder / (MANIFEST if (folder / MANIFEST).exists() else UNFINISHED)
+    done = _resume(manifest_path, images)
     progress(done, len(images))
-    with (folder / MANIFEST).open("a", newline="", encoding="utf-8") as manifest:
+    with manifest_path.open("a", newline="", encoding="utf-8", errors=ANY_NAME) as manifest:
         writer = csv.DictWriter(manifest, COLUMNS, lineterminator="\n")
         if manifest.tell() == 0:
             writer.writeheader()
@@ -91,13 +96,14 @@ def prepare(
     patches.flush()
     landmarks.flush()
 
-    rows = read_manifest(folder / MANIFEST)
-    if _mark_duplicates(rows):
-        _write_manifest(folder / MANIFEST, rows)
-    report: Report = collections.defaultdict(collections.Counter)
+    rows = read_manifest(manifest_path)
+    _mark_duplicates(rows)
+    _write_manifest(folder / MANIFEST, rows)
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    report: Report = {row["label"]: collections.Counter(dict.fromkeys(DETECTIONS, 0)) for row in rows}
     for row in rows:
         report[row["label"]][row["detection"]] += 1
-    return dict(report)
+    return report
 
 
 Outcome = tuple[str, str, Face | None]
@@ -132,26 +138,27 @@ def _read_faces(
             yield from zip(chunk, pool.map(read, chunk), strict=True)
 
 
-def _mark_duplicates(rows: list[Row]) -> bool:
-    """Mark each image whose bytes are also in a split that is measured on; True if any was marked."""
+def _mark_duplicates(rows: list[Row]) -> None:
+    """Mark each image whose bytes are also in a split that is measured on."""
     splits_of = collections.defaultdict(set)
     for row in rows:
         if row["content"]:
             splits_of[row["content"]].add(row["split"])
-    marked = False
     for row in rows:
         if row["detection"] == DUPLICATE or len(splits := splits_of[row["content"]]) < 2:
             continue
         kept = next((split for split in MEASURED_SPLITS if split in splits), min(splits))
         if row["split"] != kept:
             row["detection"] = DUPLICATE
-            marked = True
-    return marked
 
 
 def _open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
     if path.exists():
-        rows = np.lib.format.open_memmap(path, mode="r+")
+        try:
+            np.load(path, mmap_mode="r")  # Opened for writing, a file that was cut off would be filled up.
+            rows = np.lib.format.open_memmap(path, mode="r+")
+        except (ValueError, EOFError):
+            raise DatasetInvalid(f"{path} is damaged: remove {path.parent} and prepare anew") from None
         if rows.shape == shape and rows.dtype == dtype:
             return rows
         raise DatasetInvalid(f"{path.parent} holds the output for another data set")
@@ -178,7 +185,7 @@ def _resume(manifest: Path, images: list[LabelledImage]) -> int:
 
 def _write_manifest(path: Path, rows: list[Row]) -> None:
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", newline="", encoding="utf-8", errors=ANY_NAME) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -2,7 +2,7 @@
 
 It holds one row per image of the data set, whether or not its face was found:
 
-    manifest.csv     source, label, split, group, content, detection
+    manifest.csv     source, label, split, group, content, detection; named .unfinished until it is whole
     patches.npy      (images, 3 parts, 64, 64, 3) uint8
     landmarks.npy    (images, 468, 2) float32, pixels of the source image
 """
@@ -20,8 +20,11 @@ import numpy.typing as npt
 from model.errors import DatasetInvalid
 
 MANIFEST, PATCHES, LANDMARKS = "manifest.csv", "patches.npy", "landmarks.npy"
+UNFINISHED = "manifest.csv.unfinished"
+ANY_NAME = "surrogateescape"
+"""How manifests are encoded and decoded: a file name may be any bytes."""
 COLUMNS = ("source", "label", "split", "group", "content", "detection")
-FOUND, FOUND_AFTER_PADDING, NOT_FOUND, UNREADABLE, DUPLICATE = (
+DETECTIONS = FOUND, FOUND_AFTER_PADDING, NOT_FOUND, UNREADABLE, DUPLICATE = (
     "found",
     "found_after_padding",
     "not_found",
@@ -38,7 +41,6 @@ class PreparedImages:
     """Images whose face was found, in manifest order. Patches stay on disk until they are asked for."""
 
     labels: npt.NDArray[np.str_]
-    splits: npt.NDArray[np.str_]
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
     """Such as the video that an image is a frame of; "" for an image by itself"""
@@ -70,7 +72,6 @@ class PreparedImages:
         return dataclasses.replace(
             self,
             labels=self.labels[chosen],
-            splits=self.splits[chosen],
             sources=self.sources[chosen],
             groups=self.groups[chosen],
             contents=self.contents[chosen],
@@ -83,6 +84,8 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
 
     Raises: DatasetInvalid if the folder is not a complete output of `prepare`, or has no such split.
     """
+    if (folder / UNFINISHED).exists():
+        raise DatasetInvalid(f"{folder} is not prepared to its end: run `csrn prepare` again")
     try:
         rows = read_manifest(folder / MANIFEST)
         patches = np.load(folder / PATCHES, mmap_mode="r")
@@ -94,20 +97,17 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
         ]
         columns = {
             name: np.array([rows[index][name] for index in kept], dtype=np.str_)
-            for name in ("label", "split", "source", "group", "content")
+            for name in ("label", "source", "group", "content")
         }
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError):
         raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
-    if len(rows) != len(patches):
-        raise DatasetInvalid(
-            f"{folder}: {len(rows)} of {len(patches)} images are prepared; run `csrn prepare` again"
-        )
+    if not len(rows) == len(patches) == len(landmarks):
+        raise DatasetInvalid(f"{folder} is damaged: its files are of unequal length")
     splits = sorted({row["split"] for row in rows})
     if split is not None and split not in splits:
         raise DatasetInvalid(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
     return PreparedImages(
         labels=columns["label"],
-        splits=columns["split"],
         sources=columns["source"],
         groups=columns["group"],
         contents=columns["content"],
@@ -119,5 +119,5 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
 
 def read_manifest(path: Path) -> list[Row]:
     """The rows of a manifest; a last line that was cut off is left out. Raises: OSError."""
-    whole_lines = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    whole_lines = path.read_text(encoding="utf-8", errors=ANY_NAME).rpartition("\n")[0]
     return list(csv.DictReader(io.StringIO(whole_lines, newline="")))

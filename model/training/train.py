@@ -16,6 +16,7 @@ from torch import nn
 from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance, save_checkpoint
 from model.classifier import Classifier
 from model.encoders import ENCODERS
+from model.errors import EpisodeImpossible
 from model.network import CSRN, CosineModule
 from model.training.batches import EpisodeBatches, LabelBatches
 from model.training.calibrate import Calibration, calibrate
@@ -24,7 +25,7 @@ from model.training.evaluate import evaluate
 from model.training.geometry import LandmarkComponents
 from model.training.loop import Progress, Stage, rank_and_world, run_stage
 from model.training.objectives import EpisodeObjective, WarmUp
-from model.training.prepared import PreparedImages
+from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import ENCODE_BATCH, RelationScorer, encode_images
 
 COMPONENTS = 24
@@ -52,7 +53,7 @@ class TrainSettings:
     landmark_episodes: float = 0.6
     """Share of the episodes whose classes are clusters of landmark geometry instead of labels"""
     cosine_weight: float = 1.0
-    """Weight of the cosine part in a class score; 0 leaves the part out"""
+    """Weight of the cosine part in a class score; 0 leaves the part out, as does no warm-up"""
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.998
@@ -79,7 +80,7 @@ def train(
     on the same images `unknown_below` is calibrated. Under torchrun each process takes its share of
     every batch.
 
-    Raises: EpisodeImpossible; DatasetInvalid if run_folder holds a run on other images or settings.
+    Raises: EpisodeImpossible; RunMismatch if run_folder holds a run on other images or settings.
     """
     inputs = _Inputs.of(images, settings, torch.device(device))
     torch.manual_seed(settings.seed)
@@ -113,6 +114,8 @@ def train(
             trained_on=trained_on,
             recipe={
                 **dataclasses.asdict(settings),
+                "save_every": save_every,
+                "processes": rank_and_world()[1],
                 "images": len(inputs.trained),
                 "torch": torch.__version__,
             },
@@ -145,6 +148,8 @@ class _Inputs:
     @classmethod
     def of(cls, images: PreparedImages, settings: TrainSettings, device: torch.device) -> _Inputs:
         """Raises: EpisodeImpossible."""
+        if len(set(settings.classes)) < 2:
+            raise EpisodeImpossible("training needs at least two classes")
         images = images.select(np.isin(images.labels, settings.classes))
         held_out = _held_out(images, settings)
         # FER2013 has a thousand images twice within its training split.
@@ -155,10 +160,12 @@ class _Inputs:
         components = LandmarkComponents.fit(trained.landmarks(), count=min(COMPONENTS, len(trained) - 1))
         colour = ENCODERS[settings.encoder].sees_colour
         _, world = rank_and_world()
+        # The cosine part describes faces by an encoder that episodes leave as it is.
+        cosine_weight = settings.cosine_weight if settings.warmup_steps else 0
         return cls(
             settings=settings,
             config=CheckpointConfig(
-                encoder=settings.encoder, part_weights=PartWeights(cosine=settings.cosine_weight or None)
+                encoder=settings.encoder, part_weights=PartWeights(cosine=cosine_weight or None)
             ),
             device=device,
             trained=trained,
@@ -211,6 +218,7 @@ def _warm_up_stage(network: CSRN, inputs: _Inputs) -> Stage:
         right = np.concatenate(predicted) == labels
         return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
+    torch.manual_seed(settings.seed)  # Whatever parts the network has, the warm-up starts the same.
     before_episodes = dataclasses.asdict(settings)
     for setting in EPISODE_SETTINGS:
         del before_episodes[setting]
@@ -289,4 +297,4 @@ def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np
 
 
 def _digest(*texts: str) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(texts).encode(errors=ANY_NAME)).hexdigest()

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.errors import ImageUnreadable
 from model.training.datasets.dataset import Dataset, LabelledImage, require_images
-from model.training.datasets.sfew import split_folders
+from model.training.datasets.sfew import split_files
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mkv", ".mov"}
 FRAMES_PER_VIDEO = 5
@@ -25,16 +25,14 @@ def open_afew(source: Path) -> Iterator[Dataset]:
     cannot be read. Raises: DatasetInvalid.
     """
     images = []
-    for folder, split in split_folders(source):
-        for path in [*folder.glob("*/*"), *folder.glob("*/*/*")]:
-            if path.suffix.lower() in VIDEO_SUFFIXES:
-                video = path.relative_to(source).as_posix()
-                images += [
-                    LabelledImage(
-                        source=f"{video}#{frame:05}", label=path.parent.name.lower(), split=split, group=video
-                    )
-                    for frame in _sampled_frames(path)
-                ]
+    for path, split in split_files(source, VIDEO_SUFFIXES):
+        video = path.relative_to(source).as_posix()
+        images += [
+            LabelledImage(
+                source=f"{video}#{frame:05}", label=path.parent.name.lower(), split=split, group=video
+            )
+            for frame in _sampled_frames(path)
+        ]
     images = require_images(images, source, expected="{Train,Val}/<Label>/<video>")
     yield Dataset(images=images, read=lambda image: _read_frame(source, image))
 

@@ -7,6 +7,7 @@ import csv
 import io
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -35,10 +36,17 @@ def open_fer2013(source: Path) -> Iterator[Dataset]:
             if not images:
                 raise wrong_layout(source, expected="{train,test}/<label>/*.jpg", found=archive.namelist())
             images.sort(key=lambda image: image.source)
-            yield Dataset(images=images, read=lambda image: archive.read(image.source))
+            yield Dataset(images=images, read=lambda image: _read_member(archive, image.source))
     else:
         with _open_csv(source / "fer2013.csv" if source.is_dir() else source) as dataset:
             yield dataset
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError):
+        raise ImageUnreadable(f"{name} is damaged in the archive, or locked by a password") from None
 
 
 def _named_images(names: list[str]) -> list[LabelledImage]:
@@ -53,19 +61,19 @@ def _named_images(names: list[str]) -> list[LabelledImage]:
 @contextlib.contextmanager
 def _open_csv(source: Path) -> Iterator[Dataset]:
     """Columns emotion (0 to 6), pixels (48 x 48 grey values) and Usage; one image a row."""
-    expected = "columns emotion, pixels, Usage"
+    expected = "a folder or zip of {train,test}/<label>/*.jpg, or columns emotion, pixels, Usage"
     images, offsets = [], {}
     with source.open("rb") as file:
         header = _fields(file.readline())
         names = [name.strip() for name in header]
         if sorted(names) != ["Usage", "emotion", "pixels"]:
-            raise wrong_layout(source, expected=expected, found=[name[:40] for name in names])
+            raise wrong_layout(source, expected=expected, found=[repr(name[:40]) for name in names])
         columns = {name: names.index(name) for name in names}
         offset = file.tell()
         for row, line in enumerate(iter(file.readline, b"")):
             fields = _fields(line)
             try:
-                label = CSV_LABELS[int(fields[columns["emotion"]])]
+                label = CSV_LABELS[_number(fields[columns["emotion"]])]
                 usage = fields[columns["Usage"]].strip()
                 image = LabelledImage(source=f"{usage}_{row}", label=label, split=CSV_SPLITS[usage])
             except (ValueError, IndexError, KeyError):
@@ -97,5 +105,15 @@ def _open_csv(source: Path) -> Iterator[Dataset]:
         yield Dataset(images=images, read=read)
 
 
+def _number(text: str) -> int:
+    """Raises: ValueError; unlike for an index, -1 is none."""
+    if not text.strip().isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
 def _fields(line: bytes) -> list[str]:
-    return next(csv.reader([line.decode("utf-8", errors="replace")]), [])
+    try:
+        return next(csv.reader([line.decode("utf-8", errors="replace")]), [])
+    except csv.Error:
+        return []

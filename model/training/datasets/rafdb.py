@@ -46,7 +46,7 @@ def _listed_images(root: Path, listed: Path) -> list[LabelledImage]:
         )
     folder = folders[0].relative_to(root)
     images = []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(listed.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")

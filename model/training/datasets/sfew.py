@@ -15,24 +15,37 @@ SPLITS = {"train": "train", "val": "val"}
 def open_sfew(source: Path) -> Iterator[Dataset]:
     """Open {Train,Val}/<Label>/<image>, or with one folder between (Train_Aligned_Faces and the like).
 
-    Labels are taken in lower case. Raises: DatasetInvalid.
+    Where a still is there both whole and aligned, the two are one group. Labels are taken in lower
+    case. Raises: DatasetInvalid.
     """
     images = [
-        LabelledImage(source=path.relative_to(source).as_posix(), label=path.parent.name.lower(), split=split)
-        for folder, split in split_folders(source)
-        for path in [*folder.glob("*/*"), *folder.glob("*/*/*")]
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        LabelledImage(
+            source=path.relative_to(source).as_posix(),
+            label=path.parent.name.lower(),
+            split=split,
+            group=f"{split}/{path.parent.name}/{path.stem}".lower(),
+        )
+        for path, split in split_files(source, IMAGE_SUFFIXES)
     ]
     images = require_images(images, source, expected="{Train,Val}/<Label>/<image>")
     yield Dataset(images=images, read=lambda image: (source / image.source).read_bytes())
 
 
-def split_folders(source: Path) -> list[tuple[Path, str]]:
-    """The folders of SFEW and AFEW whose names begin with a split's, with the split."""
-    if not source.is_dir():
+def split_files(source: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
+    """The files of SFEW and AFEW in <split>*/<Label>/ and <split>*/<split>*/<Label>/, with their split."""
+    for folder, split in _split_folders(source):
+        for labels in [folder, *(inner for inner, _ in _split_folders(folder))]:
+            for path in sorted(labels.glob("*/*")):
+                if path.suffix.lower() in suffixes:
+                    yield path, split
+
+
+def _split_folders(folder: Path) -> list[tuple[Path, str]]:
+    """The folders in a folder whose names begin with a split's, with the split."""
+    if not folder.is_dir():
         return []
     return [
-        (folder, split)
-        for folder in sorted(source.iterdir())
-        if folder.is_dir() and (split := SPLITS.get(folder.name.lower().partition("_")[0]))
+        (inner, split)
+        for inner in sorted(folder.iterdir())
+        if inner.is_dir() and (split := SPLITS.get(inner.name.lower().partition("_")[0]))
     ]

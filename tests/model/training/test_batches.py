@@ -74,11 +74,26 @@ def test_episode_batches_put_supports_before_queries(
     assert by_labels.tolist() == [False, False]
 
 
+def test_landmark_classes_hold_a_video_once(prepared: PreparedImages, components: LandmarkComponents) -> None:
+    """Each face as five frames of a video: 32 videos are too few for what 160 images would be enough for."""
+    frames = prepared.select(np.arange(32).repeat(5))
+    frames = dataclasses.replace(frames, groups=np.array([f"video {index // 5}" for index in range(160)]))
+    sampler = EpisodeSampler(frames.labels, classes=EXPRESSIONS, way=4, shot=5, query=5)
+
+    def batches(images: PreparedImages) -> EpisodeBatches:
+        return EpisodeBatches(images, components, sampler, episodes=1, landmark_share=1, seed=0, colour=False)
+
+    with pytest.raises(EpisodeImpossible, match="32 images are too few for episodes of landmark classes"):
+        batches(frames)
+    alone = dataclasses.replace(frames, groups=np.array([f"{index}" for index in range(160)]))
+    assert batches(alone).draw(np.random.default_rng(0))[0].shape[:3] == (1, 4, 10)
+
+
 def test_faces_that_form_no_landmark_classes_are_refused(
     prepared: PreparedImages, components: LandmarkComponents
 ) -> None:
     alike = prepared.select(np.array([0, 0, 0, 0, 0, 5]))
     alike = dataclasses.replace(alike, labels=np.array(["a", "a", "a", "b", "b", "b"]))
     sampler = EpisodeSampler(alike.labels, classes=("a", "b"), way=2, shot=2, query=1)
-    with pytest.raises(EpisodeImpossible, match="6 images are too few for episodes of landmark classes"):
+    with pytest.raises(EpisodeImpossible, match="2 images are too few for episodes of landmark classes"):
         EpisodeBatches(alike, components, sampler, episodes=1, landmark_share=1, seed=0, colour=True)

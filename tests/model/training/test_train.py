@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from model.checkpoint import load_checkpoint
-from model.errors import DatasetInvalid, EpisodeImpossible
+from model.errors import EpisodeImpossible, RunMismatch
 from model.training.loop import Progress
 from model.training.prepared import PreparedImages
 from model.training.train import TrainSettings, train
@@ -88,21 +88,22 @@ def test_a_stopped_run_ends_as_an_unbroken_one(prepared: PreparedImages, tmp_pat
         if (progress.stage, progress.step) == (stage, 3):
             raise Stopped
 
-    whole = run(prepared, tmp_path / "whole")
+    settings = dataclasses.replace(SETTINGS, warmup_steps=5, steps=5)
+    whole = run(prepared, tmp_path / "whole", settings)
     with pytest.raises(Stopped):
-        run(prepared, tmp_path / "broken", progress=stop)
-    assert_same_weights(run(prepared, tmp_path / "broken"), whole)
+        run(prepared, tmp_path / "broken", settings, progress=stop)
+    assert_same_weights(run(prepared, tmp_path / "broken", settings), whole)
     provenance = load_checkpoint(whole).provenance
-    assert provenance.recipe["steps"] == 4
+    assert provenance.recipe["steps"] == 5
     assert provenance.evaluation["calibration"]["way"] == 2
 
 
 def test_runs_that_differ_in_episodes_alone_share_a_warm_up(prepared: PreparedImages, tmp_path: Path) -> None:
     run(prepared, tmp_path / "run")
-    with pytest.raises(DatasetInvalid, match=r"warm-up\.pt is of a run on other images or with other"):
+    with pytest.raises(RunMismatch, match=r"warm-up\.pt is of a run on other images or with other"):
         run(prepared, tmp_path / "run", dataclasses.replace(SETTINGS, seed=1))
     longer = dataclasses.replace(SETTINGS, steps=5)
-    with pytest.raises(DatasetInvalid, match=r"episodes\.pt is of a run"):
+    with pytest.raises(RunMismatch, match=r"episodes\.pt is of a run"):
         run(prepared, tmp_path / "run", longer)
     (tmp_path / "run" / "episodes.pt").unlink()
     stages: list[str] = []
@@ -119,7 +120,7 @@ def test_runs_that_differ_in_episodes_alone_share_a_warm_up(prepared: PreparedIm
 
 
 def test_without_a_warm_up_the_episodes_train_the_encoder(prepared: PreparedImages, tmp_path: Path) -> None:
-    by_episodes = dataclasses.replace(SETTINGS, warmup_steps=0, landmark_episodes=0.0, cosine_weight=0.0)
+    by_episodes = dataclasses.replace(SETTINGS, warmup_steps=0, landmark_episodes=0.0)
     trained = load_checkpoint(run(prepared, tmp_path / "run", by_episodes))
     untrained = load_checkpoint(
         run(prepared, tmp_path / "still", dataclasses.replace(by_episodes, learning_rate=0.0))
@@ -130,6 +131,8 @@ def test_without_a_warm_up_the_episodes_train_the_encoder(prepared: PreparedImag
 
 
 def test_what_cannot_be_trained_is_refused_at_once(prepared: PreparedImages, tmp_path: Path) -> None:
+    with pytest.raises(EpisodeImpossible, match="at least two classes"):
+        run(prepared, tmp_path / "run", dataclasses.replace(SETTINGS, classes=("anger",), way=1))
     with pytest.raises(EpisodeImpossible, match="'anger' has 3"):
         run(prepared, tmp_path / "run", dataclasses.replace(SETTINGS, shot=4, query=4))
     assert not (tmp_path / "run").exists()

@@ -69,6 +69,18 @@ def test_fer2013_zip(tmp_path: Path) -> None:
     assert contents("fer2013", tmp_path / "f.zip") == [b"4", b"2", b"1"]
 
 
+def test_a_damaged_member_of_a_zip_is_unreadable_not_fatal(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+        for name, data in FER2013.items():
+            archive.writestr(name, data * 50)
+    data = (tmp_path / "f.zip").read_bytes()
+    (tmp_path / "f.zip").write_bytes(data.replace(b"2" * 50, b"x" * 50))
+    with open_dataset("fer2013", tmp_path / "f.zip") as dataset:
+        assert dataset.read(dataset.images[0]) == b"4" * 50
+        with pytest.raises(ImageUnreadable):
+            dataset.read(dataset.images[1])
+
+
 @pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion, Usage, pixels"])
 def test_fer2013_csv(header: str, tmp_path: Path) -> None:
     pixels = " ".join(str(value) for value in GREY.ravel())
@@ -92,9 +104,11 @@ def test_fer2013_csv(header: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a,b\n1,2\n", "expected columns emotion, pixels, Usage; found a, b"),
+        ("a,b\n1,2\n", "columns emotion, pixels, Usage; found 'a', 'b'"),
         ("emotion,pixels,Usage\n", "the header alone"),
         ("emotion,pixels,Usage\n9,1 2,Training\n", "in row 1 emotion 0 to 6"),
+        ("emotion,pixels,Usage\n-1,1 2,Training\n", "in row 1 emotion 0 to 6"),
+        ("PK\x03\x04\x00\x00", r"a folder or zip of .* found 'PK\\x03"),
         ("emotion,pixels,Usage\n1,1 2,Elsewhere\n", "Usage Training, PublicTest, PrivateTest"),
     ],
 )
@@ -177,6 +191,15 @@ def test_sfew(between: str, tmp_path: Path) -> None:
         (f"Val/{between}Happy/b.png", "happy", "val"),
     ]
     assert contents("sfew", tmp_path) == [b"a", b"b"]
+
+
+def test_a_still_of_sfew_that_is_there_whole_and_aligned_is_one_group(tmp_path: Path) -> None:
+    names = ["Train/Angry/a.png", "Train_Aligned_Faces/Angry/a.png", "Val/Happy/a.png"]
+    write(tmp_path, dict.fromkeys([*names, "Train/Angry/raw/deeper.png"], b""))
+    with open_dataset("sfew", tmp_path) as dataset:
+        assert [image.source for image in dataset.images] == names
+        whole, aligned, other = (image.group for image in dataset.images)
+    assert whole == aligned != other
 
 
 def clip(path: Path, frames: int) -> None:
