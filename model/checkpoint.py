@@ -30,7 +30,7 @@ class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
     eyes: float = pydantic.Field(1.0, ge=0)
     lips: float = pydantic.Field(1.0, ge=0)
     prototype: float = pydantic.Field(0.7, ge=0)
-    cosine: float | None = pydantic.Field(None, ge=0)
+    cosine: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
 
     def by_name(self) -> dict[str, float]:
         """The weight of each part that the checkpoint has, in the order of `EpisodeScores.class_parts`."""
@@ -104,13 +104,23 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
 
 
 def save_checkpoint(path: Path, network: CSRN, *, config: CheckpointConfig, provenance: Provenance) -> None:
-    """Write a checkpoint atomically: a reader sees the old file or the whole new one."""
+    """Write a checkpoint atomically: a reader sees the old file or the whole new one. Raises: OSError."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"config": config.model_dump_json(), "provenance": provenance.model_dump_json()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    safetensors.torch.save_file(state, partial, metadata=metadata)
+    # Serialised first: a full disk is then an OSError like any other.
+    partial.write_bytes(safetensors.torch.save(state, metadata=metadata))
     partial.replace(path)
+
+
+def record_evaluation(path: Path, name: str, figures: dict[str, Any]) -> str:
+    """Note measured figures in a checkpoint's provenance; returns the new SHA-256 of the file."""
+    checkpoint = load_checkpoint(path)
+    evaluation = {**checkpoint.provenance.evaluation, name: figures}
+    provenance = checkpoint.provenance.model_copy(update={"evaluation": evaluation})
+    save_checkpoint(path, checkpoint.network, config=checkpoint.config, provenance=provenance)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> None:
@@ -147,7 +157,9 @@ def _read_published(path: Path, entry: str) -> dict[str, Tensor]:
         RuntimeError,
         EOFError,
         ValueError,
-        KeyError,
+        LookupError,
+        TypeError,
+        AttributeError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ):

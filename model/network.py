@@ -203,15 +203,41 @@ def score_episodes(network: CSRN, support: Tensor, query: Tensor) -> EpisodeScor
         query: (..., queries, 3 parts, C, H, W) feature maps.
     """
     relation, cosine = network.relation, network.cosine
-    query_half = relation.query_half(query)
-    pairs = relation.score_halves(
-        relation.support_half(support)[..., None, :, :, :, :, :, :], query_half[..., None, None, :, :, :, :]
+    return score_halves_of_episodes(
+        network,
+        support_halves=relation.support_half(support),
+        prototype_halves=relation.support_half(select_prototypes(support[..., 0, :, :, :])),
+        query_halves=relation.query_half(query),
+        class_descriptors=None if cosine is None else cosine.describe(support).mean(dim=-2),
+        query_descriptors=None if cosine is None else cosine.describe(query),
     )
-    prototypes = relation.support_half(select_prototypes(support[..., 0, :, :, :]))
-    prototype_scores = relation.score_halves(
-        prototypes[..., None, :, :, :, :], query_half[..., None, 0, :, :, :]
+
+
+def score_halves_of_episodes(
+    network: CSRN,
+    *,
+    support_halves: Tensor,
+    prototype_halves: Tensor,
+    query_halves: Tensor,
+    class_descriptors: Tensor | None,
+    query_descriptors: Tensor | None,
+) -> EpisodeScores:
+    """The part of `score_episodes` that costs by the pair, where the maps were convolved before.
+
+    Args:
+        support_halves: (..., way, shot, 3 parts, 64, H - 2, W - 2).
+        prototype_halves: (..., way, 64, H - 2, W - 2), of the face.
+        query_halves: (..., queries, 3 parts, 64, H - 2, W - 2).
+        class_descriptors, query_descriptors: (..., way, D) and (..., queries, D) for a cosine module.
+    """
+    relation, cosine = network.relation, network.cosine
+    pairs = relation.score_halves(
+        support_halves[..., None, :, :, :, :, :, :], query_halves[..., None, None, :, :, :, :]
+    )
+    prototypes = relation.score_halves(
+        prototype_halves[..., None, :, :, :, :], query_halves[..., None, 0, :, :, :]
     )
     cosines = None
     if cosine is not None:
-        cosines = cosine(cosine.describe(support).mean(dim=-2), cosine.describe(query))
-    return EpisodeScores(pairs=pairs, prototypes=prototype_scores, cosines=cosines)
+        cosines = cosine(class_descriptors, query_descriptors)
+    return EpisodeScores(pairs=pairs, prototypes=prototypes, cosines=cosines)

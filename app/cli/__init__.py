@@ -1,4 +1,4 @@
-"""The csrn command line. Each command ends with exit code 0, 2 on bad usage, 1 on failure.
+"""The csrn command line. Each command ends with exit code 0, 2 on bad usage, 1 on failure, 130 on Ctrl-C.
 
 Heavy imports (torch, mediapipe) are made inside the commands, so that --help answers at once.
 """
@@ -43,8 +43,8 @@ def main() -> None:
         _fail(f"CSRN_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
     except OSError as error:
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        _fail("interrupted")
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error}")
 
 
 def _fail(message: str) -> NoReturn:

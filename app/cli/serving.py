@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app.cli.console import stderr
@@ -82,19 +83,19 @@ def _print_result(result: object) -> None:
     assert isinstance(result, Result)
     console = Console()
     if result.error:
-        console.print(f"{result.filename}: {result.error.detail}")
+        console.print(f"{result.filename}: {result.error.detail}", markup=False)
     elif not result.faces:
-        console.print(f"{result.filename}: no face was found")
+        console.print(f"{result.filename}: no face was found", markup=False)
     for face in result.faces:
         columns = [*face.scores[0].parts.model_dump()]
         table = Table(
             "label",
             "score",
             *columns,
-            title=f"{result.filename}: {face.predicted or 'unknown'}",
+            title=escape(f"{result.filename}: {face.predicted or 'unknown'}"),
             title_justify="left",
         )
         for score in face.scores:
             parts = (f"{value:.3f}" for value in score.parts.model_dump().values())
-            table.add_row(score.label, f"{score.score:.3f}", *parts)
+            table.add_row(escape(score.label), f"{score.score:.3f}", *parts)
         console.print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app.cli.console import Json, StageBars, stderr, torch_device
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from model.training.report import Report
 
 Classes = Annotated[str, typer.Option(help="Comma-separated labels; all of the data by default")]
+AtLeastOne = Annotated[int, typer.Option(min=1)]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1)]
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 class Encoder(enum.StrEnum):
@@ -37,6 +47,7 @@ def prepare(
     """Find every face of a data set and cut its patches, ready for training."""
     from model.training.datasets import DATASETS, open_dataset
     from model.training.prepare import prepare as prepare_dataset
+    from model.training.prepared import DETECTIONS
 
     if dataset not in DATASETS:
         raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
@@ -44,18 +55,20 @@ def prepare(
         report = prepare_dataset(
             opened, out, progress=lambda done, total: bars.show("preparing", done, total)
         )
-    table = Table("label", "images", *(columns := sorted({key for c in report.values() for key in c})))
+    table = Table("label", "images", *(name.replace("_", " ") for name in DETECTIONS))
     for label, counts in sorted(report.items()):
-        table.add_row(label, str(counts.total()), *(str(counts[column]) for column in columns))
+        table.add_row(escape(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))
     whole = sum(report.values(), Counter[str]())
-    table.add_row("all", str(whole.total()), *(str(whole[column]) for column in columns), style="bold")
+    table.add_row("all", str(whole.total()), *(str(whole[name]) for name in DETECTIONS), style="bold")
     Console().print(table)
 
 
 def train(
     data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
     out: Annotated[Path, typer.Option(help="Weights to write (.safetensors)")],
-    split: Annotated[str | None, typer.Option(help="Split to train on; all by default")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to train on; by default train, or all images if there is none")
+    ] = None,
     classes: Classes = "",
     encoder: Annotated[Encoder, typer.Option(help="conv4 is the published one")] = Encoder.resnet12,
     warmup_steps: Annotated[
@@ -63,17 +76,25 @@ def train(
     ] = 5000,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1500,
-    way: int = 4,
-    shot: int = 4,
-    query: int = 4,
+    way: AtLeastOne = 4,
+    shot: AtLeastOne = 4,
+    query: AtLeastOne = 4,
     episodes_per_step: Annotated[int, typer.Option(min=1)] = 4,
     landmark_episodes: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of episodes on classes of landmark geometry")
+        float,
+        typer.Option(
+            min=0, max=1, callback=_finite, help="Share of episodes on classes of landmark geometry"
+        ),
     ] = 0.6,
     cosine_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of the cosine part in class scores; 0 leaves it out")
+        float,
+        typer.Option(
+            min=0,
+            callback=_finite,
+            help="Weight of the cosine part in class scores; 0 leaves it out, as does no warm-up",
+        ),
     ] = 1.0,
-    seed: int = 0,
+    seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
     save_every: Annotated[
@@ -85,10 +106,12 @@ def train(
     On two GPUs: torchrun --nproc-per-node 2 --no-python csrn train DATA --out WEIGHTS
     """
     from model.training.loop import Progress as TrainProgress
-    from model.training.prepared import load_prepared
+    from model.training.loop import rank_and_world
+    from model.training.prepared import load_prepared, training_split
     from model.training.train import TrainSettings
     from model.training.train import train as train_weights
 
+    split = split or training_split(data)
     images = load_prepared(data, split=split)
     chosen = _split_list(classes) or tuple(sorted(set(images.labels.tolist())))
     settings = TrainSettings(
@@ -118,7 +141,9 @@ def train(
             )
             if progress.held_out_accuracy is not None:
                 held_out = f"held-out accuracy {progress.held_out_accuracy:.3f}"
-                bars.console.print(f"{progress.stage} step {progress.step}: {figures}  {held_out}")
+                bars.console.print(
+                    f"{progress.stage} step {progress.step}: {figures}  {held_out}", markup=False
+                )
 
         calibration = train_weights(
             images,
@@ -130,7 +155,8 @@ def train(
             save_every=save_every,
             progress=show,
         )
-    stderr.print(f"wrote {out}; unknown_below {calibration.unknown_below}")
+        if rank_and_world()[0] == 0:
+            stderr.print(f"wrote {out}; unknown_below {calibration.unknown_below}", markup=False)
 
 
 def evaluate(
@@ -140,11 +166,11 @@ def evaluate(
     ] = None,
     classes: Classes = "",
     split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
-    way: int = 3,
-    shot: int = 3,
-    query: int = 1,
+    way: AtLeastOne = 3,
+    shot: AtLeastOne = 3,
+    query: AtLeastOne = 1,
     episodes: Annotated[int, typer.Option(min=2)] = 2000,
-    seed: int = 0,
+    seed: Seed = 0,
     against: Annotated[
         str | None,
         typer.Option(
@@ -160,6 +186,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure few-shot accuracy over seeded episodes, with its 95% interval."""
+    from model.checkpoint import record_evaluation
     from model.training.prepared import load_prepared
     from model.training.report import draw_confusion, measure_weights
 
@@ -180,14 +207,16 @@ def evaluate(
             device=torch_device(),
             progress=bars.show,
         )
+    summary = report.summary()
+    if not as_json:
+        _print_report(report)
     if confusion_png is not None:
         draw_confusion(report.evaluation, confusion_png)
     if record is not None:
-        _record(chosen, record, report.summary())
+        del summary["weights_sha256"]
+        summary["weights_sha256"] = record_evaluation(chosen, record, summary)
     if as_json:
-        print(json.dumps(report.summary()))
-    else:
-        _print_report(report)
+        print(json.dumps(summary))
 
 
 def convert(
@@ -205,11 +234,11 @@ def convert(
 def _print_report(report: Report) -> None:
     console, evaluation = Console(), report.evaluation
     labels = list(evaluation.confusion)
-    table = Table("label", "recall", *labels, title="predicted", title_justify="right")
+    table = Table("label", "recall", *map(escape, labels), title="predicted", title_justify="right")
     for label, row in evaluation.confusion.items():
         recall = evaluation.per_class.get(label)
         shown = "" if recall is None else f"{recall:.3f}"
-        table.add_row(label, shown, *(str(row[column]) for column in labels))
+        table.add_row(escape(label), shown, *(str(row[column]) for column in labels))
     console.print(table)
     for point in report.shot_curve:
         print(f"{point.shot}-shot: accuracy {_percent(point.accuracy, point.ci95)}")
@@ -228,17 +257,6 @@ def _print_report(report: Report) -> None:
 
 def _percent(value: float, half_width: float) -> str:
     return f"{100 * value:.2f} % +- {100 * half_width:.2f}"
-
-
-def _record(weights: Path, name: str, figures: dict[str, object]) -> None:
-    """Write measured figures into a checkpoint; they are of its tensors, which stay as they are."""
-    from model.checkpoint import load_checkpoint, save_checkpoint
-
-    checkpoint = load_checkpoint(weights)
-    del figures["weights_sha256"]
-    evaluation = {**checkpoint.provenance.evaluation, name: figures}
-    provenance = checkpoint.provenance.model_copy(update={"evaluation": evaluation})
-    save_checkpoint(weights, checkpoint.network, config=checkpoint.config, provenance=provenance)
 
 
 @contextlib.contextmanager

@@ -117,6 +117,18 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
     )
 
 
+def training_split(folder: Path) -> str | None:
+    """The split to train on where none is named: `train`; None, all images, where there is no such split.
+
+    Raises: DatasetInvalid if the folder is not an output of `prepare`.
+    """
+    try:
+        splits = {row["split"] for row in read_manifest(folder / MANIFEST)}
+    except (OSError, ValueError, KeyError):
+        raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
+    return "train" if "train" in splits else None
+
+
 def read_manifest(path: Path) -> list[Row]:
     """The rows of a manifest; a last line that was cut off is left out. Raises: OSError."""
     whole_lines = path.read_text(encoding="utf-8", errors=ANY_NAME).rpartition("\n")[0]

@@ -35,6 +35,10 @@ class Comparison:
     evaluation: Evaluation
     difference: Difference
 
+    @property
+    def is_baseline(self) -> bool:
+        return self.name in (COSINE, LANDMARKS)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
@@ -51,7 +55,7 @@ class Report:
             other = self.against.evaluation
             summary["against"] = {
                 "name": self.against.name,
-                "weights_sha256": other.weights_sha256,
+                **({} if self.against.is_baseline else {"weights_sha256": other.weights_sha256}),
                 "accuracy": other.accuracy,
                 "ci95": other.ci95,
                 "difference": self.against.difference.difference,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.network import EpisodeScores, cosine_similarity, select_prototypes
+from model.network import cosine_similarity, score_halves_of_episodes, select_prototypes
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 
@@ -66,24 +66,26 @@ class RelationScorer:
         )
 
     def _score(self, support: Indices, query: Indices) -> Tensor:
-        relation, cosine = self._classifier.network.relation, self._classifier.network.cosine
+        network, descriptors = self._classifier.network, self._descriptors
         chosen, asked = torch.from_numpy(support), torch.from_numpy(query)
-        query_halves = self._query_halves[asked].float()
-        support_halves = self._support_halves[chosen].float()
-        pairs = relation.score_halves(support_halves[:, None], query_halves[:, :, None, None])
         faces = self._features[chosen, 0].to(self._classifier.device, torch.float32)
-        prototypes = relation.score_halves(
-            relation.support_half(select_prototypes(faces))[:, None], query_halves[:, :, None, 0]
+        scores = score_halves_of_episodes(
+            network,
+            support_halves=self._support_halves[chosen].float(),
+            prototype_halves=network.relation.support_half(select_prototypes(faces)),
+            query_halves=self._query_halves[asked].float(),
+            class_descriptors=None if descriptors is None else descriptors[chosen].mean(dim=2),
+            query_descriptors=None if descriptors is None else descriptors[asked],
         )
-        cosines = None
-        if cosine is not None and self._descriptors is not None:
-            cosines = cosine(self._descriptors[chosen].mean(dim=2), self._descriptors[asked])
-        scores = EpisodeScores(pairs=pairs, prototypes=prototypes, cosines=cosines)
         return self._classifier.class_scores(scores.class_parts()).cpu()
 
 
 class CosineScorer:
-    """Nearest class mean by cosine on the spatial means of the three feature maps, no relation module."""
+    """Nearest class mean by cosine on the spatial means of the three feature maps: what the encoder gives.
+
+    Channels are standardised as a cosine module has them, where the checkpoint has one; no relation
+    module and no learnt map.
+    """
 
     def __init__(self, classifier: Classifier, features: Tensor) -> None:
         """features: of every image, from `encode_images`."""

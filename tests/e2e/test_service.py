@@ -149,6 +149,10 @@ def test_classify_prints_a_table_or_the_apis_result() -> None:
         (["prepare", "cifar", "/nowhere", "/tmp/x"], 2),
         (["prepare", "fer2013", "/nowhere", "/tmp/x"], 1),
         (["nonsense"], 2),
+        (["train", "/nowhere", "--out", "/tmp/x"], 1),
+        (["train", "/nowhere", "--out", "/tmp/x", "--seed", "-1"], 2),
+        (["train", "/nowhere", "--out", "/tmp/x", "--cosine-weight", "nan"], 2),
+        (["evaluate", "/nowhere", "--way", "0"], 2),
     ],
 )
 def test_failures_are_one_line_and_bad_usage_is_2(arguments: list[str], code: int) -> None:

@@ -42,6 +42,8 @@ def test_label_batches_keep_label_and_landmarks_with_their_image(
     prepared: PreparedImages, components: LandmarkComponents
 ) -> None:
     one = prepared.select(np.array([3]))
+    ramp = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8)[:, None], (32, 3, 64, 64, 3))
+    one = dataclasses.replace(one, all_patches=ramp)  # Brighter to the right, unless mirrored.
     batches = LabelBatches(one, components, classes=EXPRESSIONS, batch=20, colour=False)
     pixels, labels, targets = batches.draw(np.random.default_rng(0))
     assert pixels.shape == (20, 3, 3, 64, 64)
@@ -53,6 +55,8 @@ def test_label_batches_keep_label_and_landmarks_with_their_image(
     is_mirrored = torch.isclose(targets, mirrored).all(dim=1)
     assert (is_straight | is_mirrored).all()
     assert 0 < is_straight.sum() < 20
+    brighter_right = pixels[..., 32:].mean(dim=(1, 2, 3, 4)) > pixels[..., :32].mean(dim=(1, 2, 3, 4))
+    assert torch.equal(brighter_right, is_straight)
 
 
 def test_episode_batches_put_supports_before_queries(

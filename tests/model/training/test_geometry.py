@@ -36,6 +36,8 @@ def test_a_face_seen_in_two_mirrors_is_the_face(points: npt.NDArray[np.float32])
     twice = components.of(in_mirror, mirrored=True)
     # The mean face is not quite its own mirror image: points change places with near neighbours.
     assert np.abs(twice - straight).mean() < 0.2 * np.abs(once - straight).mean()
+    for right, left in ((33, 263), (133, 362)):
+        assert (components.image_of[right], components.image_of[left]) == (left, right)
 
 
 def test_clusters_part_faces_that_lie_apart_and_follow_the_generator() -> None:

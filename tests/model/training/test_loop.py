@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from model.training.loop import Stage, rank_and_world, run_stage
+from model.training.loop import Progress, Stage, rank_and_world, run_stage
 
 INPUTS = torch.linspace(-1, 1, 24).reshape(8, 3)
 TARGETS = INPUTS.square().sum(dim=1, keepdim=True)
@@ -33,22 +35,45 @@ def draw_share(rng: np.random.Generator) -> tuple[Tensor, ...]:
     return INPUTS[rank::world], TARGETS[rank::world]
 
 
-def trained(folder: Path, ema_decay: float = 0.5) -> Tensor:
+def trained(
+    folder: Path,
+    ema_decay: float = 0.5,
+    measure: Callable[[nn.Module], float] = lambda learner: 0.0,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Tensor:
     stage = Stage(
         name="regression",
         fingerprint="",
         steps=20,
         learner=Regression(),
         draw=draw_share,
-        measure=lambda learner: 0.0,
+        measure=measure,
         learning_rate=0.1,
         weight_decay=0.0,
         ema_decay=ema_decay,
         bfloat16=False,
     )
     device = torch.device("cpu")
-    learner = run_stage(stage, folder, seed=0, device=device, save_every=7, progress=lambda progress: None)
+    learner = run_stage(stage, folder, seed=0, device=device, save_every=7, progress=progress)
     return learner.get_parameter("linear.weight").detach()
+
+
+def test_the_average_with_the_best_held_out_accuracy_is_kept_across_a_stop(tmp_path: Path) -> None:
+    measured: list[Tensor] = []
+
+    def measure(learner: nn.Module) -> float:
+        measured.append(learner.get_parameter("linear.weight").detach().clone())
+        return (0.5, 0.9, 0.7)[len(measured) - 1]
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, measure=measure, progress=stop)
+    kept = trained(tmp_path, measure=measure)
+    assert len(measured) == 3, "at steps 7, 14 and 20"
+    assert torch.equal(kept, measured[1])
 
 
 def train_share(rank: int, folder: str) -> None:

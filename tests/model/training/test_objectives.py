@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from model.encoders import Conv4Encoder
-from model.network import CSRN
+from model.network import CSRN, select_prototypes
 from model.training.objectives import EpisodeObjective, WarmUp
 
 
@@ -30,6 +32,28 @@ def test_a_warmed_up_learner_predicts_from_all_three_patches() -> None:
         maps = learner.encoder(pixels.flatten(0, 1)).mean(dim=(-2, -1)).unflatten(0, (6, 3))
         logits = sum(head(maps[:, part]) for part, head in enumerate(learner.labels))
         assert torch.equal(learner.predict(pixels), torch.as_tensor(logits).argmax(dim=1))
+
+
+def test_the_loss_of_episodes_is_the_papers_with_each_prototype_against_each_query() -> None:
+    torch.manual_seed(0)
+    network = CSRN("conv4").eval()
+    way, shot, query = 3, 2, 2
+    pixels = torch.rand(1, way, shot + query, 3, 3, 64, 64)
+    with torch.inference_mode():
+        loss, _ = EpisodeObjective(network, freeze_encoder=False).eval()(pixels, torch.tensor([True]), shot)
+        maps = network.encode(pixels)[0]
+        prototypes = select_prototypes(maps[:, :shot, 0])
+        expected = 0.0
+        for asked, taught in itertools.product(range(way), range(way)):
+            target = float(asked == taught)
+            for image in range(shot, shot + query):
+                of_query = maps[asked, image]
+                for example in range(shot):
+                    scores = network.relation(maps[taught, example], of_query)
+                    expected += float((scores - target).square().sum()) / (way * way * query * shot)
+                score = network.relation(prototypes[taught][None], of_query[0][None])
+                expected += 0.7 * float((score - target).square()) / (way * way * query)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("by_labels", [True, False])
