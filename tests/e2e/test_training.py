@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def csrn(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the console script; it must succeed. Texts are split into words, paths are not."""
     words = [word for item in arguments for word in ([str(item)] if isinstance(item, Path) else item.split())]
     command = [str(Path(sys.executable).with_name("csrn")), *words]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
     assert ended.returncode == 0, ended.stderr
     return ended
 
