@@ -128,7 +128,7 @@ class Classifier:
         pairs = relation.score_halves(support.example_halves, halves[:, None])
         others = [relation.score_halves(support.prototype_halves, halves[:, None, 0])]
         if cosine is not None:
-            others.append(cosine(support.class_descriptors, cosine.describe(features)).mean(dim=-1))
+            others.append(cosine(support.class_descriptors, cosine.describe(features)))
 
         queries, _, parts = pairs.shape
         shots = torch.bincount(support.class_of_example, minlength=len(support.labels))

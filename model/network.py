@@ -73,17 +73,14 @@ class RelationModule(nn.Module):
 
 
 class CosineModule(nn.Module):
-    """Cosine similarities of a class's mean with a query, as two scores in (0, 1).
+    """Cosine similarity of a class's mean with a query, as a score in (0, 1).
 
     The nearest-mean classifier of Snell et al., "Prototypical networks", NeurIPS 2017, with cosine.
     A face's descriptor is the spatial mean of its three feature maps, each channel standardised by
-    its mean and deviation over the training images. It is compared as it is, which carries over to
-    other classes and sources, and after a linear map that episodes have taught, which knows better
-    what tells expressions apart in the training images. score = sigmoid(slope * (cosine - middle)).
+    its mean and deviation over the training images, then mapped linearly. The map begins as the
+    identity and is taught by episodes. score = sigmoid(slope * (cosine - middle)).
     """
 
-    VIEWS = 2
-    """As it is, and mapped"""
     mean: Tensor
     deviation: Tensor
 
@@ -94,27 +91,30 @@ class CosineModule(nn.Module):
         self.register_buffer("deviation", torch.ones(PART_COUNT, channels))
         self.map = nn.Linear(PART_COUNT * channels, PART_COUNT * channels, bias=False)
         nn.init.eye_(self.map.weight)
-        self.slope = nn.Parameter(torch.full((self.VIEWS,), 5.0))
-        self.middle = nn.Parameter(torch.full((self.VIEWS,), 0.5))
+        self.slope = nn.Parameter(torch.tensor(5.0))
+        self.middle = nn.Parameter(torch.tensor(0.5))
 
-    def describe(self, features: Tensor) -> Tensor:
-        """Feature maps (..., 3 parts, C, H, W) to descriptors (..., 3 * C)."""
+    def standardise(self, features: Tensor) -> Tensor:
+        """Feature maps (..., 3 parts, C, H, W) to spatial means (..., 3 * C), standardised."""
         means = features.float().mean(dim=(-2, -1))
         return ((means - self.mean) / self.deviation).flatten(-2)
 
+    def describe(self, features: Tensor) -> Tensor:
+        """Feature maps (..., 3 parts, C, H, W) to descriptors (..., 3 * C)."""
+        descriptors: Tensor = self.map(self.standardise(features))
+        return descriptors
+
     def forward(self, class_means: Tensor, queries: Tensor) -> Tensor:
-        """Scores (..., queries, way, 2 views) in (0, 1).
+        """Scores (..., queries, way) in (0, 1).
 
         Args: class_means (..., way, D), the mean descriptors of classes; queries (..., queries, D).
         """
-        cosines = torch.stack(
-            [
-                cosine_similarity(class_means, queries),
-                cosine_similarity(self.map(class_means), self.map(queries)),
-            ],
-            dim=-1,
-        )
-        return torch.sigmoid(self.slope * (cosines - self.middle))
+        return torch.sigmoid(self.slope * (cosine_similarity(class_means, queries) - self.middle))
+
+    def map_change(self) -> Tensor:
+        """Squared distance of the map from the identity."""
+        identity = torch.eye(len(self.map.weight), device=self.map.weight.device)
+        return (self.map.weight - identity).square().sum()
 
 
 def cosine_similarity(class_means: Tensor, queries: Tensor) -> Tensor:
@@ -182,13 +182,11 @@ class EpisodeScores:
     prototypes: Tensor
     """(..., queries, way) in (0, 1): the selected prototype of each class with each query's face"""
     cosines: Tensor | None = None
-    """(..., queries, way, 2 views) in (0, 1): the class means with each query, plain and mapped"""
+    """(..., queries, way) in (0, 1): the class means with each query; None without a cosine module"""
 
     def class_parts(self) -> Tensor:
         """(..., queries, way, parts): face, eyes and lips averaged over shots, prototype, cosine if any."""
-        others = [self.prototypes]
-        if self.cosines is not None:
-            others.append(self.cosines.mean(dim=-1))
+        others = [self.prototypes] if self.cosines is None else [self.prototypes, self.cosines]
         return torch.cat([self.pairs.mean(dim=-2), torch.stack(others, dim=-1)], dim=-1)
 
 

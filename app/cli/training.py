@@ -75,7 +75,7 @@ def train(
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
     ] = 5000,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1000,
     way: AtLeastOne = 4,
     shot: AtLeastOne = 4,
     query: AtLeastOne = 4,
@@ -93,7 +93,7 @@ def train(
             callback=_finite,
             help="Weight of the cosine part in class scores; 0 leaves it out, as does no warm-up",
         ),
-    ] = 1.0,
+    ] = 2.0,
     seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
@@ -172,10 +172,10 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=2)] = 2000,
     seed: Seed = 0,
     against: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Compare on the same episodes with other weights, or with a baseline: "
-            "cosine (nearest mean on the same encoder) or landmarks (their geometry alone)"
+            help="Compare on the same episodes with other weights, or with a baseline: cosine "
+            "(nearest mean on the same encoder) or landmarks (their geometry alone); repeatable"
         ),
     ] = None,
     shot_curve: Annotated[str, typer.Option(help="More shots to measure, such as 1,3,5,10")] = "",
@@ -202,7 +202,7 @@ def evaluate(
             query=query,
             episodes=episodes,
             seed=seed,
-            against=against,
+            against=against or (),
             shot_curve=_shots(shot_curve),
             device=torch_device(),
             progress=bars.show,
@@ -247,10 +247,10 @@ def _print_report(report: Report) -> None:
         f"({evaluation.way}-way {evaluation.shot}-shot, {evaluation.episodes} episodes, "
         f"seed {evaluation.seed}, chance {100 / evaluation.way:.1f} %)"
     )
-    if report.against is not None:
-        other, difference = report.against.evaluation, report.against.difference
+    for comparison in report.against:
+        other, difference = comparison.evaluation, comparison.difference
         print(
-            f"against {report.against.name}: {_percent(other.accuracy, other.ci95)}, "
+            f"against {comparison.name}: {_percent(other.accuracy, other.ci95)}, "
             f"difference {_percent(difference.difference, difference.ci95)} on the same episodes"
         )
 

@@ -16,6 +16,7 @@ PART_LABEL_WEIGHTS = {"face": 0.5, "eyes": 0.25, "lips": 0.25}
 LANDMARK_WEIGHT = 0.3
 WHOLE_FACES = 0.5
 """Share of a batch's images of which eyes and lips are looked at too; of the others the face alone"""
+MAP_CHANGE_WEIGHT = 1e-4
 MAX_DEVIATIONS = 4.0
 """Landmark components further out are misplaced landmarks more often than expressions"""
 
@@ -74,7 +75,8 @@ class EpisodeObjective(nn.Module):
     The sum over face, eyes and lips of the mean squared error of their relation scores, plus 0.7
     times that of the selected prototypes, against 1 for the query's class and 0 otherwise. A cosine
     module's scores add theirs, from episodes of labels alone: classes of landmark geometry were
-    measured to make its map worse. They reach only its own parameters.
+    measured to make its map worse. They reach only its own parameters. The map is held to the
+    identity, because what it learns of one data set's labels is of less use on other faces.
     """
 
     def __init__(self, network: CSRN, *, freeze_encoder: bool) -> None:
@@ -111,8 +113,10 @@ class EpisodeObjective(nn.Module):
         loss = errors @ errors.new_tensor([weights.face, weights.eyes, weights.lips])
         loss = loss + weights.prototype * (scores.prototypes.float() - truth).square().mean()
         if scores.cosines is not None:
-            of_episodes = (scores.cosines.float() - truth[..., None]).square().mean(dim=(1, 2)).sum(dim=-1)
+            of_episodes = (scores.cosines.float() - truth).square().mean(dim=(1, 2))
             loss = loss + (of_episodes * by_labels).sum() / by_labels.sum().clamp_min(1)
+        if self.network.cosine is not None:
+            loss = loss + MAP_CHANGE_WEIGHT * self.network.cosine.map_change()
         return loss
 
 

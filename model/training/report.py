@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -35,9 +35,18 @@ class Comparison:
     evaluation: Evaluation
     difference: Difference
 
-    @property
-    def is_baseline(self) -> bool:
-        return self.name in (COSINE, LANDMARKS)
+    def summary(self) -> dict[str, object]:
+        """Ready for JSON."""
+        other = self.evaluation
+        is_weights = self.name not in (COSINE, LANDMARKS)
+        return {
+            "name": self.name,
+            **({"weights_sha256": other.weights_sha256} if is_weights else {}),
+            "accuracy": other.accuracy,
+            "ci95": other.ci95,
+            "difference": self.difference.difference,
+            "difference_ci95": self.difference.ci95,
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,22 +54,14 @@ class Report:
     """What was measured of one weight file."""
 
     evaluation: Evaluation
-    against: Comparison | None
+    against: tuple[Comparison, ...]
     shot_curve: tuple[Evaluation, ...]
 
     def summary(self) -> dict[str, object]:
         """Ready for JSON."""
         summary = self.evaluation.summary()
-        if self.against is not None:
-            other = self.against.evaluation
-            summary["against"] = {
-                "name": self.against.name,
-                **({} if self.against.is_baseline else {"weights_sha256": other.weights_sha256}),
-                "accuracy": other.accuracy,
-                "ci95": other.ci95,
-                "difference": self.against.difference.difference,
-                "difference_ci95": self.against.difference.ci95,
-            }
+        if self.against:
+            summary["against"] = [comparison.summary() for comparison in self.against]
         if self.shot_curve:
             summary["shot_curve"] = [
                 {"shot": point.shot, "accuracy": point.accuracy, "ci95": point.ci95}
@@ -79,7 +80,7 @@ def measure_weights(
     query: int,
     episodes: int,
     seed: int,
-    against: str | None = None,
+    against: Sequence[str] = (),
     shot_curve: tuple[int, ...] = (),
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -87,7 +88,7 @@ def measure_weights(
     """Measure weights over seeded episodes. Every image is encoded once, as a session would store it.
 
     Args:
-        against: COSINE, LANDMARKS or the path of other weights, measured on the same episodes.
+        against: each COSINE, LANDMARKS or the path of other weights, measured on the same episodes.
         shot_curve: shots to measure besides.
         progress: called with (stage, done, total).
     Raises: EpisodeImpossible, before anything is encoded; CheckpointInvalid.
@@ -101,9 +102,11 @@ def measure_weights(
 
     samplers = {number: sampler(number) for number in (shot, *shot_curve)}
     classifier = Classifier(load_checkpoint(weights, device=device))
-    other = None
-    if against is not None and against not in (COSINE, LANDMARKS):
-        other = Classifier(load_checkpoint(Path(against), device=device))
+    others = {
+        name: Classifier(load_checkpoint(Path(name), device=device))
+        for name in against
+        if name not in (COSINE, LANDMARKS)
+    }
     features = encode_images(classifier, images, progress)
     scorer = RelationScorer(classifier, features)
 
@@ -116,23 +119,20 @@ def measure_weights(
             progress=lambda done, total: progress(stage, done, total),
         )
 
+    def opponent(name: str) -> EpisodeScorer:
+        if name in others:
+            return RelationScorer(others[name], encode_images(others[name], images, progress))
+        return CosineScorer(classifier, features) if name == COSINE else LandmarkScorer(images)
+
     evaluation = measure(scorer, shot, "episodes")
-    comparison = None
-    if against is not None:
-        opponent: EpisodeScorer
-        if other is not None:
-            opponent = RelationScorer(other, encode_images(other, images, progress))
-        elif against == COSINE:
-            opponent = CosineScorer(classifier, features)
-        else:
-            opponent = LandmarkScorer(images)
-        compared = measure(opponent, shot, f"against {against}")
-        comparison = Comparison(
-            name=against, evaluation=compared, difference=paired_difference(evaluation, compared)
-        )
+    comparisons = []
+    for name in against:
+        compared = measure(opponent(name), shot, f"against {name}")
+        difference = paired_difference(evaluation, compared)
+        comparisons.append(Comparison(name=name, evaluation=compared, difference=difference))
     return Report(
         evaluation=evaluation,
-        against=comparison,
+        against=tuple(comparisons),
         shot_curve=tuple(measure(scorer, number, f"{number}-shot episodes") for number in shot_curve),
     )
 

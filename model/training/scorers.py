@@ -95,7 +95,9 @@ class CosineScorer:
         if cosine is None:
             self._descriptors = torch.cat([b.float().mean(dim=(-2, -1)).flatten(1) for b in batches])
         else:
-            self._descriptors = torch.cat([cosine.describe(b.to(classifier.device)).cpu() for b in batches])
+            self._descriptors = torch.cat(
+                [cosine.standardise(b.to(classifier.device)).cpu() for b in batches]
+            )
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
         means = self._descriptors[torch.from_numpy(support)].mean(dim=2)

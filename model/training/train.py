@@ -31,7 +31,7 @@ from model.training.scorers import ENCODE_BATCH, RelationScorer, encode_images
 COMPONENTS = 24
 DESCRIBED_IMAGES = 2000
 """How many training images give the cosine module its mean and deviation"""
-MEASURED_EPISODES = 500
+MEASURED_EPISODES = 1000
 EPISODE_SETTINGS = ("steps", "way", "query", "episodes_per_step", "landmark_episodes", "cosine_weight")
 """Settings that the warm-up does not depend on: runs that differ in these alone can share one"""
 
@@ -45,14 +45,14 @@ class TrainSettings:
     warmup_steps: int = 5000
     """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
     warmup_batch: int = 160
-    steps: int = 1500
+    steps: int = 1000
     way: int = 4
     shot: int = 4
     query: int = 4
     episodes_per_step: int = 4
     landmark_episodes: float = 0.6
     """Share of the episodes whose classes are clusters of landmark geometry instead of labels"""
-    cosine_weight: float = 1.0
+    cosine_weight: float = 2.0
     """Weight of the cosine part in a class score; 0 leaves the part out, as does no warm-up"""
     learning_rate: float = 2e-3
     weight_decay: float = 0.05

@@ -68,7 +68,7 @@ def test_training_takes_the_training_split_by_default(trained: Path) -> None:
 
 def test_evaluation_ends_with_the_json_of_the_contract(data: Path, trained: Path, tmp_path: Path) -> None:
     options = "--way 3 --shot 1 --episodes 20 --seed 3 --split test --shot-curve 1 --json"
-    against = ("--against", trained, "--confusion-png", tmp_path / "confusion.png")
+    against = ("--against", trained, "--against cosine --confusion-png", tmp_path / "confusion.png")
     ended = csrn("evaluate", data, "--weights", trained, options, *against)
     result = json.loads(ended.stdout.splitlines()[-1])
     assert 0 <= result["accuracy"] <= 1
@@ -76,7 +76,9 @@ def test_evaluation_ends_with_the_json_of_the_contract(data: Path, trained: Path
     assert set(result["per_class"]) == set(EXPRESSIONS)
     assert (result["episodes"], result["way"], result["shot"], result["seed"]) == (20, 3, 1, 3)
     assert result["weights_sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
-    assert (result["against"]["difference"], result["against"]["difference_ci95"]) == (0, 0)
+    itself, cosine = result["against"]
+    assert (itself["difference"], itself["difference_ci95"]) == (0, 0)
+    assert cosine["difference"] == pytest.approx(result["accuracy"] - cosine["accuracy"])
     assert [point["shot"] for point in result["shot_curve"]] == [1]
     with Image.open(tmp_path / "confusion.png") as drawn:
         assert drawn.format == "PNG"
