@@ -43,7 +43,7 @@ weights: $(READY)  ## train the shipped weights anew, about two hours on two cor
 	$(BIN)/csrn prepare fer2013 $(FER2013) data/fer2013
 	$(BIN)/csrn train data/fer2013 --way 7 --episodes-per-step 3 \
 		--out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013
-	$(BIN)/csrn train data/fer2013 --classes happy,neutral,sad,surprise --warmup-steps 2000 \
+	$(BIN)/csrn train data/fer2013 --classes happy,neutral,sad,surprise --warmup-steps 2000 --steps 500 \
 		--out weights/csrn-fer2013-base4.safetensors --run runs/csrn-fer2013-base4
 
 clean:

@@ -93,7 +93,7 @@ def train(
             callback=_finite,
             help="Weight of the cosine part in class scores; 0 leaves it out, as does no warm-up",
         ),
-    ] = 2.0,
+    ] = 1.0,
     seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,

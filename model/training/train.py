@@ -52,7 +52,7 @@ class TrainSettings:
     episodes_per_step: int = 4
     landmark_episodes: float = 0.6
     """Share of the episodes whose classes are clusters of landmark geometry instead of labels"""
-    cosine_weight: float = 2.0
+    cosine_weight: float = 1.0
     """Weight of the cosine part in a class score; 0 leaves the part out, as does no warm-up"""
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
