@@ -181,7 +181,7 @@ class EpisodeScores:
     """(..., queries, way, shot, 3 parts) in (0, 1)"""
     prototypes: Tensor
     """(..., queries, way) in (0, 1): the selected prototype of each class with each query's face"""
-    cosines: Tensor | None = None
+    cosines: Tensor | None
     """(..., queries, way) in (0, 1): the class means with each query; None without a cosine module"""
 
     def class_parts(self) -> Tensor:

@@ -84,10 +84,8 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
 
     Raises: DatasetInvalid if the folder is not a complete output of `prepare`, or has no such split.
     """
-    if (folder / UNFINISHED).exists():
-        raise DatasetInvalid(f"{folder} is not prepared to its end: run `csrn prepare` again")
+    rows = _finished_rows(folder)
     try:
-        rows = read_manifest(folder / MANIFEST)
         patches = np.load(folder / PATCHES, mmap_mode="r")
         landmarks = np.load(folder / LANDMARKS, mmap_mode="r")
         kept = [
@@ -122,11 +120,16 @@ def training_split(folder: Path) -> str | None:
 
     Raises: DatasetInvalid if the folder is not an output of `prepare`.
     """
+    return "train" if any(row.get("split") == "train" for row in _finished_rows(folder)) else None
+
+
+def _finished_rows(folder: Path) -> list[Row]:
+    if (folder / UNFINISHED).exists():
+        raise DatasetInvalid(f"{folder} is not prepared to its end: run `csrn prepare` again")
     try:
-        splits = {row["split"] for row in read_manifest(folder / MANIFEST)}
-    except (OSError, ValueError, KeyError):
+        return read_manifest(folder / MANIFEST)
+    except (OSError, ValueError):
         raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
-    return "train" if "train" in splits else None
 
 
 def read_manifest(path: Path) -> list[Row]:

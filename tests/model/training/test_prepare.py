@@ -17,6 +17,7 @@ from model.training.prepared import (
     PreparedImages,
     load_prepared,
     read_manifest,
+    training_split,
 )
 from tests.conftest import SAMPLES, no_face, sample_bytes
 
@@ -75,6 +76,8 @@ def test_an_interrupted_preparation_goes_on(
         (tmp_path / MANIFEST).unlink()
         with pytest.raises(DatasetInvalid, match="not prepared to its end: run `csrn prepare` again"):
             load_prepared(tmp_path)
+        with pytest.raises(DatasetInvalid, match="not prepared to its end: run `csrn prepare` again"):
+            training_split(tmp_path)
         counts: list[int] = []
         prepare(dataset, tmp_path, progress=lambda done, total: counts.append(done))
     assert counts == ([9, 32] if done == 9 else [32])
