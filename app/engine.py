@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from app.batching import Batcher
 from app.face_pool import FacePool
+from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore, Example, Features, SupportSet
 from model.errors import CsrnError
 from model.faces import Box, Face
+from model.leave_one_out import LeftOut, leave_one_out
+from model.patches import PARTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,8 @@ class ScoredFace:
 T = TypeVar("T")
 SupportOutcome = SupportFace | CsrnError
 QueryOutcome = list[ScoredFace] | CsrnError
-SupportKey = tuple[str, int]
-"""Session id and revision"""
+LEFT_OUT_PAIRS = 2048
+"""Pairs that leave_one_out scores in one go, so that it never keeps the device for long"""
 
 
 class Timings:
@@ -83,8 +85,15 @@ class _Score:
     support: SupportSet
 
 
-_Job = _Encode | _Prepare | _Score
-_Outcome = Features | SupportSet | list[list[ClassScore]]
+@dataclasses.dataclass(frozen=True)
+class _LeaveOut:
+    support: SupportSet
+    of_class: Sequence[Example]
+    left_out: range
+
+
+_Job = _Encode | _Prepare | _Score | _LeaveOut
+_Outcome = Features | SupportSet | list[list[ClassScore]] | list[LeftOut]
 
 
 class Engine:
@@ -109,13 +118,17 @@ class Engine:
             max_batch_work=max_batch_faces,
             max_queued_work=max(max_queued_images, max_batch_faces) * 4,
         )
-        self._cache: collections.OrderedDict[SupportKey, SupportSet] = collections.OrderedDict()
-        self._cache_bytes, self._max_cache_bytes = 0, support_cache_bytes
+        self.supports = SupportCache(max_bytes=support_cache_bytes)
 
     @property
     def device(self) -> str:
         """What the network runs on, as torch names it."""
         return str(self._classifier.device)
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """(3 parts, C, H, W) of an example's features."""
+        return (len(PARTS), *self.checkpoint.network.encoder.feature_shape)
 
     @property
     def alive(self) -> bool:
@@ -143,8 +156,7 @@ class Engine:
         if not found:
             return [face for face in faces if isinstance(face, CsrnError)]
         encoded = await self._device.submit(_Encode(np.stack([face.patches for face in found])))
-        assert isinstance(encoded, np.ndarray)
-        features = iter(encoded)
+        features = iter(cast(Features, encoded))
         return [
             SupportFace(box_px=face.box_px, features=next(features)) if isinstance(face, Face) else face
             for face in faces
@@ -159,19 +171,35 @@ class Engine:
 
         `load` may find a newer revision than was asked for and says so in the key it returns.
         """
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        key, examples = await load()
-        support = await self.build_support_set(examples)
-        self._remember(key, support)
-        return support
+
+        async def make() -> tuple[SupportKey, SupportSet]:
+            found, examples = await load()
+            return found, await self.build_support_set(examples)
+
+        return await self.supports.get(key, make)
 
     async def build_support_set(self, examples: Sequence[Example]) -> SupportSet:
         """A support set of at least one example. Raises: QueueFull."""
-        support = await self._device.submit(_Prepare(examples))
-        assert isinstance(support, SupportSet)
-        return support
+        return cast(SupportSet, await self._device.submit(_Prepare(examples)))
+
+    async def leave_one_out(self, support: SupportSet, examples: Sequence[Example]) -> list[LeftOut]:
+        """How each example is told by the others; empty for a class alone, or of a single example.
+
+        Args: support, made of `examples`. Raises: QueueFull.
+        """
+        if len(support.labels) < 2:
+            return []
+        at_once = max(LEFT_OUT_PAIRS // len(examples), 1)
+        left_out: list[LeftOut] = []
+        for label in support.labels:
+            of_class = [example for example in examples if example.label == label]
+            if len(of_class) < 2:
+                continue
+            for start in range(0, len(of_class), at_once):
+                some = range(start, min(start + at_once, len(of_class)))
+                scored = await self._device.submit(_LeaveOut(support, of_class, some))
+                left_out += cast(list[LeftOut], scored)
+        return left_out
 
     async def classify(
         self,
@@ -194,8 +222,7 @@ class Engine:
         scores: list[list[ClassScore]] = []
         if patches:
             scored = await self._device.submit(_Score(np.stack(patches), support))
-            assert isinstance(scored, list)
-            scores = scored
+            scores = cast(list[list[ClassScore]], scored)
         timings.mark("network")
         rows = iter(scores)
         return [
@@ -207,7 +234,7 @@ class Engine:
 
     def _run_batch(self, jobs: Sequence[_Job]) -> list[_Outcome]:
         """On the device thread: encode all patches of the batch together, then finish each job."""
-        stacks = [job.patches for job in jobs if not isinstance(job, _Prepare)]
+        stacks = [job.patches for job in jobs if isinstance(job, _Encode | _Score)]
         encoded: Iterator[Features] = iter(())
         if stacks:
             features = self._classifier.encode(np.concatenate(stacks))
@@ -222,21 +249,20 @@ class Engine:
                     outcomes.append(self._classifier.score(job.support, next(encoded)))
                 case _Prepare():
                     outcomes.append(self._classifier.build_support_set(job.examples))
+                case _LeaveOut():
+                    outcomes.append(leave_one_out(self._classifier, job.support, job.of_class, job.left_out))
         return outcomes
-
-    def _remember(self, key: SupportKey, support: SupportSet) -> None:
-        """Keep the support sets used last, within the budget; of a session only the one revision."""
-        for stale in [known for known in self._cache if known[0] == key[0]]:
-            self._cache_bytes -= self._cache.pop(stale).size_bytes
-        if support.size_bytes <= self._max_cache_bytes:
-            self._cache[key] = support
-            self._cache_bytes += support.size_bytes
-        while self._cache_bytes > self._max_cache_bytes:
-            self._cache_bytes -= self._cache.popitem(last=False)[1].size_bytes
 
 
 def _work(job: _Job) -> int:
-    return len(job.examples) if isinstance(job, _Prepare) else len(job.patches)
+    """Faces, by which batches and queue are measured."""
+    match job:
+        case _Prepare():
+            return len(job.examples)
+        case _LeaveOut():
+            return len(job.left_out)
+        case _:
+            return len(job.patches)
 
 
 async def _or_error(found: Awaitable[T]) -> T | CsrnError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -15,11 +16,13 @@ from app.batching import QueueFull
 from app.body_limit import BodyLimit
 from app.engine import Engine
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, problem_response
-from app.routes import classify, sessions, system
+from app.routes import classify, examples, sessions, system
 from app.security import ApiKeys
 from app.sessions import store as sessions_store
+from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.settings import Settings
+from app.upkeep import keep_up
 from app.version import VERSION
 from model.checkpoint import load_checkpoint
 from model.errors import DeviceMissing
@@ -34,11 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     engine = create_engine(settings)
-    store = SqliteStore(
-        Path(settings.store.removeprefix("sqlite:///")),
-        max_classes=settings.max_classes,
-        max_examples=settings.max_examples,
-    )
+    store = open_store(settings)
     keys = ApiKeys(settings.api_keys.get_secret_value())
 
     @contextlib.asynccontextmanager
@@ -53,9 +52,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings.store.split("://")[0],
             "required" if keys.required else "not required",
         )
+        upkeep = asyncio.create_task(
+            keep_up(store, engine.supports, every_s=settings.upkeep_every_s), name="upkeep"
+        )
         try:
             yield
         finally:
+            upkeep.cancel()
             engine.close()
             await store.close()
 
@@ -73,9 +76,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     add_error_handlers(app)
     _add_domain_error_handlers(app)
-    for router in (sessions.router, classify.router, system.router):
+    for router in (sessions.router, examples.router, classify.router, system.router):
         app.include_router(router)
     return app
+
+
+def open_store(settings: Settings) -> sessions_store.SessionStore:
+    """The session store of these settings. Raises: StoreUnavailable; a Redis that is away is no error yet."""
+    quotas = sessions_store.Quotas(
+        sessions=settings.max_sessions,
+        classes=settings.max_classes,
+        examples=settings.max_examples,
+    )
+    if settings.store.startswith("sqlite:"):
+        return SqliteStore(Path(settings.store.removeprefix("sqlite:///")), quotas=quotas)
+    return RedisStore(settings.store, quotas=quotas)
 
 
 def choose_device(wanted: str) -> str:
@@ -86,15 +101,21 @@ def choose_device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
+def default_support_cache_bytes(device: str) -> int:
+    """A quarter of a GPU's memory, 1 GiB of a CPU's."""
+    return torch.cuda.get_device_properties(device).total_memory // 4 if device == "cuda" else 2**30
+
+
 def create_engine(settings: Settings) -> Engine:
     """The engine of these settings. Raises: CheckpointInvalid; DeviceMissing."""
+    device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
     return Engine(
-        load_checkpoint(settings.weights, device=choose_device(settings.device)),
+        load_checkpoint(settings.weights, device=device),
         face_threads=settings.face_threads,
         max_pixels=settings.max_pixels,
         max_queued_images=settings.max_queued_images,
         max_batch_faces=settings.max_batch_faces,
-        support_cache_bytes=settings.support_cache_bytes,
+        support_cache_bytes=default_support_cache_bytes(device) if cache_bytes is None else cache_bytes,
     )
 
 
@@ -104,6 +125,7 @@ DOMAIN_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
     sessions_store.ClassNotFound: ("class_not_found", "the session has no class of that label"),
     sessions_store.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
     sessions_store.ExampleExists: ("example_exists", "example ids are unique within a session"),
+    sessions_store.SessionLimit: ("session_limit", "delete sessions that are not needed any more"),
     sessions_store.ClassLimit: ("class_limit", "nothing was added"),
     sessions_store.ExampleLimit: ("example_limit", "nothing was added"),
     sessions_store.StoreUnavailable: ("not_ready", "the session store cannot be reached"),

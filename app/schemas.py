@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from model.faces import Box as FaceBox
 MAX_LABEL_CHARACTERS = 64
 MAX_TTL_S = 10 * 365 * 86400
 MAX_METADATA_ENTRIES = 64
+MAX_METADATA_BYTES = 16 * 1024
 
 
 def normalized_label(label: str) -> str:
@@ -36,6 +38,19 @@ Label = Annotated[str, AfterValidator(normalized_label)]
 ExampleId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 
+def _small_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata, ensure_ascii=False).encode(errors="replace")) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata takes at most {MAX_METADATA_BYTES} bytes as JSON")
+    return metadata
+
+
+Metadata = Annotated[
+    dict[str, str | int | float | bool | None],
+    Field(max_length=MAX_METADATA_ENTRIES),
+    AfterValidator(_small_metadata),
+]
+
+
 class NewSession(BaseModel):
     """What a session may be created with."""
 
@@ -44,9 +59,7 @@ class NewSession(BaseModel):
     name: str | None = Field(None, max_length=200)
     ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
     """Seconds until the session is deleted; without it, never"""
-    metadata: dict[str, str | int | float | bool | None] = Field(
-        default_factory=dict, max_length=MAX_METADATA_ENTRIES
-    )
+    metadata: Metadata = {}
 
 
 class ClassCount(BaseModel):

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CSRN_", extra="ignore")
 
     store: str = Field(default_factory=default_store)
-    """sqlite:///PATH"""
+    """sqlite:///PATH, or redis://[USER:PASSWORD@]HOST:PORT/DB (rediss:// with TLS) for several replicas"""
     weights: Path = SHIPPED_WEIGHTS
     device: Literal["auto", "cpu", "cuda"] = "auto"
     api_keys: SecretStr = SecretStr("")
@@ -38,15 +38,23 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1)
     max_queued_images: int = Field(512, ge=1)
     max_batch_faces: int = Field(64, ge=1)
+    max_sessions: int = Field(10_000, ge=1)
+    """Of one API key"""
     max_classes: int = Field(64, ge=1)
     """Of one session"""
     max_examples: int = Field(512, ge=1)
     """Of one session"""
-    support_cache_bytes: int = Field(2**30, ge=0)
+    support_cache_bytes: int | None = Field(None, ge=0)
+    """Of the device's memory, for support sets kept ready; by default a quarter of a GPU's, else 1 GiB"""
+    upkeep_every_s: float = Field(60, gt=0)
+    """How often what has expired is deleted"""
 
     @field_validator("store")
     @classmethod
     def _known_store(cls, value: str) -> str:
-        if not value.removeprefix("sqlite:///") or not value.startswith("sqlite:///"):
-            raise ValueError("expected sqlite:///PATH")
+        kind, _, place = value.partition("://")
+        if not place.strip("/") or kind not in ("sqlite", "redis", "rediss"):
+            raise ValueError("expected sqlite:///PATH or redis://HOST:PORT/DB")
+        if kind == "sqlite" and not place.startswith("/"):
+            raise ValueError("expected sqlite:///PATH, with three slashes")
         return value

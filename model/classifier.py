@@ -55,7 +55,8 @@ class SupportSet:
     @property
     def size_bytes(self) -> int:
         """What it takes of the device's memory, all but a few bytes."""
-        return self.example_halves.nbytes + self.prototype_halves.nbytes
+        tensors = (self.example_halves, self.prototype_halves, self.class_descriptors)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,21 @@ class Classifier:
     @torch.inference_mode()
     def score(self, support: SupportSet, query: Features) -> list[list[ClassScore]]:
         """Class scores of each query (queries, 3 parts, C, H, W), best first."""
+        class_parts, pairs = self.class_parts(support, query)
+        scores = self.class_scores(class_parts)
+        in_class = support.class_of_example == torch.arange(
+            len(support.labels), device=self.device
+        ).unsqueeze(1)
+        pair_means = pairs.mean(dim=-1)[:, None].expand(-1, len(support.labels), -1)
+        nearest = pair_means.masked_fill(~in_class, -1).argmax(dim=-1)
+        return self._rank(support, scores, class_parts, nearest)
+
+    def class_parts(self, support: SupportSet, query: Features) -> tuple[Tensor, Tensor]:
+        """How queries (queries, 3 parts, C, H, W) relate to classes and to examples.
+
+        Returns: the parts of each class score (queries, way, parts), as `class_scores` takes them, and the
+            relation scores of each pair (queries, examples, 3 parts).
+        """
         relation, cosine = self.network.relation, self.network.cosine
         features = torch.from_numpy(query).to(self.device, torch.float32)
         halves = relation.query_half(features)
@@ -134,15 +150,7 @@ class Classifier:
         shots = torch.bincount(support.class_of_example, minlength=len(support.labels))
         sums = pairs.new_zeros(queries, len(support.labels), parts)
         sums.index_add_(1, support.class_of_example, pairs)
-        class_parts = torch.cat([sums / shots[:, None], torch.stack(others, dim=-1)], dim=-1)
-        scores = self.class_scores(class_parts)
-
-        in_class = support.class_of_example == torch.arange(
-            len(support.labels), device=self.device
-        ).unsqueeze(1)
-        pair_means = pairs.mean(dim=-1)[:, None].expand(-1, len(support.labels), -1)
-        nearest = pair_means.masked_fill(~in_class, -1).argmax(dim=-1)
-        return self._rank(support, scores, class_parts, nearest)
+        return torch.cat([sums / shots[:, None], torch.stack(others, dim=-1)], dim=-1), pairs
 
     def class_scores(self, class_parts: Tensor) -> Tensor:
         """The weighted mean of the parts: (..., way) in [0, 1].

@@ -7,20 +7,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 
-from app.engine import Engine, SupportFace, SupportKey, Timings, Upload
+from app.engine import Engine, SupportFace, Timings, Upload
 from app.errors import ApiError
 from app.routes.context import (
     EngineDep,
     Images,
+    Labels,
     SettingsDep,
     StoreDep,
     read_uploads,
     require_multipart,
     require_same_weights,
 )
-from app.routes.sessions import Labels
 from app.schemas import Results
 from app.security import Owner
+from app.support_cache import SupportKey
 from model.classifier import Example, SupportSet
 from model.errors import CsrnError
 

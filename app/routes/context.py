@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import Depends, File, Request, UploadFile
+from fastapi import Depends, File, Form, Path, Request, UploadFile
 
 from app.engine import Engine, Upload
 from app.errors import ApiError
+from app.schemas import Label
 from app.sessions.store import Session, SessionStore
 from app.settings import Settings
 
@@ -32,6 +33,8 @@ EngineDep = Annotated[Engine, Depends(engine)]
 StoreDep = Annotated[SessionStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, one part an image")]
+Labels = Annotated[list[Label], Form(description="One for each image, in the same order")]
+LabelPath = Annotated[Label, Path(description="1 to 64 characters, no control characters")]
 
 
 def require_multipart(request: Request) -> None:

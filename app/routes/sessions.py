@@ -1,44 +1,26 @@
-"""Sessions, their classes and their examples."""
+"""Sessions as wholes: create, list, look, delete, judge, carry elsewhere."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Path, Query, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response, status
+from starlette.datastructures import UploadFile
 
-from app.engine import Engine, SupportFace, Upload
+from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
 from app.errors import ApiError
-from app.routes.context import (
-    EngineDep,
-    Images,
-    SettingsDep,
-    StoreDep,
-    read_uploads,
-    require_json,
-    require_multipart,
-    require_same_weights,
-)
-from app.schemas import (
-    Added,
-    AddedExample,
-    Box,
-    Class,
-    ExampleId,
-    Label,
-    NewSession,
-    RejectedImage,
-    Session,
-    SessionPage,
-)
+from app.quality import Quality
+from app.routes.context import EngineDep, StoreDep, require_json, require_same_weights
+from app.schemas import NewSession, Session, SessionPage
 from app.security import Owner
 from app.sessions import store as sessions
+from app.support_cache import SupportKey
 from model.classifier import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-LabelPath = Annotated[Label, Path(description="1 to 64 characters, no control characters")]
-Labels = Annotated[list[Label], Form(description="One for each image, in the same order")]
+ARCHIVE_MEDIA_TYPE = "application/octet-stream"
+ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[Depends(require_json)])
@@ -78,147 +60,85 @@ async def get_session(session_id: str, owner: Owner, store: StoreDep) -> Session
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_session(session_id: str, owner: Owner, store: StoreDep) -> Response:
+async def delete_session(session_id: str, owner: Owner, store: StoreDep, engine: EngineDep) -> Response:
     """Delete a session with everything that was learnt in it."""
     await store.delete(owner, session_id)
+    engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.get("/{session_id}/quality")
+async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: EngineDep) -> Quality:
+    """Leave-one-out confusion of the support set, with a verdict on each class."""
+    session, examples = await store.load_examples(owner, session_id)
+    require_same_weights(session, engine)
+    if not examples:
+        return Quality.of(session.revision, {}, [])
+
+    async def load() -> tuple[SupportKey, list[Example]]:
+        return (session.id, session.revision), list(examples)
+
+    support = await engine.support_set((session.id, session.revision), load)
+    left_out = await engine.leave_one_out(support, examples)
+    return Quality.of(session.revision, session.classes, left_out)
+
+
+@router.get(
+    "/{session_id}/export",
+    response_class=Response,
+    responses={200: {"description": "A safetensors file", "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA}}},
+)
+async def export(session_id: str, owner: Owner, store: StoreDep) -> Response:
+    """The session with its features as a safetensors file, for POST /v1/sessions/import."""
+    session, examples = await store.load_examples(owner, session_id)
+    return Response(
+        await asyncio.to_thread(export_session, session, examples),
+        media_type=ARCHIVE_MEDIA_TYPE,
+        headers={"Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"'},
+    )
 
 
 @router.post(
-    "/{session_id}/support",
+    "/import",
     status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(require_multipart)],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA,
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"file": {"type": "string", "format": "binary"}},
+                        "required": ["file"],
+                    }
+                },
+            },
+        }
+    },
 )
-async def add_support(
-    session_id: str,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    settings: SettingsDep,
-    images: Images,
-    labels: Labels,
-) -> Added:
-    """Add examples of many classes at once; classes that do not exist yet are created."""
-    if len(labels) != len(images):
-        raise ApiError("invalid_label", f"{len(images)} images need as many labels, not {len(labels)}")
-    require_same_weights(await store.get(owner, session_id), engine)
-    uploads = await read_uploads(images, settings)
-    encoded = await _encode_examples(engine, uploads, labels, [_new_id() for _ in uploads])
-    return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
-
-
-@router.post(
-    "/{session_id}/classes/{label:path}/examples",
-    status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(require_multipart)],
-)
-async def add_examples(
-    session_id: str,
-    label: LabelPath,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    settings: SettingsDep,
-    images: Images,
-    example_ids: Annotated[list[ExampleId] | None, Form(description="One for each image")] = None,
-) -> Added:
-    """Add examples to one class, which is created if it does not exist."""
-    ids = example_ids or [_new_id() for _ in images]
-    if len(ids) != len(images):
-        raise ApiError("invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}")
-    require_same_weights(await store.get(owner, session_id), engine)
-    uploads = await read_uploads(images, settings)
-    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
-    return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
-
-
-@router.put("/{session_id}/classes/{label:path}", dependencies=[Depends(require_multipart)])
-async def replace_class(
-    session_id: str,
-    label: LabelPath,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    settings: SettingsDep,
-    images: Images,
-) -> Added:
-    """Put new examples in place of all that the class had, in one step."""
-    require_same_weights(await store.get(owner, session_id), engine)
-    uploads = await read_uploads(images, settings)
-    ids = [_new_id() for _ in uploads]
-    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
-    return encoded.answer(await store.replace_class(owner, session_id, label, encoded.examples))
-
-
-@router.get("/{session_id}/classes/{label:path}")
-async def get_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Class:
-    """The examples of a class, oldest first."""
-    ids = await store.example_ids(owner, session_id, label)
-    return Class(label=label, examples=len(ids), example_ids=list(ids))
-
-
-@router.delete(
-    "/{session_id}/classes/{label:path}/examples/{example_id}",
-    status_code=status.HTTP_204_NO_CONTENT,
-)
-async def delete_example(
-    session_id: str, label: LabelPath, example_id: str, owner: Owner, store: StoreDep
-) -> Response:
-    """Delete one example; with its last example the class is gone."""
-    await store.delete_example(owner, session_id, label, example_id)
-    return Response(status_code=status.HTTP_204_NO_CONTENT)
-
-
-@router.delete("/{session_id}/classes/{label:path}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Response:
-    """Delete a class with its examples."""
-    await store.delete_class(owner, session_id, label)
-    return Response(status_code=status.HTTP_204_NO_CONTENT)
-
-
-class _EncodedExamples:
-    """The examples that a request adds, and what it answers about each image."""
-
-    def __init__(self) -> None:
-        self.examples: list[Example] = []
-        self.added: list[AddedExample] = []
-        self.rejected: list[RejectedImage] = []
-
-    def answer(self, session: sessions.Session) -> Added:
-        return Added(session=Session.of(session), added=self.added, rejected=self.rejected)
-
-
-async def _encode_examples(
-    engine: Engine, uploads: Sequence[Upload], labels: Sequence[str], ids: Sequence[str]
-) -> _EncodedExamples:
-    """Raises: ApiError where no image can be an example."""
-    encoded = _EncodedExamples()
-    outcomes = await engine.encode_support(uploads)
-    for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
-        if isinstance(outcome, SupportFace):
-            encoded.examples.append(Example(example_id=example_id, label=label, features=outcome.features))
-            encoded.added.append(
-                AddedExample(index=index, example_id=example_id, label=label, box=Box.of(outcome.box_px))
-            )
-        else:
-            encoded.rejected.append(
-                RejectedImage(
-                    index=index,
-                    filename=uploads[index].filename,
-                    code=outcome.code,
-                    detail=str(outcome),
-                )
-            )
-    if not encoded.examples:
-        codes = {item.code for item in encoded.rejected}
-        raise ApiError(
-            codes.pop() if len(codes) == 1 else "no_example_added",
-            encoded.rejected[0].detail if len(encoded.rejected) == 1 else "see rejected",
-            status=status.HTTP_422_UNPROCESSABLE_CONTENT,
-            extra={"rejected": [item.model_dump() for item in encoded.rejected]},
+async def import_session(request: Request, owner: Owner, store: StoreDep, engine: EngineDep) -> Session:
+    """A new session from an exported file, sent as the body or as one file part."""
+    data = await _read_archive_bytes(request)
+    try:
+        new, examples = await asyncio.to_thread(
+            read_archive,
+            data,
+            weights_sha256=engine.checkpoint.sha256,
+            feature_shape=engine.feature_shape,
         )
-    return encoded
+    except ArchiveOfOtherWeights:
+        raise ApiError("model_changed", "the file was exported from a service with other weights") from None
+    except ArchiveInvalid as error:
+        raise ApiError("archive_invalid", str(error)) from None
+    return Session.of(await store.create(owner, new, examples))
 
 
-def _new_id() -> str:
-    return secrets.token_hex(8)
+async def _read_archive_bytes(request: Request) -> bytes:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return await request.body()
+    async with request.form() as form:
+        files = [part for part in form.values() if isinstance(part, UploadFile)]
+        if len(files) != 1:
+            raise ApiError("archive_invalid", "send one file part, or the file as the body")
+        return await files[0].read()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import datetime
 import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import safetensors.numpy
-
+from app.sessions.features import features_from_bytes, features_to_bytes
+from app.sessions.sqlite_file import open_database, transaction
 from app.sessions.store import (
     ClassLimit,
     ClassNotFound,
@@ -24,41 +22,15 @@ from app.sessions.store import (
     ExampleLimit,
     ExampleNotFound,
     NewSession,
+    Quotas,
     Session,
+    SessionLimit,
     SessionNotFound,
     StoreUnavailable,
 )
-from model.classifier import Example, Features
+from model.classifier import Example
 
 T = TypeVar("T")
-
-MIGRATIONS = (
-    """
-    CREATE TABLE sessions (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        name TEXT,
-        created_at REAL NOT NULL,
-        expires_at REAL,
-        revision INTEGER NOT NULL DEFAULT 0,
-        weights_sha256 TEXT NOT NULL,
-        metadata TEXT NOT NULL
-    );
-    CREATE INDEX sessions_by_owner ON sessions (owner, number);
-    CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL;
-    CREATE TABLE examples (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        session INTEGER NOT NULL REFERENCES sessions (number) ON DELETE CASCADE,
-        label TEXT NOT NULL,
-        example_id TEXT NOT NULL,
-        features BLOB NOT NULL,
-        UNIQUE (session, example_id)
-    );
-    CREATE INDEX examples_by_label ON examples (session, label, number);
-    """,
-)
-"""Step n brings schema version n to n + 1."""
 
 Row = sqlite3.Row
 
@@ -66,14 +38,14 @@ Row = sqlite3.Row
 class SqliteStore:
     """A SessionStore on one SQLite file in WAL mode. All access is on one thread of its own."""
 
-    def __init__(self, path: Path, *, max_classes: int, max_examples: int) -> None:
+    def __init__(self, path: Path, *, quotas: Quotas) -> None:
         """Opens the file, or makes it. Raises: StoreUnavailable."""
-        self._max_classes, self._max_examples = max_classes, max_examples
+        self._quotas = quotas
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="sqlite")
-        self._database = self._thread.submit(_open, path).result()
+        self._database = self._thread.submit(open_database, path).result()
 
-    async def create(self, owner: str, new: NewSession) -> Session:
-        return await self._write(lambda: self._create(owner, new))
+    async def create(self, owner: str, new: NewSession, examples: Sequence[Example] = ()) -> Session:
+        return await self._write(lambda: self._create(owner, new, examples))
 
     async def get(self, owner: str, session_id: str) -> Session:
         return await self._read(lambda: self._session(self._find(owner, session_id)))
@@ -84,11 +56,11 @@ class SqliteStore:
         return await self._read(lambda: self._list(owner, limit, cursor))
 
     async def delete(self, owner: str, session_id: str) -> None:
-        await self._write(
-            lambda: self._execute(
-                "DELETE FROM sessions WHERE number = ?", self._find(owner, session_id)["number"]
-            )
-        )
+        def delete() -> None:
+            number = self._find(owner, session_id)["number"]
+            self._execute("DELETE FROM sessions WHERE number = ?", number)
+
+        await self._write(delete, erases=True)
 
     async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
         return await self._write(lambda: self._add(self._find(owner, session_id), examples))
@@ -101,7 +73,7 @@ class SqliteStore:
             self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
             return self._add(session, examples)
 
-        return await self._write(replace)
+        return await self._write(replace, erases=True)
 
     async def example_ids(self, owner: str, session_id: str, label: str) -> Sequence[str]:
         return await self._read(lambda: self._example_ids(self._find(owner, session_id), label))
@@ -113,7 +85,7 @@ class SqliteStore:
             self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
             self._raise_revision(session)
 
-        await self._write(delete)
+        await self._write(delete, erases=True)
 
     async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
         def delete() -> None:
@@ -127,7 +99,7 @@ class SqliteStore:
             )
             self._raise_revision(session)
 
-        await self._write(delete)
+        await self._write(delete, erases=True)
 
     async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
         def load() -> tuple[Session, Sequence[Example]]:
@@ -138,6 +110,31 @@ class SqliteStore:
             return self._session(session), [_example(row) for row in rows]
 
         return await self._read(load)
+
+    async def existing(self, session_ids: Iterable[str]) -> set[str]:
+        ids = [*session_ids]
+
+        def existing() -> set[str]:
+            rows = self._execute(
+                "SELECT id FROM sessions WHERE id IN (SELECT value FROM json_each(?))"
+                " AND (expires_at IS NULL OR expires_at > ?)",
+                json.dumps(ids),
+                time.time(),
+            )
+            return {row["id"] for row in rows}
+
+        return await self._read(existing)
+
+    async def sweep(self) -> None:
+        def expired() -> bool:
+            found = self._execute("SELECT 1 FROM sessions WHERE expires_at <= ? LIMIT 1", time.time())
+            return found.fetchone() is not None
+
+        def delete() -> None:
+            self._execute("DELETE FROM sessions WHERE expires_at <= ?", time.time())
+
+        if await self._read(expired):
+            await self._write(delete, erases=True)
 
     async def check(self) -> None:
         await self._read(lambda: self._execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
@@ -150,26 +147,38 @@ class SqliteStore:
         """Runs `work` on one snapshot of the database."""
         return await self._run(work, "BEGIN")
 
-    async def _write(self, work: Callable[[], T]) -> T:
-        """Runs `work` as one transaction; a cancelled request does not stop it half-way."""
-        return await asyncio.shield(self._run(work, "BEGIN IMMEDIATE"))
+    async def _write(self, work: Callable[[], T], *, erases: bool = False) -> T:
+        """Runs `work` as one transaction; a cancelled request does not stop it half-way.
 
-    async def _run(self, work: Callable[[], T], begin: str) -> T:
-        def transaction() -> T:
+        erases: what it deletes shall leave the write-ahead log too.
+        """
+        return await asyncio.shield(self._run(work, "BEGIN IMMEDIATE", erases=erases))
+
+    async def _run(self, work: Callable[[], T], begin: str, *, erases: bool = False) -> T:
+        def run() -> T:
             try:
-                with _transaction(self._database, begin):
-                    return work()
+                with transaction(self._database, begin):
+                    done = work()
+                if erases:
+                    self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.Error as error:
                 raise StoreUnavailable(str(error)) from error
+            return done
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         return self._database.execute(statement, values)
 
-    def _create(self, owner: str, new: NewSession) -> Session:
+    def _create(self, owner: str, new: NewSession, examples: Sequence[Example]) -> Session:
         now = time.time()
-        self._execute("DELETE FROM sessions WHERE expires_at <= ?", now)
+        (count,) = self._execute(
+            "SELECT count(*) FROM sessions WHERE owner = ? AND (expires_at IS NULL OR expires_at > ?)",
+            owner,
+            now,
+        ).fetchone()
+        if count >= self._quotas.sessions:
+            raise SessionLimit
         session_id = secrets.token_hex(16)
         self._execute(
             "INSERT INTO sessions (id, owner, name, created_at, expires_at, weights_sha256, metadata)"
@@ -182,7 +191,8 @@ class SqliteStore:
             new.weights_sha256,
             json.dumps(new.metadata, ensure_ascii=False),
         )
-        return self._session(self._find(owner, session_id))
+        session = self._find(owner, session_id)
+        return self._add(session, examples) if examples else self._session(session)
 
     def _list(self, owner: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
         after = int(cursor) if cursor and cursor.isdecimal() else 0
@@ -234,15 +244,15 @@ class SqliteStore:
                     session["number"],
                     example.label,
                     example.example_id,
-                    safetensors.numpy.save({"features": example.features}),
+                    features_to_bytes(example.features),
                 )
             except sqlite3.IntegrityError:
                 raise ExampleExists(example.example_id) from None
         self._raise_revision(session)
         changed = self._session(self._find(session["owner"], session["id"]))
-        if len(changed.classes) > self._max_classes:
+        if len(changed.classes) > self._quotas.classes:
             raise ClassLimit
-        if sum(changed.classes.values()) > self._max_examples:
+        if sum(changed.classes.values()) > self._quotas.examples:
             raise ExampleLimit
         return changed
 
@@ -260,48 +270,12 @@ class SqliteStore:
         self._execute("UPDATE sessions SET revision = revision + 1 WHERE number = ?", session["number"])
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path, isolation_level=None)
-        database.row_factory = sqlite3.Row
-        database.execute("PRAGMA journal_mode = WAL")
-        # FULL: what was acknowledged survives a power cut too, not only a killed process.
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA foreign_keys = ON")
-        database.execute("PRAGMA secure_delete = ON")
-        _migrate(database)
-    except (OSError, sqlite3.Error) as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
-    return database
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    with _transaction(database, "BEGIN IMMEDIATE"):
-        version: int = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise sqlite3.DatabaseError(f"schema version {version} is of a newer release")
-        for step in MIGRATIONS[version:]:
-            for statement in step.split(";"):
-                database.execute(statement)
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-
-@contextlib.contextmanager
-def _transaction(database: sqlite3.Connection, begin: str) -> Iterator[None]:
-    database.execute(begin)
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
 def _example(row: Row) -> Example:
-    features: Features = safetensors.numpy.load(row["features"])["features"].astype(np.float16, copy=False)
-    return Example(example_id=row["example_id"], label=row["label"], features=features)
+    return Example(
+        example_id=row["example_id"],
+        label=row["label"],
+        features=features_from_bytes(row["features"]),
+    )
 
 
 def _moment(timestamp: float) -> datetime.datetime:

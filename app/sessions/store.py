@@ -1,15 +1,16 @@
 """What every session store promises. Only features are stored, never images.
 
-Every write is one transaction: it is there as a whole when the call returns, or not at all. A
-session belongs to its owner (an API key); for anyone else it does not exist. Each write that changes
-examples raises the session's revision by one, so (id, revision) names one support set for ever.
+Every write is one transaction: it is there as a whole when the call returns, or not at all. Where a
+call raises StoreUnavailable the write may have been made or not, but never in part. A session belongs
+to its owner (an API key); for anyone else it does not exist. Each write that changes examples raises
+the session's revision by one, so (id, revision) names one support set for ever.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from model.classifier import Example
@@ -28,7 +29,7 @@ class Session:
     weights_sha256: str
     metadata: dict[str, Any]
     classes: dict[str, int]
-    """Label to number of examples, in the order the classes were created"""
+    """Label to number of examples, in the order of each class's oldest example"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,18 @@ class NewSession:
     ttl_s: float | None
     weights_sha256: str
     metadata: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quotas:
+    """How much is kept at most."""
+
+    sessions: int
+    """Of one owner, expired ones not counted"""
+    classes: int
+    """Of one session"""
+    examples: int
+    """Of one session"""
 
 
 class SessionNotFound(Exception):
@@ -57,6 +70,10 @@ class ExampleExists(Exception):
     """An example id is taken; carries the id."""
 
 
+class SessionLimit(Exception):
+    """The owner has as many sessions as it may have."""
+
+
 class ClassLimit(Exception):
     """The write would give the session more classes than it may have."""
 
@@ -72,7 +89,9 @@ class StoreUnavailable(CsrnError):
 class SessionStore(Protocol):
     """Every call may raise StoreUnavailable; those that name a session, SessionNotFound."""
 
-    async def create(self, owner: str, new: NewSession) -> Session: ...
+    async def create(self, owner: str, new: NewSession, examples: Sequence[Example] = ()) -> Session:
+        """A new session, which holds `examples`. Raises: SessionLimit; as add_examples."""
+        ...
 
     async def get(self, owner: str, session_id: str) -> Session: ...
 
@@ -108,6 +127,14 @@ class SessionStore(Protocol):
 
     async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
         """A session with all its examples, as of one moment."""
+        ...
+
+    async def existing(self, session_ids: Iterable[str]) -> set[str]:
+        """Those of the sessions, of any owner, that are there and have not expired."""
+        ...
+
+    async def sweep(self) -> None:
+        """Delete what has expired, as far as the store does not do so by itself."""
         ...
 
     async def check(self) -> None:

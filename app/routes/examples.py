@@ -1,0 +1,173 @@
+"""The support set of a session: its classes and their examples."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response, status
+
+from app.engine import Engine, SupportFace, Upload
+from app.errors import ApiError
+from app.routes.context import (
+    EngineDep,
+    Images,
+    LabelPath,
+    Labels,
+    SettingsDep,
+    StoreDep,
+    read_uploads,
+    require_multipart,
+    require_same_weights,
+)
+from app.schemas import Added, AddedExample, Box, Class, ExampleId, RejectedImage, Session
+from app.security import Owner
+from app.sessions import store as sessions
+from model.classifier import Example
+
+router = APIRouter(prefix="/v1/sessions", tags=["support"])
+
+
+@router.post(
+    "/{session_id}/support",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(require_multipart)],
+)
+async def add_support(
+    session_id: str,
+    owner: Owner,
+    store: StoreDep,
+    engine: EngineDep,
+    settings: SettingsDep,
+    images: Images,
+    labels: Labels,
+) -> Added:
+    """Add examples of many classes at once; classes that do not exist yet are created."""
+    if len(labels) != len(images):
+        raise ApiError("invalid_label", f"{len(images)} images need as many labels, not {len(labels)}")
+    require_same_weights(await store.get(owner, session_id), engine)
+    uploads = await read_uploads(images, settings)
+    encoded = await _encode_examples(engine, uploads, labels, [_new_id() for _ in uploads])
+    return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
+
+
+@router.post(
+    "/{session_id}/classes/{label:path}/examples",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(require_multipart)],
+)
+async def add_examples(
+    session_id: str,
+    label: LabelPath,
+    owner: Owner,
+    store: StoreDep,
+    engine: EngineDep,
+    settings: SettingsDep,
+    images: Images,
+    example_ids: Annotated[list[ExampleId] | None, Form(description="One for each image")] = None,
+) -> Added:
+    """Add examples to one class, which is created if it does not exist."""
+    ids = example_ids or [_new_id() for _ in images]
+    if len(ids) != len(images):
+        raise ApiError("invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}")
+    require_same_weights(await store.get(owner, session_id), engine)
+    uploads = await read_uploads(images, settings)
+    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
+    return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
+
+
+@router.put("/{session_id}/classes/{label:path}", dependencies=[Depends(require_multipart)])
+async def replace_class(
+    session_id: str,
+    label: LabelPath,
+    owner: Owner,
+    store: StoreDep,
+    engine: EngineDep,
+    settings: SettingsDep,
+    images: Images,
+) -> Added:
+    """Put new examples in place of all that the class had, in one step."""
+    require_same_weights(await store.get(owner, session_id), engine)
+    uploads = await read_uploads(images, settings)
+    ids = [_new_id() for _ in uploads]
+    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
+    return encoded.answer(await store.replace_class(owner, session_id, label, encoded.examples))
+
+
+@router.get("/{session_id}/classes/{label:path}")
+async def get_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Class:
+    """The examples of a class, oldest first."""
+    ids = await store.example_ids(owner, session_id, label)
+    return Class(label=label, examples=len(ids), example_ids=list(ids))
+
+
+@router.delete(
+    "/{session_id}/classes/{label:path}/examples/{example_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+)
+async def delete_example(
+    request: Request, session_id: str, label: LabelPath, example_id: str, owner: Owner, store: StoreDep
+) -> Response:
+    """Delete one example; with its last example the class is gone."""
+    if b"/examples/" in request.scope["raw_path"]:
+        await store.delete_example(owner, session_id, label, example_id)
+    else:
+        # The slashes were encoded: they belong to the label.
+        await store.delete_class(owner, session_id, f"{label}/examples/{example_id}")
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.delete("/{session_id}/classes/{label:path}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Response:
+    """Delete a class with its examples."""
+    await store.delete_class(owner, session_id, label)
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+class _EncodedExamples:
+    """The examples that a request adds, and what it answers about each image."""
+
+    def __init__(self) -> None:
+        self.examples: list[Example] = []
+        self.added: list[AddedExample] = []
+        self.rejected: list[RejectedImage] = []
+
+    def answer(self, session: sessions.Session) -> Added:
+        return Added(session=Session.of(session), added=self.added, rejected=self.rejected)
+
+
+async def _encode_examples(
+    engine: Engine, uploads: Sequence[Upload], labels: Sequence[str], ids: Sequence[str]
+) -> _EncodedExamples:
+    """Raises: ApiError where no image can be an example."""
+    encoded = _EncodedExamples()
+    outcomes = await engine.encode_support(uploads)
+    for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
+        if isinstance(outcome, SupportFace):
+            encoded.examples.append(Example(example_id=example_id, label=label, features=outcome.features))
+            encoded.added.append(
+                AddedExample(index=index, example_id=example_id, label=label, box=Box.of(outcome.box_px))
+            )
+        else:
+            encoded.rejected.append(
+                RejectedImage(
+                    index=index,
+                    filename=uploads[index].filename,
+                    code=outcome.code,
+                    detail=str(outcome),
+                )
+            )
+    if not encoded.examples:
+        codes = {item.code for item in encoded.rejected}
+        raise ApiError(
+            codes.pop() if len(codes) == 1 else "no_example_added",
+            encoded.rejected[0].detail if len(encoded.rejected) == 1 else "see rejected",
+            status=status.HTTP_422_UNPROCESSABLE_CONTENT,
+            extra={"rejected": [item.model_dump() for item in encoded.rejected]},
+        )
+    return encoded
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)

@@ -1,0 +1,25 @@
+"""What the service does by itself now and then: deletes what has expired, from store and device."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from app.sessions.store import SessionStore, StoreUnavailable
+from app.support_cache import SupportCache
+
+logger = logging.getLogger("csrn")
+
+
+async def keep_up(store: SessionStore, supports: SupportCache, *, every_s: float) -> None:
+    """Runs until cancelled. What another replica deleted leaves this one's device here too."""
+    while True:
+        try:
+            await store.sweep()
+            kept = supports.session_ids
+            supports.forget(kept - await store.existing(kept))
+        except StoreUnavailable as error:
+            logger.warning("session store: %s", error)
+        except Exception:
+            logger.exception("upkeep failed")
+        await asyncio.sleep(every_s)

@@ -1,0 +1,86 @@
+"""How well a support set tells its own examples apart: each is scored by the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.classifier import Classifier, Example, SupportSet
+from model.network import PART_COUNT, select_prototypes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What becomes of one example as a query, its class being made of its other examples."""
+
+    example_id: str
+    label: str
+    predicted: str
+    """The class with the highest score, whatever `unknown_below`"""
+    margin: float
+    """Score of its own class less the best other's: below 0 where it is told wrong"""
+
+
+@torch.inference_mode()
+def leave_one_out(
+    classifier: Classifier,
+    support: SupportSet,
+    of_class: Sequence[Example],
+    left_out: range,
+) -> list[LeftOut]:
+    """Score some examples of one class, each by the support set without it.
+
+    Args:
+        support: of two classes or more.
+        of_class: all the examples of one of its classes, in the support set's order; two or more.
+        left_out: which of them to score.
+    """
+    label = of_class[0].label
+    own = support.labels.index(label)
+    scores = classifier.class_scores(_class_parts(classifier, support, of_class, left_out, own))
+    rivals = scores.clone()
+    rivals[:, own] = -1
+    margins = scores[:, own] - rivals.amax(dim=1)
+    return [
+        LeftOut(
+            example_id=of_class[index].example_id,
+            label=label,
+            predicted=label if margin >= 0 else support.labels[rival],
+            margin=margin,
+        )
+        for index, margin, rival in zip(
+            left_out, margins.tolist(), rivals.argmax(dim=1).tolist(), strict=True
+        )
+    ]
+
+
+def _class_parts(
+    classifier: Classifier, support: SupportSet, of_class: Sequence[Example], left_out: range, own: int
+) -> Tensor:
+    """Parts (left out, way, parts): only those of the own class are changed by leaving one out."""
+    relation, cosine = classifier.network.relation, classifier.network.cosine
+    stored = np.stack([example.features for example in of_class])
+    queries = torch.tensor([*left_out], device=classifier.device)
+    parts, pairs = classifier.class_parts(support, stored[left_out.start : left_out.stop])
+
+    shots = len(of_class)
+    first = int((support.class_of_example < own).sum())
+    with_itself = pairs[torch.arange(len(queries)), first + queries]
+    parts[:, own, :PART_COUNT] = (parts[:, own, :PART_COUNT] * shots - with_itself) / (shots - 1)
+
+    features = torch.from_numpy(stored).to(classifier.device, torch.float32)
+    everyone = torch.arange(shots, device=classifier.device).expand(len(queries), -1)
+    others = everyone[everyone != queries[:, None]].reshape(len(queries), shots - 1)
+    prototypes = select_prototypes(features[:, 0][others])
+    parts[:, own, PART_COUNT] = relation.score_halves(
+        relation.support_half(prototypes), relation.query_half(features[queries, 0])
+    )
+    if cosine is not None:
+        descriptors = cosine.describe(features)
+        means = (descriptors.sum(dim=0) - descriptors[queries]) / (shots - 1)
+        parts[:, own, PART_COUNT + 1] = cosine(means[:, None], descriptors[queries][:, None])[:, 0, 0]
+    return parts

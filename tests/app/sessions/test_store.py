@@ -1,0 +1,198 @@
+"""What every session store promises, on each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from app.sessions import store as stores
+from app.sessions.store import SessionStore
+from tests.app.sessions.conftest import QUOTAS, Opener, example, names, new_session
+
+
+async def raises(error: type[Exception], call: Awaitable[object]) -> None:
+    with pytest.raises(error):
+        await call
+
+
+def test_what_was_written_is_there_for_another_replica_and_after_a_restart(
+    opener: Opener, owner: str
+) -> None:
+    async def write(store: SessionStore) -> stores.Session:
+        created = await store.create(owner, new_session(name="n", ttl_s=600))
+        return await store.add_examples(owner, created.id, [example("1"), example("2", "笑")])
+
+    async def read(store: SessionStore) -> None:
+        session, examples = await store.load_examples(owner, written.id)
+        assert session == written == await store.get(owner, written.id)
+        assert names(examples) == [("a", "1"), ("笑", "2")]
+
+    written = opener.run(write)
+    assert (written.name, written.metadata, written.classes) == ("n", {"k": "v"}, {"a": 1, "笑": 1})
+    assert written.expires_at is not None
+    assert (written.expires_at - written.created_at).total_seconds() == pytest.approx(600)
+    opener.run(read)
+
+
+def test_each_change_raises_the_revision_by_one(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> list[int]:
+        session = await store.create(owner, new_session())
+        seen = [session.revision]
+        for change in (
+            store.add_examples(owner, session.id, [example("1"), example("2"), example("3", "b")]),
+            store.replace_class(owner, session.id, "b", [example("4", "b")]),
+            store.delete_example(owner, session.id, "a", "1"),
+            store.delete_class(owner, session.id, "b"),
+        ):
+            await change
+            seen.append((await store.get(owner, session.id)).revision)
+        return seen
+
+    assert opener.run(use) == [0, 1, 2, 3, 4]
+
+
+def test_a_refused_write_leaves_nothing_behind(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        session = await store.create(owner, new_session())
+        before = await store.add_examples(owner, session.id, [example("1"), example("2", "b")])
+
+        async def refused(error: type[Exception], call: Awaitable[object]) -> None:
+            await raises(error, call)
+            after, examples = await store.load_examples(owner, session.id)
+            assert after == before
+            assert names(examples) == [("a", "1"), ("b", "2")]
+
+        add, replace = store.add_examples, store.replace_class
+        await refused(stores.ExampleExists, add(owner, session.id, [example("3"), example("1")]))
+        await refused(stores.ExampleExists, add(owner, session.id, [example("3"), example("3")]))
+        await refused(stores.ExampleExists, replace(owner, session.id, "a", [example("2")]))
+        many = [example(str(index)) for index in range(10, 10 + QUOTAS.examples)]
+        await refused(stores.ExampleLimit, add(owner, session.id, many))
+        await refused(stores.ExampleLimit, replace(owner, session.id, "a", many))
+        classes = [example(str(index), str(index)) for index in range(10, 10 + QUOTAS.classes)]
+        await refused(stores.ClassLimit, add(owner, session.id, classes))
+        await refused(stores.ClassNotFound, store.delete_class(owner, session.id, "c"))
+        await refused(stores.ClassNotFound, store.delete_example(owner, session.id, "c", "1"))
+        await refused(stores.ExampleNotFound, store.delete_example(owner, session.id, "b", "1"))
+
+    opener.run(use)
+
+
+def test_a_session_can_be_created_with_its_examples_or_not_at_all(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        created = await store.create(owner, new_session(), [example("1"), example("2", "b")])
+        assert (created.revision, created.classes) == (1, {"a": 1, "b": 1})
+        assert names((await store.load_examples(owner, created.id))[1]) == [("a", "1"), ("b", "2")]
+        many = [example(str(index)) for index in range(QUOTAS.examples + 1)]
+        await raises(stores.ExampleLimit, store.create(owner, new_session(), many))
+        assert await store.list_page(owner, limit=9, cursor=None) == ([created], None)
+
+    opener.run(use)
+
+
+def test_another_owner_finds_nothing(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        session = await store.create(owner, new_session(), [example("1")])
+        other = owner + "?"
+        for call in (
+            store.get(other, session.id),
+            store.load_examples(other, session.id),
+            store.example_ids(other, session.id, "a"),
+            store.add_examples(other, session.id, [example("2")]),
+            store.replace_class(other, session.id, "a", [example("2")]),
+            store.delete_example(other, session.id, "a", "1"),
+            store.delete_class(other, session.id, "a"),
+            store.delete(other, session.id),
+        ):
+            await raises(stores.SessionNotFound, call)
+        assert await store.list_page(other, limit=9, cursor=None) == ([], None)
+        assert (await store.get(owner, session.id)) == session
+
+    opener.run(use)
+
+
+def test_listing_goes_on_at_the_cursor_whatever_is_deleted_or_created(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        first, second, third, fourth = [await store.create(owner, new_session()) for _ in range(4)]
+        page, cursor = await store.list_page(owner, limit=2, cursor=None)
+        assert page == [first, second]
+        for gone in (second, third):
+            await store.delete(owner, gone.id)
+        fifth = await store.create(owner, new_session())
+        assert await store.list_page(owner, limit=2, cursor=cursor) == ([fourth, fifth], None)
+
+    opener.run(use)
+
+
+def test_an_expired_session_is_gone_and_makes_room(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        kept = [await store.create(owner, new_session()) for _ in range(QUOTAS.sessions - 1)]
+        short = await store.create(owner, new_session(ttl_s=0.3), [example("1")])
+        await store.add_examples(owner, short.id, [example("2")])
+        await raises(stores.SessionLimit, store.create(owner, new_session()))
+        ids = [session.id for session in (*kept, short)]
+        assert await store.existing(ids) == set(ids)
+        await asyncio.sleep(0.4)
+        await raises(stores.SessionNotFound, store.get(owner, short.id))
+        await raises(stores.SessionNotFound, store.load_examples(owner, short.id))
+        await raises(stores.SessionNotFound, store.add_examples(owner, short.id, [example("3")]))
+        assert await store.existing(ids) == {session.id for session in kept}
+        assert await store.list_page(owner, limit=9, cursor=None) == (kept, None)
+        await store.create(owner, new_session())
+        await raises(stores.SessionLimit, store.create(owner, new_session()))
+
+    opener.run(use)
+
+
+def test_writers_at_once_lose_nothing(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        session = await store.create(owner, new_session())
+        replicas = [opener.open() for _ in range(3)]
+        try:
+            await asyncio.gather(
+                *(
+                    replicas[index % 3].add_examples(owner, session.id, [example(str(index), f"c{index % 4}")])
+                    for index in range(8)
+                )
+            )
+        finally:
+            for replica in replicas:
+                await replica.close()
+        after, examples = await store.load_examples(owner, session.id)
+        assert after.revision == 8
+        assert sorted(kept.example_id for kept in examples) == [str(index) for index in range(8)]
+
+    opener.run(use)
+
+
+def test_a_cancelled_write_is_made_whole_or_not_at_all(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        session = await store.create(owner, new_session())
+        for attempt in range(4):
+            ids = [f"{attempt}-{index}" for index in range(2)]
+            write = asyncio.ensure_future(
+                store.add_examples(owner, session.id, [example(name) for name in ids])
+            )
+            for _ in range(attempt):
+                await asyncio.sleep(0)
+            write.cancel()
+            await asyncio.sleep(0.05)
+        _, examples = await store.load_examples(owner, session.id)
+        assert len(names(examples)) % 2 == 0
+
+    opener.run(use)
+
+
+def test_a_deleted_session_is_gone_for_every_replica(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        session = await store.create(owner, new_session(), [example("1")])
+        await store.delete(owner, session.id)
+        await raises(stores.SessionNotFound, store.get(owner, session.id))
+        await raises(stores.SessionNotFound, store.delete(owner, session.id))
+        assert await store.existing([session.id]) == set()
+        await store.sweep()
+        await store.check()
+
+    opener.run(use)
