@@ -15,6 +15,7 @@ import redis
 needs_redis_server = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="needs redis-server (Debian's package of that name)"
 )
+KEEP_EVERY_WRITE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
 
 def free_port() -> int:
@@ -35,8 +36,8 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-            + ["--appendonly", "yes", "--appendfsync", "always", "--save", ""],
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", *KEEP_EVERY_WRITE],
+            cwd=self._folder,
             stdout=subprocess.DEVNULL,
         )
         with redis.Redis.from_url(self.url) as client:

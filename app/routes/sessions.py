@@ -138,7 +138,7 @@ async def _read_archive_bytes(request: Request) -> bytes:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await request.body()
     async with request.form() as form:
-        files = [part for part in form.values() if isinstance(part, UploadFile)]
+        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
         if len(files) != 1:
             raise ApiError("archive_invalid", "send one file part, or the file as the body")
         return await files[0].read()

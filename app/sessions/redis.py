@@ -9,89 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import pydantic
 import redis.exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app.sessions.features import features_from_bytes, features_to_bytes
+from app.sessions.features import features_from_bytes
+from app.sessions.redis_record import Pipeline, SessionRecord, features_key, owned, owner_key, put, record_key
 from app.sessions.store import (
-    ClassLimit,
-    ClassNotFound,
-    ExampleExists,
-    ExampleLimit,
     ExampleNotFound,
     NewSession,
     Quotas,
     Session,
     SessionLimit,
-    SessionNotFound,
     StoreUnavailable,
 )
 from model.classifier import Example
 
 logger = logging.getLogger("csrn")
 T = TypeVar("T")
-Pipeline = Any
-"""redis.asyncio.client.Pipeline, whose annotations unite what every kind of client may answer"""
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
 CONNECTIONS = 32
 LAST_SESSION = "csrn:last-session"
-
-
-class _Record(pydantic.BaseModel):
-    """All of a session but the features."""
-
-    id: str
-    number: int
-    owner: str
-    name: str | None
-    created_at: datetime.datetime
-    expires_at: datetime.datetime | None
-    revision: int = 0
-    weights_sha256: str
-    metadata: dict[str, Any]
-    examples: list[tuple[str, str]] = []
-    """Label and id of each, oldest first"""
-
-    def session(self) -> Session:
-        classes: dict[str, int] = {}
-        for label, _ in self.examples:
-            classes[label] = classes.get(label, 0) + 1
-        return Session(
-            **self.model_dump(exclude={"number", "owner", "examples"}),
-            classes=classes,
-        )
-
-    def ids_of(self, label: str) -> list[str]:
-        ids = [example_id for of, example_id in self.examples if of == label]
-        if not ids:
-            raise ClassNotFound
-        return ids
-
-    def add(self, examples: Sequence[Example], quotas: Quotas) -> None:
-        taken = {example_id for _, example_id in self.examples}
-        for example in examples:
-            if example.example_id in taken:
-                raise ExampleExists(example.example_id)
-            taken.add(example.example_id)
-            self.examples.append((example.label, example.example_id))
-        if len({label for label, _ in self.examples}) > quotas.classes:
-            raise ClassLimit
-        if len(self.examples) > quotas.examples:
-            raise ExampleLimit
-
-    def remove(self, example_ids: Sequence[str]) -> None:
-        self.examples = [example for example in self.examples if example[1] not in example_ids]
+"""Counts sessions, so that they can be listed in order of creation"""
 
 
 class RedisStore:
@@ -116,12 +65,12 @@ class RedisStore:
         session_id = secrets.token_hex(16)
 
         async def create(pipe: Pipeline) -> Session:
-            if await pipe.zcard(_owner_key(owner)) >= self._quotas.sessions:
+            if await pipe.zcard(owner_key(owner)) >= self._quotas.sessions:
                 await self._forget_expired(pipe, owner)
             seconds, microseconds = await pipe.time()
             now = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
             now = now.replace(microsecond=microseconds)
-            record = _Record(
+            record = SessionRecord(
                 id=session_id,
                 number=await pipe.incr(LAST_SESSION),
                 owner=owner,
@@ -132,28 +81,27 @@ class RedisStore:
                 metadata=new.metadata,
             )
             pipe.multi()
-            pipe.zadd(_owner_key(owner), {session_id: record.number})
+            pipe.zadd(owner_key(owner), {session_id: record.number})
             if examples:
                 record.add(examples, self._quotas)
                 record.revision += 1
-            _put(pipe, record, added=examples)
+            put(pipe, record, added=examples)
             return record.session()
 
-        return await self._write(create, _owner_key(owner))
+        return await self._write(create, owner_key(owner))
 
     async def get(self, owner: str, session_id: str) -> Session:
-        async with _reaching_redis():
-            return _owned(await self._redis.get(_record_key(session_id)), owner).session()
+        return (await self._record(owner, session_id)).session()
 
     async def list_page(
         self, owner: str, *, limit: int, cursor: str | None
     ) -> tuple[list[Session], str | None]:
-        after = int(cursor) if cursor and cursor.isdecimal() else 0
-        page: list[_Record] = []
-        async with _reaching_redis():
-            while len(page) <= limit:
+        async def read() -> list[SessionRecord]:
+            after = int(cursor) if cursor and cursor.isdecimal() else 0
+            found: list[SessionRecord] = []
+            while len(found) <= limit:
                 ids = await self._redis.zrange(
-                    _owner_key(owner),
+                    owner_key(owner),
                     f"({after}",
                     "+inf",
                     byscore=True,
@@ -164,22 +112,25 @@ class RedisStore:
                 if not ids:
                     break
                 after = int(ids[-1][1])
-                found = await self._redis.mget([_record_key(name.decode()) for name, _ in ids])
-                page += [_Record.model_validate_json(data) for data in found if data is not None]
-        next_cursor = str(page[limit - 1].number) if len(page) > limit else None
-        return [record.session() for record in page[:limit]], next_cursor
+                records = await self._redis.mget([record_key(name.decode()) for name, _ in ids])
+                found += [SessionRecord.model_validate_json(data) for data in records if data is not None]
+            return found
+
+        found = await self._read(read)
+        next_cursor = str(found[limit - 1].number) if len(found) > limit else None
+        return [record.session() for record in found[:limit]], next_cursor
 
     async def delete(self, owner: str, session_id: str) -> None:
         async def delete(pipe: Pipeline) -> None:
-            _owned(await pipe.get(_record_key(session_id)), owner)
+            owned(await pipe.get(record_key(session_id)), owner)
             pipe.multi()
-            pipe.delete(_record_key(session_id), _features_key(session_id))
-            pipe.zrem(_owner_key(owner), session_id)
+            pipe.delete(record_key(session_id), features_key(session_id))
+            pipe.zrem(owner_key(owner), session_id)
 
-        await self._write(delete, _record_key(session_id))
+        await self._write(delete, record_key(session_id))
 
     async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
-        def add(record: _Record) -> list[str]:
+        def add(record: SessionRecord) -> list[str]:
             record.add(examples, self._quotas)
             return []
 
@@ -188,7 +139,7 @@ class RedisStore:
     async def replace_class(
         self, owner: str, session_id: str, label: str, examples: Sequence[Example]
     ) -> Session:
-        def replace(record: _Record) -> list[str]:
+        def replace(record: SessionRecord) -> list[str]:
             removed = [example_id for of, example_id in record.examples if of == label]
             record.remove(removed)
             record.add(examples, self._quotas)
@@ -197,11 +148,10 @@ class RedisStore:
         return await self._change(owner, session_id, replace, added=examples)
 
     async def example_ids(self, owner: str, session_id: str, label: str) -> Sequence[str]:
-        async with _reaching_redis():
-            return _owned(await self._redis.get(_record_key(session_id)), owner).ids_of(label)
+        return (await self._record(owner, session_id)).ids_of(label)
 
     async def delete_class(self, owner: str, session_id: str, label: str) -> None:
-        def delete(record: _Record) -> list[str]:
+        def delete(record: SessionRecord) -> list[str]:
             removed = record.ids_of(label)
             record.remove(removed)
             return removed
@@ -209,7 +159,7 @@ class RedisStore:
         await self._change(owner, session_id, delete)
 
     async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
-        def delete(record: _Record) -> list[str]:
+        def delete(record: SessionRecord) -> list[str]:
             if example_id not in record.ids_of(label):
                 raise ExampleNotFound
             record.remove([example_id])
@@ -218,10 +168,15 @@ class RedisStore:
         await self._change(owner, session_id, delete)
 
     async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
-        async with _reaching_redis(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.get(_record_key(session_id)).hgetall(_features_key(session_id))
-            data, features = await pipe.execute()
-        record = _owned(data, owner)
+        async def read() -> tuple[bytes | None, dict[bytes, bytes]]:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.get(record_key(session_id))
+                pipe.hgetall(features_key(session_id))
+                data, features = await pipe.execute()
+            return data, features
+
+        data, features = await self._read(read)
+        record = owned(data, owner)
         return record.session(), [
             Example(
                 example_id=example_id,
@@ -232,24 +187,24 @@ class RedisStore:
         ]
 
     async def existing(self, session_ids: Iterable[str]) -> set[str]:
-        ids = [*session_ids]
-        if not ids:
-            return set()
-        async with _reaching_redis(), self._redis.pipeline(transaction=False) as pipe:
-            for session_id in ids:
-                pipe.exists(_record_key(session_id))
-            there = await pipe.execute()
-        return {session_id for session_id, found in zip(ids, there, strict=True) if found}
+        async def read() -> set[str]:
+            ids = [*session_ids]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for session_id in ids:
+                    pipe.exists(record_key(session_id))
+                there = await pipe.execute()
+            return {session_id for session_id, found in zip(ids, there, strict=True) if found}
+
+        return await self._read(read)
 
     async def sweep(self) -> None:
         """Redis expires sessions by itself."""
 
     async def check(self) -> None:
-        async with _reaching_redis():
-            await self._redis.ping()
-            if not self._durability_looked_at:
-                await self._look_at_durability()
-                self._durability_looked_at = True
+        await self._read(self._redis.ping)
+        if not self._durability_looked_at:
+            await self._read(self._look_at_durability)
+            self._durability_looked_at = True
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -269,75 +224,61 @@ class RedisStore:
         self,
         owner: str,
         session_id: str,
-        change: Callable[[_Record], list[str]],
+        change: Callable[[SessionRecord], list[str]],
         *,
         added: Sequence[Example] = (),
     ) -> Session:
         """Change a session's examples; `change` returns the ids of those that it removed."""
 
         async def transaction(pipe: Pipeline) -> Session:
-            record = _owned(await pipe.get(_record_key(session_id)), owner)
+            record = owned(await pipe.get(record_key(session_id)), owner)
             removed = change(record)
             record.revision += 1
             pipe.multi()
             if removed:
-                pipe.hdel(_features_key(session_id), *removed)
-            _put(pipe, record, added=added)
+                pipe.hdel(features_key(session_id), *removed)
+            put(pipe, record, added=added)
             return record.session()
 
-        return await self._write(transaction, _record_key(session_id))
+        return await self._write(transaction, record_key(session_id))
+
+    async def _record(self, owner: str, session_id: str) -> SessionRecord:
+        return owned(await self._read(lambda: self._redis.get(record_key(session_id))), owner)
+
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` gives; after a restart of Redis it is tried again on a new connection."""
+        async with _reaching_redis():
+            try:
+                return await read()
+            except redis.exceptions.ConnectionError:
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                return await read()
 
     async def _write(self, transaction: Callable[[Pipeline], Awaitable[T]], watched: str) -> T:
         """Runs `transaction` with `watched` watched; a cancelled request does not stop it half-way."""
 
         async def write() -> T:
-            async with _reaching_redis():
-                written: T = await self._redis.transaction(
-                    transaction,
-                    watched,
-                    value_from_callable=True,
-                )
-                return written
+            while True:
+                async with _reaching_redis(), self._redis.pipeline(transaction=True) as pipe:
+                    # A write is begun after a first answer, so that it is not sent down a dead connection.
+                    await self._read(functools.partial(pipe.watch, watched))
+                    written = await transaction(pipe)
+                    try:
+                        await pipe.execute()
+                        return written
+                    except redis.exceptions.WatchError:
+                        continue
 
         return await asyncio.shield(write())
 
     async def _forget_expired(self, pipe: Pipeline, owner: str) -> None:
         """Raises: SessionLimit where the owner's sessions are all there still."""
-        ids = [name.decode() for name in await pipe.zrange(_owner_key(owner), 0, -1)]
+        ids = [name.decode() for name in await pipe.zrange(owner_key(owner), 0, -1)]
         there = await self.existing(ids)
         expired = [session_id for session_id in ids if session_id not in there]
         if not expired:
             raise SessionLimit
-        await self._redis.zrem(_owner_key(owner), *expired)
-
-
-def _record_key(session_id: str) -> str:
-    return f"csrn:session:{session_id}"
-
-
-def _features_key(session_id: str) -> str:
-    return f"csrn:features:{session_id}"
-
-
-def _owner_key(owner: str) -> str:
-    return f"csrn:owner:{owner}"
-
-
-def _owned(data: bytes | None, owner: str) -> _Record:
-    record = None if data is None else _Record.model_validate_json(data)
-    if record is None or record.owner != owner:
-        raise SessionNotFound
-    return record
-
-
-def _put(pipe: Pipeline, record: _Record, *, added: Sequence[Example]) -> None:
-    pipe.set(_record_key(record.id), record.model_dump_json())
-    if added:
-        features = {example.example_id: features_to_bytes(example.features) for example in added}
-        pipe.hset(_features_key(record.id), mapping=features)
-    if record.expires_at is not None:
-        for key in (_record_key(record.id), _features_key(record.id)):
-            pipe.pexpireat(key, record.expires_at)
+        await self._redis.zrem(owner_key(owner), *expired)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,8 @@ def test_malformed_requests_get_the_contracts_errors(client: TestClient, taught:
     assert_problem(post(f"{taught}/classify", json={}), 415, "unsupported_media_type")
     assert_problem(post("/v1/sessions", data={"name": "x"}), 415, "unsupported_media_type")
     assert_problem(post("/v1/sessions", json={"ttl_s": -1}), 422, "invalid_request")
+    big = {"metadata": {"k": "笑" * 6000}}
+    assert_problem(post("/v1/sessions", json=big), 422, "invalid_request")
     assert_problem(post("/v1/sessions/nope/classify", files=face), 404, "session_not_found")
     assert_problem(
         post("/v1/sessions/nope/support", files=face, data={"labels": ["a"]}), 404, "session_not_found"
@@ -297,14 +300,89 @@ def test_a_session_of_other_weights_is_model_changed(
         assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1}]
         query = [sample("anger", 1)]
         assert_problem(client.post(f"{path}/classify", files=query), 409, "model_changed")
+        assert_problem(client.get(f"{path}/quality"), 409, "model_changed")
+        exported = client.get(f"{path}/export")
+        assert exported.status_code == 200
+        refused = client.post("/v1/sessions/import", content=exported.content)
+        assert_problem(refused, 409, "model_changed")
         assert_problem(client.post(f"{path}/classes/a/examples", files=query), 409, "model_changed")
 
 
+def test_a_class_whose_name_looks_like_a_path_can_be_deleted_as_one(client: TestClient, session: str) -> None:
+    for label in ("x", "x/examples/1"):
+        path = f"{session}/classes/{label.replace('/', '%2F')}"
+        ids = {"example_ids": [f"{label[-1]}-1"]}
+        assert client.post(f"{path}/examples", files=[sample("anger", 0)], data=ids).status_code == 201
+    assert client.get(f"{session}/classes/x%2Fexamples%2F1").json()["example_ids"] == ["1-1"]
+    assert client.delete(f"{session}/classes/x%2Fexamples%2F1").status_code == 204
+    assert client.get(session).json()["classes"] == [{"label": "x", "examples": 1}]
+
+
+def test_quality_judges_each_class_by_its_other_examples(client: TestClient, session: str) -> None:
+    path = f"{session}/quality"
+    empty = client.get(path).json()
+    assert (empty["accuracy"], empty["classes"], empty["confusion"]) == (None, [], [])
+    client.post(f"{session}/classes/anger/examples", files=[sample("anger", index) for index in range(3)])
+    (alone,) = client.get(path).json()["classes"]
+    assert (alone["verdict"], alone["told_right"]) == ("not_measurable", None)
+    assert "only class" in alone["detail"]
+    files = [sample("surprise", 0), sample("happiness", 0), sample("happiness", 1)]
+    client.post(f"{session}/support", files=files, data={"labels": ["surprise", "happiness", "happiness"]})
+    quality = client.get(path).json()
+    assert quality["labels"] == ["anger", "surprise", "happiness"]
+    assert quality["revision"] == client.get(session).json()["revision"]
+    anger, surprise, happiness = quality["classes"]
+    assert (surprise["verdict"], surprise["told_right"]) == ("not_measurable", None)
+    assert "one example" in surprise["detail"]
+    rows = quality["confusion"]
+    assert [sum(row) for row in rows] == [3, 0, 2]
+    assert quality["accuracy"] == pytest.approx((rows[0][0] + rows[2][2]) / 5)
+    for entry, row, index in ((anger, rows[0], 0), (happiness, rows[2], 2)):
+        assert entry["told_right"] == row[index]
+        assert sum(other["examples"] for other in entry["confused_with"]) == sum(row) - row[index]
+        margins = [example["margin"] for example in entry["confusing_examples"]]
+        assert len(margins) == sum(row) - row[index]
+        assert margins == sorted(margins)
+        assert all(margin < 0 for margin in margins)
+        assert f"{row[index]} of {sum(row)} examples are told right" in entry["detail"]
+    assert_problem(client.get("/v1/sessions/nope/quality"), 404, "session_not_found")
+
+
+def test_an_exported_session_answers_alike_once_imported(client: TestClient, taught: str) -> None:
+    exported = client.get(f"{taught}/export")
+    assert exported.status_code == 200
+    assert "attachment" in exported.headers["content-disposition"]
+    original = client.get(taught).json()
+    query = [sample("anger", 6)]
+    answer = client.post(f"{taught}/classify", files=query).json()["results"]
+    for body in ({"content": exported.content}, {"files": {"file": ("s.safetensors", exported.content)}}):
+        imported = client.post("/v1/sessions/import", **body)
+        assert imported.status_code == 201
+        assert imported.json()["id"] != original["id"]
+        for same in ("name", "metadata", "classes", "weights_sha256", "expires_at"):
+            assert imported.json()[same] == original[same]
+        path = f"/v1/sessions/{imported.json()['id']}"
+        assert client.post(f"{path}/classify", files=query).json()["results"] == answer
+
+
+def test_a_damaged_import_is_refused_and_leaves_no_session(client: TestClient, taught: str) -> None:
+    before = client.get("/v1/sessions", params={"limit": 1000}).json()
+    exported = client.get(f"{taught}/export").content
+    for data in (b"", b"junk", exported[:-1], exported[:100]):
+        assert_problem(client.post("/v1/sessions/import", content=data), 422, "archive_invalid")
+    for files in ([("file", ("a", b"junk"))], [("file", ("a", b"x")), ("file", ("b", b"x"))]):
+        assert_problem(client.post("/v1/sessions/import", files=files), 422, "archive_invalid")
+    assert_problem(client.post("/v1/sessions/import", content=b"x" * (2**20 + 1)), 413, "body_too_large")
+    assert client.get("/v1/sessions", params={"limit": 1000}).json() == before
+
+
 def test_expired_sessions_are_gone_and_limits_hold(weights: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(settings(weights, tmp_path, max_classes=2, max_examples=3))) as client:
+    quotas = {"max_sessions": 1, "max_classes": 2, "max_examples": 3}
+    with TestClient(create_app(settings(weights, tmp_path, **quotas))) as client:
         expired = client.post("/v1/sessions", json={"ttl_s": 0.001}).json()["id"]
         assert_problem(client.get(f"/v1/sessions/{expired}"), 404, "session_not_found")
         path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+        assert_problem(client.post("/v1/sessions"), 409, "session_limit")
         three = [sample("anger", index) for index in range(3)]
         response = client.post(f"{path}/support", files=three, data={"labels": ["a", "b", "c"]})
         assert_problem(response, 409, "class_limit")
@@ -312,3 +390,25 @@ def test_expired_sessions_are_gone_and_limits_hold(weights: Path, tmp_path: Path
         assert client.post(f"{path}/support", files=three, data={"labels": list("aab")}).status_code == 201
         assert_problem(client.post(f"{path}/classes/a/examples", files=three[:1]), 409, "example_limit")
         assert client.get(path).json()["revision"] == 1
+
+
+def test_what_was_deleted_or_expired_leaves_the_device_too(weights: Path, tmp_path: Path) -> None:
+    app = create_app(settings(weights, tmp_path, upkeep_every_s=0.05))
+    with TestClient(app) as client:
+        supports = app.state.engine.supports
+
+        def taught_and_asked(ttl_s: float | None) -> str:
+            path: str = "/v1/sessions/" + client.post("/v1/sessions", json={"ttl_s": ttl_s}).json()["id"]
+            client.post(f"{path}/classes/a/examples", files=[sample("anger", 0)])
+            assert client.post(f"{path}/classify", files=[sample("anger", 1)]).status_code == 200
+            return path
+
+        deleted = taught_and_asked(None)
+        assert supports.size_bytes > 0
+        client.delete(deleted)
+        assert supports.size_bytes == 0
+        taught_and_asked(1.0)
+        deadline = time.monotonic() + 5
+        while supports.size_bytes > 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,42 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import EXPRESSIONS, SAMPLES, SHARED, needs_shared_faces, sample_bytes
-
-START_LIMIT_S = 60
-CSRN = Path(sys.executable).with_name("csrn")
-
-
-class Service:
-    """`csrn serve` on a free port of 127.0.0.1, with its store in `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.log = folder / "serve.log"
-        self._process = subprocess.Popen(
-            [CSRN, "serve", "--port", str(port)],
-            env={**os.environ, "CSRN_STORE": f"sqlite:///{folder}/s.sqlite3", "CSRN_DEVICE": "cpu"},
-            stderr=self.log.open("a"),
-        )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-        deadline = time.monotonic() + START_LIMIT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop(signal.SIGKILL)
-                raise AssertionError(self.log.read_text())
-            time.sleep(0.1)
-
-    def stop(self, how: signal.Signals) -> int:
-        self.client.close()
-        self._process.send_signal(how)
-        return self._process.wait(30)
-
-    def _answers(self) -> bool:
-        try:
-            return self.client.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
+from tests.e2e.service import CSRN, Service
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,9 @@ def test_writers_at_once_lose_nothing(opener: Opener, owner: str) -> None:
         try:
             await asyncio.gather(
                 *(
-                    replicas[index % 3].add_examples(owner, session.id, [example(str(index), f"c{index % 4}")])
+                    replicas[index % 3].add_examples(
+                        owner, session.id, [example(str(index), f"c{index % 4}")]
+                    )
                     for index in range(8)
                 )
             )
