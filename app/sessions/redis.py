@@ -47,17 +47,20 @@ class RedisStore:
     """A SessionStore on one Redis server (not a cluster)."""
 
     def __init__(self, url: str, *, quotas: Quotas) -> None:
-        """Does not connect yet: a service may start before its Redis. Raises: ValueError for a bad url."""
+        """Does not connect yet: a service may start before its Redis. Raises: StoreUnavailable for a bad url."""
         self._quotas = quotas
         # No retries: whether a write whose answer was lost has been made, only the client can find out.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=ANSWER_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0, supported_errors=()),
-        )
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=ANSWER_TIMEOUT_S,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=ANSWER_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0, supported_errors=()),
+            )
+        except ValueError as error:
+            raise StoreUnavailable(f"CSRN_STORE is no address of a Redis: {error}") from None
         self._redis: Any = Redis.from_pool(pool)
         self._durability_looked_at = False
 

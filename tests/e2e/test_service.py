@@ -133,7 +133,13 @@ def test_failures_are_one_line_and_bad_usage_is_2(arguments: list[str], code: in
 
 
 @pytest.mark.parametrize(
-    "env", [{"CSRN_STORE": "mysql://x"}, {"CSRN_WEIGHTS": __file__}, {"CSRN_STORE": "sqlite:////proc/x/s"}]
+    "env",
+    [
+        {"CSRN_STORE": "mysql://x"},
+        {"CSRN_STORE": "sqlite:////proc/x/s"},
+        {"CSRN_STORE": "redis://127.0.0.1:port/0"},
+        {"CSRN_WEIGHTS": __file__},
+    ],
 )
 def test_serve_with_unusable_settings_fails_with_one_line(env: dict[str, str]) -> None:
     failed = csrn("serve", "--port", "0", **env)
