@@ -47,7 +47,7 @@ class RedisStore:
     """A SessionStore on one Redis server (not a cluster)."""
 
     def __init__(self, url: str, *, quotas: Quotas) -> None:
-        """Does not connect yet: a service may start before its Redis. Raises: StoreUnavailable for a bad url."""
+        """Does not connect yet: a service may start before Redis. Raises: StoreUnavailable for a bad url."""
         self._quotas = quotas
         # No retries: whether a write whose answer was lost has been made, only the client can find out.
         try:
