@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from app import schemas
 from app.sessions.store import NewSession, Session
-from model.classifier import Example, Features
+from model.support_set import Example, Features
 
 ENTRY = "session"
 """Of the file's metadata: JSON of _Contents"""

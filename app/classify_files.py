@@ -9,8 +9,8 @@ from app.engine import SupportFace, Timings, Upload
 from app.main import create_engine
 from app.schemas import Results
 from app.settings import Settings
-from model.classifier import Example
 from model.errors import CsrnError, NoFace
+from model.support_set import Example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

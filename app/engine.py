@@ -15,11 +15,12 @@ from app.batching import Batcher
 from app.face_pool import FacePool
 from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
-from model.classifier import Classifier, ClassScore, Example, Features, SupportSet
+from model.classifier import Classifier, ClassScore
 from model.errors import CsrnError
 from model.faces import Box, Face
 from model.leave_one_out import LeftOut, leave_one_out
 from model.patches import PARTS
+from model.support_set import Example, Features, SupportSet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,25 +234,34 @@ class Engine:
         ]
 
     def _run_batch(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """On the device thread: encode all patches of the batch together, then finish each job."""
+        """On the device thread: encode all patches of the batch together, score all queries together."""
         stacks = [job.patches for job in jobs if isinstance(job, _Encode | _Score)]
         encoded: Iterator[Features] = iter(())
         if stacks:
-            features = self._classifier.encode(np.concatenate(stacks))
             ends = np.cumsum([len(stack) for stack in stacks])[:-1]
-            encoded = iter(np.split(features, ends))
-        outcomes: list[_Outcome] = []
-        for job in jobs:
-            match job:
-                case _Encode():
-                    outcomes.append(next(encoded))
-                case _Score():
-                    outcomes.append(self._classifier.score(job.support, next(encoded)))
-                case _Prepare():
-                    outcomes.append(self._classifier.build_support_set(job.examples))
-                case _LeaveOut():
-                    outcomes.append(leave_one_out(self._classifier, job.support, job.of_class, job.left_out))
-        return outcomes
+            encoded = iter(np.split(self._classifier.encode(np.concatenate(stacks)), ends))
+        features = [next(encoded) if isinstance(job, _Encode | _Score) else None for job in jobs]
+        asked = [
+            (job.support, found)
+            for job, found in zip(jobs, features, strict=True)
+            if isinstance(job, _Score) and found is not None
+        ]
+        scores = iter(self._classifier.score_all(asked) if asked else [])
+        return [self._outcome(job, found, scores) for job, found in zip(jobs, features, strict=True)]
+
+    def _outcome(
+        self, job: _Job, features: Features | None, scores: Iterator[list[list[ClassScore]]]
+    ) -> _Outcome:
+        match job:
+            case _Encode():
+                assert features is not None
+                return features
+            case _Score():
+                return next(scores)
+            case _Prepare():
+                return self._classifier.build_support_set(job.examples)
+            case _LeaveOut():
+                return leave_one_out(self._classifier, job.support, job.of_class, job.left_out)
 
 
 def _work(job: _Job) -> int:

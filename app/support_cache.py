@@ -6,7 +6,7 @@ import asyncio
 import collections
 from collections.abc import Awaitable, Callable, Iterable
 
-from model.classifier import SupportSet
+from model.support_set import SupportSet
 
 SupportKey = tuple[str, int]
 """Session id and revision: names one support set for ever"""

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.classifier import Classifier, Example, SupportSet
+from model.classifier import Classifier
 from model.network import PART_COUNT, select_prototypes
+from model.pairs import Pairs
+from model.support_set import Example, SupportSet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,12 +64,14 @@ def _class_parts(
     classifier: Classifier, support: SupportSet, of_class: Sequence[Example], left_out: range, own: int
 ) -> Tensor:
     """Parts (left out, way, parts): only those of the own class are changed by leaving one out."""
-    relation, cosine = classifier.network.relation, classifier.network.cosine
+    cosine, way, shots = classifier.network.cosine, len(support.labels), len(of_class)
     stored = np.stack([example.features for example in of_class])
     queries = torch.tensor([*left_out], device=classifier.device)
-    parts, pairs = classifier.class_parts(support, stored[left_out.start : left_out.stop])
+    asked = [(support, stored[left_out.start : left_out.stop])]
+    pair_scores, class_parts = classifier.relate(asked, Pairs.of(asked))
+    pairs = pair_scores.reshape(len(queries), -1, PART_COUNT)
+    parts = class_parts.reshape(len(queries), way, -1).clone()
 
-    shots = len(of_class)
     first = int((support.class_of_example < own).sum())
     with_itself = pairs[torch.arange(len(queries)), first + queries]
     parts[:, own, :PART_COUNT] = (parts[:, own, :PART_COUNT] * shots - with_itself) / (shots - 1)
@@ -75,10 +79,10 @@ def _class_parts(
     features = torch.from_numpy(stored).to(classifier.device, torch.float32)
     everyone = torch.arange(shots, device=classifier.device).expand(len(queries), -1)
     others = everyone[everyone != queries[:, None]].reshape(len(queries), shots - 1)
-    prototypes = select_prototypes(features[:, 0][others])
-    parts[:, own, PART_COUNT] = relation.score_halves(
-        relation.support_half(prototypes), relation.query_half(features[queries, 0])
-    )
+    prototypes = classifier.relation.support_half(select_prototypes(features[:, 0][others]))
+    faces = classifier.relation.query_half(features[queries, 0])
+    with_own = [(prototypes[index : index + 1], faces[index : index + 1]) for index in range(len(queries))]
+    parts[:, own, PART_COUNT] = classifier.relation.score(with_own)
     if cosine is not None:
         descriptors = cosine.describe(features)
         means = (descriptors.sum(dim=0) - descriptors[queries]) / (shots - 1)

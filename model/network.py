@@ -109,7 +109,11 @@ class CosineModule(nn.Module):
 
         Args: class_means (..., way, D), the mean descriptors of classes; queries (..., queries, D).
         """
-        return torch.sigmoid(self.slope * (cosine_similarity(class_means, queries) - self.middle))
+        return self.score(cosine_similarity(class_means, queries))
+
+    def score(self, cosines: Tensor) -> Tensor:
+        """Cosines of any shape to scores in (0, 1)."""
+        return torch.sigmoid(self.slope * (cosines - self.middle))
 
     def map_change(self) -> Tensor:
         """Squared distance of the map from the identity."""

@@ -22,8 +22,8 @@ from app.routes.context import (
 from app.schemas import Results
 from app.security import Owner
 from app.support_cache import SupportKey
-from model.classifier import Example, SupportSet
 from model.errors import CsrnError
+from model.support_set import Example, SupportSet
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
 UnknownBelow = Annotated[

@@ -24,7 +24,7 @@ from app.routes.context import (
 from app.schemas import Added, AddedExample, Box, Class, ExampleId, RejectedImage, Session
 from app.security import Owner
 from app.sessions import store as sessions
-from model.classifier import Example
+from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])
 

@@ -16,7 +16,7 @@ from app.schemas import NewSession, Session, SessionPage
 from app.security import Owner
 from app.sessions import store as sessions
 from app.support_cache import SupportKey
-from model.classifier import Example
+from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 ARCHIVE_MEDIA_TYPE = "application/octet-stream"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import safetensors.numpy
 
-from model.classifier import Features
+from model.support_set import Features
 
 
 def features_to_bytes(features: Features) -> bytes:

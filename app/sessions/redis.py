@@ -31,7 +31,7 @@ from app.sessions.store import (
     SessionLimit,
     StoreUnavailable,
 )
-from model.classifier import Example
+from model.support_set import Example
 
 logger = logging.getLogger("csrn")
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from app.sessions.store import (
     Session,
     SessionNotFound,
 )
-from model.classifier import Example
+from model.support_set import Example
 
 Pipeline = Any
 """redis.asyncio.client.Pipeline, whose annotations unite what every kind of client may answer"""

@@ -28,7 +28,7 @@ from app.sessions.store import (
     SessionNotFound,
     StoreUnavailable,
 )
-from model.classifier import Example
+from model.support_set import Example
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from model.classifier import Example
 from model.errors import CsrnError
+from model.support_set import Example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
 from app.sessions.store import NewSession, Session
-from model.classifier import Example
+from model.support_set import Example
 
 SHA = "0" * 64
 SHAPE = (3, 2, 2, 2)

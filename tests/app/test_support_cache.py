@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import numpy as np
 import pytest
 import torch
 
 from app.support_cache import SupportCache, SupportKey
-from model.classifier import SupportSet
+from model.support_set import SupportSet
 
 
 def support_set(floats: int = 4) -> SupportSet:
@@ -15,7 +16,7 @@ def support_set(floats: int = 4) -> SupportSet:
     return SupportSet(
         labels=("a",),
         example_ids=("1",),
-        class_of_example=torch.zeros(1, dtype=torch.int64),
+        class_of_example=np.zeros(1, dtype=np.int64),
         example_halves=torch.zeros(floats - 2),
         prototype_halves=torch.zeros(1),
         class_descriptors=torch.zeros(1),

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
-from model.classifier import Classifier, Example, Features
+from model.classifier import Classifier
 from model.network import CSRN, score_episodes
+from model.support_set import Example, Features
 
 WAY, SHOT, QUERIES = 3, 4, 5
 
@@ -146,3 +147,24 @@ def test_the_cosine_part_compares_mapped_descriptors() -> None:
     expected = untaught.clone()
     expected[:, 5] *= 3
     torch.testing.assert_close(cosine.describe(features), expected)
+
+
+def test_scoring_many_support_sets_at_once_gives_what_each_gives_alone(classifier: Classifier) -> None:
+    shapes = [(2, 3, 1), (5, 1, 4), (3, 40, 9), (1, 2, 2)]
+    asked = [
+        (
+            classifier.build_support_set(examples_of(random_features(way, shot, seed=way))),
+            random_features(queries, seed=10 + way),
+        )
+        for way, shot, queries in shapes
+    ]
+    together = classifier.score_all(asked)
+    assert [len(answers) for answers in together] == [queries for _, _, queries in shapes]
+    for (support, queries), answers in zip(asked, together, strict=True):
+        for query, scores in zip(queries, answers, strict=True):
+            (alone,) = classifier.score(support, query[None])
+            assert [score.label for score in scores] == [score.label for score in alone]
+            for one, other in zip(scores, alone, strict=True):
+                assert one.score == pytest.approx(other.score, abs=1e-5)
+                assert one.parts == pytest.approx(other.parts, abs=1e-5)
+                assert one.nearest_example_id == other.nearest_example_id

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.classifier import Classifier, Example
+from model.classifier import Classifier
 from model.leave_one_out import leave_one_out
+from model.support_set import Example
 
 SHOTS = {"a": 3, "b": 1, "c": 4}
 

@@ -13,7 +13,7 @@ import pytest
 from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.sessions.store import NewSession, Quotas, SessionStore
-from model.classifier import Example
+from model.support_set import Example
 from tests.redis_server import RedisServer, needs_redis_server
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from app.sessions import store as stores
-from model.classifier import Example
+from model.support_set import Example
 from tests.app.sessions.conftest import (
     QUOTAS,
     Opener,

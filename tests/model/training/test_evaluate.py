@@ -16,8 +16,9 @@ from model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from model.classifier import Classifier, Example
+from model.classifier import Classifier
 from model.errors import EpisodeImpossible
+from model.support_set import Example
 from model.training.calibrate import calibrate
 from model.training.episodes import EpisodeSampler
 from model.training.evaluate import evaluate, paired_difference
