@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from app import schemas
+from app.errors import plain_message
 from app.sessions.store import NewSession, Session
 from model.support_set import Example, Features
 
@@ -19,7 +20,7 @@ ENTRY = "session"
 """Of the file's metadata: JSON of _Contents"""
 TENSOR = "features"
 """(examples, 3 parts, C, H, W) float16, in the order of the listed examples; absent without examples"""
-MAX_HEADER_BYTES = 2**20
+MAX_HEADER_BYTES = 2**19
 """Several times what the longest labels and ids of a full session take"""
 
 
@@ -43,16 +44,18 @@ class _Contents(pydantic.BaseModel):
     session: schemas.NewSession
     """Its ttl_s is from creation to expiry, and counts anew from an import"""
     weights_sha256: str
-    examples: list[_ExampleName]
+    examples: Annotated[list[_ExampleName], pydantic.FailFast()]
 
 
 def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     """The file of a session and all its examples."""
     lifetime = session.expires_at and session.expires_at - session.created_at
+    # Rounded moments may lie a microsecond further apart than they were set.
+    ttl_s = lifetime and min(lifetime.total_seconds(), schemas.MAX_TTL_S)
     contents = _Contents(
         session=schemas.NewSession(
             name=session.name,
-            ttl_s=lifetime and lifetime.total_seconds(),
+            ttl_s=ttl_s,
             metadata=session.metadata,
         ),
         weights_sha256=session.weights_sha256,
@@ -101,12 +104,12 @@ def _parse(data: bytes) -> tuple[_Contents, dict[str, dict[str, Any]]]:
         raise ArchiveInvalid("it is not a safetensors file, or is damaged") from None
     try:
         return _Contents.model_validate_json(header["__metadata__"][ENTRY]), tensors
-    except KeyError:
+    except (KeyError, TypeError):
         raise ArchiveInvalid("it is a safetensors file, but not of an exported session") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ArchiveInvalid(f"{place}: {first['msg']}") from None
+        raise ArchiveInvalid(f"{place}: {plain_message(first['msg'])}") from None
 
 
 def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, ...]) -> Features:

@@ -24,7 +24,7 @@ class Batcher(Generic[Job, Outcome]):
     """Runs jobs in batches on a thread of its own.
 
     There is no timer: an idle thread takes a job at once, a busy one finds a batch when it is done.
-    Every job resolves: with its outcome, with the exception that its batch raised, or cancelled.
+    Every job resolves: with its outcome, with the exception that it raised, or cancelled.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class Batcher(Generic[Job, Outcome]):
         return self._thread.is_alive()
 
     async def submit(self, job: Job) -> Outcome:
-        """The job's outcome. Raises: QueueFull; whatever its batch raised."""
+        """The job's outcome. Raises: QueueFull; whatever the job raised."""
         future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
         with self._changed:
-            if self._closing or self._queued_work + self._work_of(job) > self._max_queued_work:
+            # A job that is larger than the limit has its turn once nothing else waits.
+            full = self._queue and self._queued_work + self._work_of(job) > self._max_queued_work
+            if self._closing or full:
                 raise QueueFull
             self._queue.append((job, future))
             self._queued_work += self._work_of(job)
@@ -69,15 +71,21 @@ class Batcher(Generic[Job, Outcome]):
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            try:
-                outcomes = self._run_batch([job for job, _ in batch])
-                for (_, future), outcome in zip(batch, outcomes, strict=True):
-                    future.set_result(outcome)
-            except Exception as error:
-                logger.exception("a batch of %d jobs failed", len(batch))
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+            self._resolve(batch)
+
+    def _resolve(self, batch: Sequence[tuple[Job, concurrent.futures.Future[Outcome]]]) -> None:
+        """Run a batch; where it raises, its jobs one by one, so that each fails for its own fault only."""
+        try:
+            outcomes = self._run_batch([job for job, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                future.set_result(outcome)
+        except Exception as error:
+            logger.exception("a batch of %d jobs failed", len(batch))
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+            else:
+                for item in batch:
+                    self._resolve([item])
 
     def _next_batch(self) -> list[tuple[Job, concurrent.futures.Future[Outcome]]]:
         """Jobs up to the batch limit, at least one; empty when closed. Cancelled jobs are dropped."""

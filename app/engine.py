@@ -37,7 +37,7 @@ class SupportFace:
 
     box_px: Box
     features: Features
-    """(3 parts, 64, 14, 14) float16"""
+    """(3 parts, C, H, W) float16"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 logger = logging.getLogger("csrn")
@@ -45,6 +44,8 @@ CODES: dict[str, tuple[int, str]] = {
 """Every code with its status and title."""
 
 RETRY_AFTER_S = 1
+MAX_ERRORS = 20
+"""Of a request that are told"""
 
 
 class ApiError(Exception):
@@ -63,17 +64,42 @@ class ApiError(Exception):
         self.status = CODES[code][0] if status is None else status
 
 
-class Problem(BaseModel):
+class Documented(BaseModel):
+    """A model whose fields are described by the strings below them, in /openapi.json too."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class FieldError(Documented):
+    field: str
+    detail: str
+
+
+class RejectedImage(Documented):
+    index: int
+    filename: str | None
+    code: str
+    detail: str
+
+
+class Problem(Documented):
     """RFC 9457 problem details."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
-    code: str = Field(json_schema_extra={"enum": [*CODES]})
-    errors: list[dict[str, Any]] | None = None
+    code: str = Field(
+        json_schema_extra={"enum": [*CODES]},
+        description="\n".join(f"- `{code}` ({status}): {title}" for code, (status, title) in CODES.items()),
+    )
+    errors: list[FieldError] | None = None
+    """Fields that are not as documented"""
+    rejected: list[RejectedImage] | None = None
+    """Why none of the images could be added"""
 
 
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": "A problem (RFC 9457)", "model": Problem} for status in ("4XX", "5XX")
 }
@@ -81,6 +107,23 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 FIELD_CODES = {"images": "no_images", "labels": "invalid_label", "label": "invalid_label"}
 """What a missing or malformed field is answered with, where it has a code of its own."""
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Give problems their media type in /openapi.json: FastAPI says application/json for every model."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = app.openapi_schema is not None
+        schema = generate()
+        if not described:
+            operations = [operation for path in schema["paths"].values() for operation in path.values()]
+            for status in PROBLEM_RESPONSES:
+                for content in (operation["responses"][status]["content"] for operation in operations):
+                    content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -93,8 +136,8 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            {"field": ".".join(str(part) for part in item["loc"][1:]), "detail": item["msg"]}
-            for item in error.errors()
+            {"field": ".".join(str(part) for part in item["loc"][1:]), "detail": plain_message(item["msg"])}
+            for item in error.errors()[:MAX_ERRORS]
         ]
         field = next((str(part) for part in error.errors()[0]["loc"][1:]), "")
         return problem_response(
@@ -108,10 +151,10 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
         codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+        # What else there is comes from parsers of bodies.
         code = codes.get(error.status_code, "invalid_request")
-        response = problem_response(
-            ApiError(code, HTTPStatus(error.status_code).phrase, status=error.status_code)
-        )
+        detail = "the body is not what its content type says" if code == "invalid_request" else CODES[code][1]
+        response = problem_response(ApiError(code, detail))
         response.headers.update(error.headers or {})
         return response
 
@@ -119,6 +162,13 @@ def add_error_handlers(app: FastAPI) -> None:
     async def on_fault(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.scope.get("route"), exc_info=error)
         return problem_response(ApiError("internal_error", "the fault has been logged"))
+
+
+def plain_message(message: str) -> str:
+    """pydantic's message without its inner workings."""
+    if message.startswith("Value error, Expected UploadFile"):
+        return "send a file part (with curl: -F name=@file)"
+    return message.removeprefix("Value error, ")
 
 
 def problem_response(error: ApiError) -> JSONResponse:
@@ -136,4 +186,4 @@ def problem_response(error: ApiError) -> JSONResponse:
         "code": error.code,
         **error.extra,
     }
-    return JSONResponse(content, error.status, headers=headers, media_type="application/problem+json")
+    return JSONResponse(content, error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)

@@ -25,7 +25,7 @@ class FacePool:
 
     def require_room(self, images: int) -> None:
         """Raises: QueueFull where that many more images do not fit."""
-        if self._queued + images > self._max_queued:
+        if self._queued and self._queued + images > self._max_queued:
             raise QueueFull
 
     async def find_faces(self, data: bytes, *, all_faces: bool) -> list[Face]:

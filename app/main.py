@@ -14,11 +14,12 @@ from fastapi.responses import JSONResponse
 
 from app.batching import QueueFull
 from app.body_limit import BodyLimit
+from app.encoded_paths import EncodedPaths
 from app.engine import Engine
-from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, problem_response
+from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
 from app.routes import classify, examples, sessions, system
 from app.security import ApiKeys
-from app.sessions import store as sessions_store
+from app.sessions import store as stores
 from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.settings import Settings
@@ -69,21 +70,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "not probabilities; they tell of expressions, not of feelings.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
     )
     app.state.settings, app.state.api_keys = settings, keys
     app.state.engine, app.state.store = engine, store
+    app.add_middleware(EncodedPaths)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     add_error_handlers(app)
-    _add_domain_error_handlers(app)
+    _add_domain_error_handlers(app, settings)
+    describe_problems(app)
     for router in (sessions.router, examples.router, classify.router, system.router):
         app.include_router(router)
     return app
 
 
-def open_store(settings: Settings) -> sessions_store.SessionStore:
+def open_store(settings: Settings) -> stores.SessionStore:
     """The session store of these settings. Raises: StoreUnavailable; a Redis that is away is no error yet."""
-    quotas = sessions_store.Quotas(
+    quotas = stores.Quotas(
         sessions=settings.max_sessions,
         classes=settings.max_classes,
         examples=settings.max_examples,
@@ -119,24 +123,38 @@ def create_engine(settings: Settings) -> Engine:
     )
 
 
-DOMAIN_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
-    QueueFull: ("overloaded", "too much is queued: try again shortly"),
-    sessions_store.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
-    sessions_store.ClassNotFound: ("class_not_found", "the session has no class of that label"),
-    sessions_store.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
-    sessions_store.ExampleExists: ("example_exists", "example ids are unique within a session"),
-    sessions_store.SessionLimit: ("session_limit", "delete sessions that are not needed any more"),
-    sessions_store.ClassLimit: ("class_limit", "nothing was added"),
-    sessions_store.ExampleLimit: ("example_limit", "nothing was added"),
-    sessions_store.StoreUnavailable: ("not_ready", "the session store cannot be reached"),
-}
+def _domain_problems(settings: Settings) -> dict[type[Exception], tuple[str, str]]:
+    """Code and detail of what routes need not catch; {} stands for what the exception carries."""
+    return {
+        QueueFull: ("overloaded", "too much is queued: try again shortly"),
+        stores.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
+        stores.ClassNotFound: ("class_not_found", "the session has no class of that label"),
+        stores.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
+        stores.ExampleExists: ("example_exists", "{} is taken: example ids are unique within a session"),
+        stores.SessionLimit: (
+            "session_limit",
+            f"a key has at most {settings.max_sessions} sessions: delete some that are not needed",
+        ),
+        stores.ClassLimit: (
+            "class_limit",
+            f"a session has at most {settings.max_classes} classes: nothing was changed",
+        ),
+        stores.ExampleLimit: (
+            "example_limit",
+            f"a session has at most {settings.max_examples} examples: nothing was changed",
+        ),
+        stores.StoreUnavailable: ("not_ready", "the session store cannot be reached"),
+    }
 
 
-def _add_domain_error_handlers(app: FastAPI) -> None:
+def _add_domain_error_handlers(app: FastAPI, settings: Settings) -> None:
+    problems = _domain_problems(settings)
+
     async def answer(_: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, sessions_store.StoreUnavailable):
+        if isinstance(error, stores.StoreUnavailable):
             logger.error("session store: %s", error)
-        return problem_response(ApiError(*DOMAIN_PROBLEMS[type(error)]))
+        code, detail = problems[type(error)]
+        return problem_response(ApiError(code, detail.format(*error.args)))
 
-    for kind in DOMAIN_PROBLEMS:
+    for kind in problems:
         app.add_exception_handler(kind, answer)

@@ -6,33 +6,34 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, Field
-
+from app.errors import Documented
 from model.leave_one_out import LeftOut
 
+Verdict = Literal["clear", "mixed", "confused", "not_measurable"]
 CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be told right for the verdict"""
 
 
-class ConfusedClass(BaseModel):
+class ConfusedClass(Documented):
     label: str
     examples: int
     """How many of the class's examples are taken for this one"""
 
 
-class ConfusingExample(BaseModel):
+class ConfusingExample(Documented):
     example_id: str
     predicted: str
     margin: float
     """Score of its own class less that of the one it is taken for: below 0"""
 
 
-class ClassQuality(BaseModel):
+class ClassQuality(Documented):
     label: str
     examples: int
     told_right: int | None
     """How many examples the others tell right; null where that cannot be measured"""
-    verdict: Literal["clear", "mixed", "confused", "not_measurable"]
+    verdict: Verdict
+    """clear from 80 % told right, mixed from 50 %, else confused"""
     detail: str
     """The verdict as a sentence"""
     confused_with: list[ConfusedClass]
@@ -41,7 +42,7 @@ class ClassQuality(BaseModel):
     """Those told wrong, the worst first"""
 
 
-class Quality(BaseModel):
+class Quality(Documented):
     """Leave-one-out confusion of a support set: each example is classified by all the others."""
 
     revision: int
@@ -49,7 +50,8 @@ class Quality(BaseModel):
     accuracy: float | None
     """Share of the measured examples that are told right; null where none could be measured"""
     labels: list[str]
-    confusion: list[list[int]] = Field(description="Rows: the example's class. Columns: what it is taken for")
+    confusion: list[list[int]]
+    """Rows: the example's class. Columns: what it is taken for"""
     classes: list[ClassQuality]
 
     @classmethod
@@ -82,7 +84,7 @@ def _class_quality(
     )
     told_right = len(left_out) - len(wrong)
     rivals = collections.Counter(example.predicted for example in wrong).most_common()
-    verdict: Literal["clear", "mixed", "confused", "not_measurable"]
+    verdict: Verdict
     if not left_out:
         verdict = "not_measurable"
         detail = (
@@ -95,7 +97,8 @@ def _class_quality(
         verdict = "clear" if share >= CLEAR_FROM else "mixed" if share >= MIXED_FROM else "confused"
         detail = f"{told_right} of {len(left_out)} examples are told right."
         if wrong:
-            detail += f" Most of the others look like {rivals[0][0]}: replace them, or add clearer ones."
+            looks = ", ".join(other for other, _ in rivals)
+            detail += f" Those told wrong look like {looks}: replace them, or add clearer ones."
     return ClassQuality(
         label=label,
         examples=examples,

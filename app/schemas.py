@@ -8,9 +8,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from app.engine import QueryOutcome, ScoredFace, Upload
+from app.errors import Documented, RejectedImage
 from app.sessions.store import Session as StoredSession
 from model.checkpoint import Checkpoint
 from model.faces import Box as FaceBox
@@ -24,34 +25,49 @@ MAX_METADATA_BYTES = 16 * 1024
 def normalized_label(label: str) -> str:
     """The label in Unicode NFC without surrounding white space.
 
-    Raises: ValueError unless it has 1 to 64 characters, none of them a control character.
+    Raises: ValueError unless it has 1 to 64 characters, none of them a control character, and is not
+        . or .. either, which clients take out of an address before they send it.
     """
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
+        raise ValueError("a label has no control characters")
     label = unicodedata.normalize("NFC", label).strip()
     if not 1 <= len(label) <= MAX_LABEL_CHARACTERS:
         raise ValueError(f"a label has 1 to {MAX_LABEL_CHARACTERS} characters")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
-        raise ValueError("a label has no control characters")
+    if label in (".", ".."):
+        raise ValueError("a label is neither . nor ..")
     return label
 
 
-Label = Annotated[str, AfterValidator(normalized_label)]
-ExampleId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+Label = Annotated[
+    str,
+    AfterValidator(normalized_label),
+    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL_CHARACTERS}),
+]
+ExampleId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+
+
+def _few_entries(metadata: Any) -> Any:
+    """Counted before each entry is looked at: millions of errors would take the memory of all."""
+    if isinstance(metadata, dict) and len(metadata) > MAX_METADATA_ENTRIES:
+        raise ValueError(f"metadata has at most {MAX_METADATA_ENTRIES} entries")
+    return metadata
 
 
 def _small_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(metadata, ensure_ascii=False).encode(errors="replace")) > MAX_METADATA_BYTES:
+    # Raises ValueError for numbers and characters that JSON cannot hold.
+    if len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()) > MAX_METADATA_BYTES:
         raise ValueError(f"metadata takes at most {MAX_METADATA_BYTES} bytes as JSON")
     return metadata
 
 
 Metadata = Annotated[
     dict[str, str | int | float | bool | None],
-    Field(max_length=MAX_METADATA_ENTRIES),
+    BeforeValidator(_few_entries),
     AfterValidator(_small_metadata),
 ]
 
 
-class NewSession(BaseModel):
+class NewSession(Documented):
     """What a session may be created with."""
 
     model_config = ConfigDict(extra="forbid")
@@ -59,15 +75,15 @@ class NewSession(BaseModel):
     name: str | None = Field(None, max_length=200)
     ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
     """Seconds until the session is deleted; without it, never"""
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
 
-class ClassCount(BaseModel):
+class ClassCount(Documented):
     label: str
     examples: int
 
 
-class Session(BaseModel):
+class Session(Documented):
     id: str
     name: str | None
     created_at: datetime.datetime
@@ -92,18 +108,18 @@ class Session(BaseModel):
         )
 
 
-class SessionPage(BaseModel):
+class SessionPage(Documented):
     sessions: list[Session]
     next_cursor: str | None
 
 
-class Class(BaseModel):
+class Class(Documented):
     label: str
     examples: int
     example_ids: list[str]
 
 
-class Box(BaseModel):
+class Box(Documented):
     """Pixels of the image as it is seen upright."""
 
     x_min: float
@@ -121,27 +137,20 @@ class Box(BaseModel):
         )
 
 
-class AddedExample(BaseModel):
+class AddedExample(Documented):
     index: int
     example_id: str
     label: str
     box: Box
 
 
-class RejectedImage(BaseModel):
-    index: int
-    filename: str | None
-    code: str
-    detail: str
-
-
-class Added(BaseModel):
+class Added(Documented):
     session: Session
     added: list[AddedExample]
     rejected: list[RejectedImage]
 
 
-class Parts(BaseModel):
+class Parts(Documented):
     """Mean relation scores of the parts; a checkpoint may add parts of its own."""
 
     model_config = ConfigDict(extra="allow")
@@ -152,7 +161,7 @@ class Parts(BaseModel):
     prototype: float
 
 
-class ClassScore(BaseModel):
+class ClassScore(Documented):
     label: str
     score: float = Field(ge=0, le=1)
     """A relation score, not a probability"""
@@ -160,7 +169,7 @@ class ClassScore(BaseModel):
     nearest_example_id: str
 
 
-class Face(BaseModel):
+class Face(Documented):
     box: Box
     predicted: str | None
     """The best class, or null where none reaches unknown_below"""
@@ -188,12 +197,12 @@ class Face(BaseModel):
         )
 
 
-class ItemError(BaseModel):
+class ItemError(Documented):
     code: str
     detail: str
 
 
-class Result(BaseModel):
+class Result(Documented):
     index: int
     filename: str | None
     faces: list[Face]
@@ -201,11 +210,11 @@ class Result(BaseModel):
     """Only where the image could not be read"""
 
 
-class ModelId(BaseModel):
+class ModelId(Documented):
     weights_sha256: str
 
 
-class Results(BaseModel):
+class Results(Documented):
     results: list[Result]
     model: ModelId
     timings_ms: dict[str, float]
@@ -240,7 +249,7 @@ def _result(index: int, filename: str | None, outcome: QueryOutcome, unknown_bel
     return Result(index=index, filename=filename, faces=[], error=error)
 
 
-class Model(BaseModel):
+class Model(Documented):
     encoder: str
     patch_size: int
     """Pixels a side"""
@@ -252,5 +261,5 @@ class Model(BaseModel):
     evaluation: dict[str, Any]
 
 
-class Status(BaseModel):
+class Status(Documented):
     status: str

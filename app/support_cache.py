@@ -25,8 +25,9 @@ class SupportCache:
         return self._bytes
 
     @property
-    def session_ids(self) -> set[str]:
-        return {session_id for session_id, _ in self._kept}
+    def kept(self) -> dict[str, int]:
+        """The revision that is kept of each session."""
+        return dict(self._kept.keys())
 
     async def get(
         self, key: SupportKey, make: Callable[[], Awaitable[tuple[SupportKey, SupportSet]]]
@@ -48,15 +49,22 @@ class SupportCache:
         unwanted = set(session_ids)
         for key in [known for known in self._kept if known[0] in unwanted]:
             self._drop(key)
+        # What is being made is for those who wait, and is not to be kept.
+        for key in [known for known in self._being_made if known[0] in unwanted]:
+            del self._being_made[key]
 
     async def _make(
         self, key: SupportKey, make: Callable[[], Awaitable[tuple[SupportKey, SupportSet]]]
     ) -> SupportSet:
+        wanted = False
         try:
             found, support = await make()
         finally:
-            del self._being_made[key]
-        self._keep(found, support)
+            if self._being_made.get(key) is asyncio.current_task():
+                del self._being_made[key]
+                wanted = True
+        if wanted:
+            self._keep(found, support)
         return support
 
     def _keep(self, key: SupportKey, support: SupportSet) -> None:

@@ -12,12 +12,14 @@ logger = logging.getLogger("csrn")
 
 
 async def keep_up(store: SessionStore, supports: SupportCache, *, every_s: float) -> None:
-    """Runs until cancelled. What another replica deleted leaves this one's device here too."""
+    """Runs until cancelled. What another replica changed or deleted leaves this one's device here too."""
     while True:
         try:
+            await store.check()
             await store.sweep()
-            kept = supports.session_ids
-            supports.forget(kept - await store.existing(kept))
+            kept = supports.kept
+            newest = await store.revisions(kept)
+            supports.forget(key for key, revision in kept.items() if newest.get(key) != revision)
         except StoreUnavailable as error:
             logger.warning("session store: %s", error)
         except Exception:

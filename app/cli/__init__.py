@@ -12,6 +12,7 @@ import pydantic
 import typer
 
 from app.cli import serving, training
+from app.cli.bench import bench
 from model.errors import CsrnError
 
 cli = typer.Typer(
@@ -30,6 +31,7 @@ for command in (
     training.convert,
 ):
     cli.command()(command)
+cli.add_typer(bench, name="bench")
 
 
 def main() -> None:

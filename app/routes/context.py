@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import urllib.parse
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, File, Form, Path, Request, UploadFile
+from pydantic import BeforeValidator
 
 from app.engine import Engine, Upload
 from app.errors import ApiError
@@ -34,7 +37,13 @@ StoreDep = Annotated[SessionStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, one part an image")]
 Labels = Annotated[list[Label], Form(description="One for each image, in the same order")]
-LabelPath = Annotated[Label, Path(description="1 to 64 characters, no control characters")]
+_decoded = BeforeValidator(functools.partial(urllib.parse.unquote, errors="strict"))
+ExampleIdPath = Annotated[str, _decoded]
+LabelPath = Annotated[
+    Label,
+    _decoded,
+    Path(description="1 to 64 characters, no control characters; percent-encoded, slashes too"),
+]
 
 
 def require_multipart(request: Request) -> None:

@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request, Response, status
+from fastapi import APIRouter, Depends, Form, Response, status
 
 from app.engine import Engine, SupportFace, Upload
-from app.errors import ApiError
+from app.errors import ApiError, RejectedImage
 from app.routes.context import (
     EngineDep,
+    ExampleIdPath,
     Images,
     LabelPath,
     Labels,
@@ -21,9 +22,9 @@ from app.routes.context import (
     require_multipart,
     require_same_weights,
 )
-from app.schemas import Added, AddedExample, Box, Class, ExampleId, RejectedImage, Session
+from app.schemas import Added, AddedExample, Box, Class, ExampleId, Session
 from app.security import Owner
-from app.sessions import store as sessions
+from app.sessions import store as stores
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])
@@ -53,7 +54,7 @@ async def add_support(
 
 
 @router.post(
-    "/{session_id}/classes/{label:path}/examples",
+    "/{session_id}/classes/{label}/examples",
     status_code=status.HTTP_201_CREATED,
     dependencies=[Depends(require_multipart)],
 )
@@ -77,7 +78,7 @@ async def add_examples(
     return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
 
 
-@router.put("/{session_id}/classes/{label:path}", dependencies=[Depends(require_multipart)])
+@router.put("/{session_id}/classes/{label}", dependencies=[Depends(require_multipart)])
 async def replace_class(
     session_id: str,
     label: LabelPath,
@@ -92,10 +93,12 @@ async def replace_class(
     uploads = await read_uploads(images, settings)
     ids = [_new_id() for _ in uploads]
     encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
-    return encoded.answer(await store.replace_class(owner, session_id, label, encoded.examples))
+    replaced = await store.replace_class(owner, session_id, label, encoded.examples)
+    engine.supports.forget([session_id])
+    return encoded.answer(replaced)
 
 
-@router.get("/{session_id}/classes/{label:path}")
+@router.get("/{session_id}/classes/{label}")
 async def get_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Class:
     """The examples of a class, oldest first."""
     ids = await store.example_ids(owner, session_id, label)
@@ -103,25 +106,30 @@ async def get_class(session_id: str, label: LabelPath, owner: Owner, store: Stor
 
 
 @router.delete(
-    "/{session_id}/classes/{label:path}/examples/{example_id}",
+    "/{session_id}/classes/{label}/examples/{example_id}",
     status_code=status.HTTP_204_NO_CONTENT,
 )
 async def delete_example(
-    request: Request, session_id: str, label: LabelPath, example_id: str, owner: Owner, store: StoreDep
+    session_id: str,
+    label: LabelPath,
+    example_id: ExampleIdPath,
+    owner: Owner,
+    store: StoreDep,
+    engine: EngineDep,
 ) -> Response:
     """Delete one example; with its last example the class is gone."""
-    if b"/examples/" in request.scope["raw_path"]:
-        await store.delete_example(owner, session_id, label, example_id)
-    else:
-        # The slashes were encoded: they belong to the label.
-        await store.delete_class(owner, session_id, f"{label}/examples/{example_id}")
+    await store.delete_example(owner, session_id, label, example_id)
+    engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
-@router.delete("/{session_id}/classes/{label:path}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Response:
+@router.delete("/{session_id}/classes/{label}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_class(
+    session_id: str, label: LabelPath, owner: Owner, store: StoreDep, engine: EngineDep
+) -> Response:
     """Delete a class with its examples."""
     await store.delete_class(owner, session_id, label)
+    engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
@@ -133,7 +141,7 @@ class _EncodedExamples:
         self.added: list[AddedExample] = []
         self.rejected: list[RejectedImage] = []
 
-    def answer(self, session: sessions.Session) -> Added:
+    def answer(self, session: stores.Session) -> Added:
         return Added(session=Session.of(session), added=self.added, rejected=self.rejected)
 
 

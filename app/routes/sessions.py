@@ -14,9 +14,7 @@ from app.quality import Quality
 from app.routes.context import EngineDep, StoreDep, require_json, require_same_weights
 from app.schemas import NewSession, Session, SessionPage
 from app.security import Owner
-from app.sessions import store as sessions
-from app.support_cache import SupportKey
-from model.support_set import Example
+from app.sessions import store as stores
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 ARCHIVE_MEDIA_TYPE = "application/octet-stream"
@@ -31,7 +29,7 @@ async def create_session(
     new = body or NewSession()
     created = await store.create(
         owner,
-        sessions.NewSession(
+        stores.NewSession(
             name=new.name,
             ttl_s=new.ttl_s,
             weights_sha256=engine.checkpoint.sha256,
@@ -75,10 +73,7 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
     if not examples:
         return Quality.of(session.revision, {}, [])
 
-    async def load() -> tuple[SupportKey, list[Example]]:
-        return (session.id, session.revision), list(examples)
-
-    support = await engine.support_set((session.id, session.revision), load)
+    support = await engine.build_support_set(examples)
     left_out = await engine.leave_one_out(support, examples)
     return Quality.of(session.revision, session.classes, left_out)
 

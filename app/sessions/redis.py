@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import functools
 import logging
+import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +23,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from app.sessions.features import features_from_bytes
-from app.sessions.redis_record import Pipeline, SessionRecord, features_key, owned, owner_key, put, record_key
+from app.sessions.redis_record import (
+    LAST_SESSION,
+    RECORD,
+    REVISION,
+    Pipeline,
+    SessionRecord,
+    expiries_key,
+    features_key,
+    owned,
+    owner_key,
+    put,
+    record_key,
+)
 from app.sessions.store import (
     ExampleNotFound,
     NewSession,
@@ -39,8 +52,8 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
 CONNECTIONS = 32
-LAST_SESSION = "csrn:last-session"
-"""Counts sessions, so that they can be listed in order of creation"""
+MAX_ATTEMPTS, LONGER_PAUSE_S = 100, 0.002
+"""How often a write begins again where others were quicker, and how much longer it pauses each time"""
 
 
 class RedisStore:
@@ -68,11 +81,10 @@ class RedisStore:
         session_id = secrets.token_hex(16)
 
         async def create(pipe: Pipeline) -> Session:
-            if await pipe.zcard(owner_key(owner)) >= self._quotas.sessions:
-                await self._forget_expired(pipe, owner)
-            seconds, microseconds = await pipe.time()
-            now = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-            now = now.replace(microsecond=microseconds)
+            now = await _now(pipe)
+            expired = await pipe.zrangebyscore(expiries_key(owner), "-inf", now.timestamp())
+            if await pipe.zcard(owner_key(owner)) - len(expired) >= self._quotas.sessions:
+                raise SessionLimit
             record = SessionRecord(
                 id=session_id,
                 number=await pipe.incr(LAST_SESSION),
@@ -84,7 +96,10 @@ class RedisStore:
                 metadata=new.metadata,
             )
             pipe.multi()
+            _forget(pipe, owner, expired)
             pipe.zadd(owner_key(owner), {session_id: record.number})
+            if record.expires_at is not None:
+                pipe.zadd(expiries_key(owner), {session_id: record.expires_at.timestamp()})
             if examples:
                 record.add(examples, self._quotas)
                 record.revision += 1
@@ -99,36 +114,31 @@ class RedisStore:
     async def list_page(
         self, owner: str, *, limit: int, cursor: str | None
     ) -> tuple[list[Session], str | None]:
-        async def read() -> list[SessionRecord]:
-            after = int(cursor) if cursor and cursor.isdecimal() else 0
-            found: list[SessionRecord] = []
-            while len(found) <= limit:
-                ids = await self._redis.zrange(
-                    owner_key(owner),
-                    f"({after}",
-                    "+inf",
-                    byscore=True,
-                    offset=0,
-                    num=limit + 1,
-                    withscores=True,
+        async def read() -> tuple[list[tuple[bytes, float]], list[bytes | None]]:
+            now = await _now(self._redis)
+            expired = await self._redis.zrangebyscore(expiries_key(owner), "-inf", now.timestamp())
+            async with self._redis.pipeline(transaction=True) as pipe:
+                _forget(pipe, owner, expired)
+                after = f"({int(cursor or 0)}"
+                pipe.zrange(
+                    owner_key(owner), after, "+inf", byscore=True, offset=0, num=limit + 1, withscores=True
                 )
-                if not ids:
-                    break
-                after = int(ids[-1][1])
-                records = await self._redis.mget([record_key(name.decode()) for name, _ in ids])
-                found += [SessionRecord.model_validate_json(data) for data in records if data is not None]
-            return found
+                listed = (await pipe.execute())[-1]
+                for session_id, _ in listed[:limit]:
+                    pipe.hget(record_key(session_id.decode()), RECORD)
+                return listed, await pipe.execute()
 
-        found = await self._read(read)
-        next_cursor = str(found[limit - 1].number) if len(found) > limit else None
-        return [record.session() for record in found[:limit]], next_cursor
+        listed, found = await self._read(read)
+        page = [SessionRecord.model_validate_json(data) for data in found if data is not None]
+        next_cursor = str(int(listed[limit - 1][1])) if len(listed) > limit else None
+        return [record.session() for record in page], next_cursor
 
     async def delete(self, owner: str, session_id: str) -> None:
         async def delete(pipe: Pipeline) -> None:
-            owned(await pipe.get(record_key(session_id)), owner)
+            owned(await pipe.hget(record_key(session_id), RECORD), owner)
             pipe.multi()
             pipe.delete(record_key(session_id), features_key(session_id))
-            pipe.zrem(owner_key(owner), session_id)
+            _forget(pipe, owner, [session_id])
 
         await self._write(delete, record_key(session_id))
 
@@ -173,13 +183,15 @@ class RedisStore:
     async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
         async def read() -> tuple[bytes | None, dict[bytes, bytes]]:
             async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.get(record_key(session_id))
+                pipe.hget(record_key(session_id), RECORD)
                 pipe.hgetall(features_key(session_id))
                 data, features = await pipe.execute()
             return data, features
 
         data, features = await self._read(read)
         record = owned(data, owner)
+        if len(features) != len(record.examples):
+            raise StoreUnavailable("redis: features are missing: it must not evict what it holds")
         return record.session(), [
             Example(
                 example_id=example_id,
@@ -189,16 +201,18 @@ class RedisStore:
             for label, example_id in record.examples
         ]
 
-    async def existing(self, session_ids: Iterable[str]) -> set[str]:
-        async def read() -> set[str]:
-            ids = [*session_ids]
+    async def revisions(self, session_ids: Iterable[str]) -> dict[str, int]:
+        ids = [*session_ids]
+
+        async def read() -> list[bytes | None]:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for session_id in ids:
-                    pipe.exists(record_key(session_id))
-                there = await pipe.execute()
-            return {session_id for session_id, found in zip(ids, there, strict=True) if found}
+                    pipe.hget(record_key(session_id), REVISION)
+                found: list[bytes | None] = await pipe.execute()
+            return found
 
-        return await self._read(read)
+        found = zip(ids, await self._read(read), strict=True)
+        return {session_id: int(revision) for session_id, revision in found if revision is not None}
 
     async def sweep(self) -> None:
         """Redis expires sessions by itself."""
@@ -234,7 +248,7 @@ class RedisStore:
         """Change a session's examples; `change` returns the ids of those that it removed."""
 
         async def transaction(pipe: Pipeline) -> Session:
-            record = owned(await pipe.get(record_key(session_id)), owner)
+            record = owned(await pipe.hget(record_key(session_id), RECORD), owner)
             removed = change(record)
             record.revision += 1
             pipe.multi()
@@ -246,7 +260,7 @@ class RedisStore:
         return await self._write(transaction, record_key(session_id))
 
     async def _record(self, owner: str, session_id: str) -> SessionRecord:
-        return owned(await self._read(lambda: self._redis.get(record_key(session_id))), owner)
+        return owned(await self._read(lambda: self._redis.hget(record_key(session_id), RECORD)), owner)
 
     async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
         """What `read` gives; after a restart of Redis it is tried again on a new connection."""
@@ -261,7 +275,7 @@ class RedisStore:
         """Runs `transaction` with `watched` watched; a cancelled request does not stop it half-way."""
 
         async def write() -> T:
-            while True:
+            for attempt in range(MAX_ATTEMPTS):
                 async with _reaching_redis(), self._redis.pipeline(transaction=True) as pipe:
                     # A write is begun after a first answer, so that it is not sent down a dead connection.
                     await self._read(functools.partial(pipe.watch, watched))
@@ -270,18 +284,24 @@ class RedisStore:
                         await pipe.execute()
                         return written
                     except redis.exceptions.WatchError:
-                        continue
+                        pass
+                await asyncio.sleep(random.uniform(0, attempt * LONGER_PAUSE_S))  # noqa: S311
+            raise StoreUnavailable("redis: too many write to one session at once")
 
         return await asyncio.shield(write())
 
-    async def _forget_expired(self, pipe: Pipeline, owner: str) -> None:
-        """Raises: SessionLimit where the owner's sessions are all there still."""
-        ids = [name.decode() for name in await pipe.zrange(owner_key(owner), 0, -1)]
-        there = await self.existing(ids)
-        expired = [session_id for session_id in ids if session_id not in there]
-        if not expired:
-            raise SessionLimit
-        await self._redis.zrem(owner_key(owner), *expired)
+
+def _forget(pipe: Pipeline, owner: str, session_ids: Sequence[str | bytes]) -> None:
+    """Queue the commands that take sessions off their owner's lists."""
+    if session_ids:
+        pipe.zrem(owner_key(owner), *session_ids)
+        pipe.zrem(expiries_key(owner), *session_ids)
+
+
+async def _now(client: Any) -> datetime.datetime:
+    """By Redis's clock, which all replicas share."""
+    seconds, microseconds = await client.time()
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(microsecond=microseconds)
 
 
 @asynccontextmanager

@@ -20,20 +20,31 @@ from app.sessions.store import (
 )
 from model.support_set import Example
 
+RECORD, REVISION = "record", "revision"
+LAST_SESSION = "csrn:last-session"
+"""Key of the count of sessions, by which they are listed in order of creation"""
 Pipeline = Any
 """redis.asyncio.client.Pipeline, whose annotations unite what every kind of client may answer"""
 
 
 def record_key(session_id: str) -> str:
+    """Hash of RECORD, the JSON of a SessionRecord, and REVISION, for who needs no more."""
     return f"csrn:session:{session_id}"
 
 
 def features_key(session_id: str) -> str:
+    """Hash of each example's features by its id."""
     return f"csrn:features:{session_id}"
 
 
 def owner_key(owner: str) -> str:
+    """Sorted set of an owner's session ids by number."""
     return f"csrn:owner:{owner}"
+
+
+def expiries_key(owner: str) -> str:
+    """Sorted set of an owner's session ids by the second in which they expire, if they do."""
+    return f"csrn:expiries:{owner}"
 
 
 class SessionRecord(pydantic.BaseModel):
@@ -92,7 +103,7 @@ def owned(data: bytes | None, owner: str) -> SessionRecord:
 
 def put(pipe: Pipeline, record: SessionRecord, *, added: Sequence[Example]) -> None:
     """Queue the commands that write a record and the features that it did not have before."""
-    pipe.set(record_key(record.id), record.model_dump_json())
+    pipe.hset(record_key(record.id), mapping={RECORD: record.model_dump_json(), REVISION: record.revision})
     if added:
         features = {example.example_id: features_to_bytes(example.features) for example in added}
         pipe.hset(features_key(record.id), mapping=features)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.sessions.features import features_from_bytes, features_to_bytes
-from app.sessions.sqlite_file import open_database, transaction
+from app.sessions.sqlite_file import open_database, transaction, truncate_log
 from app.sessions.store import (
     ClassLimit,
     ClassNotFound,
@@ -41,6 +41,8 @@ class SqliteStore:
     def __init__(self, path: Path, *, quotas: Quotas) -> None:
         """Opens the file, or makes it. Raises: StoreUnavailable."""
         self._quotas = quotas
+        self._erasure_pending = False
+        """Something deleted is still in the log, because another process was reading it"""
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._database = self._thread.submit(open_database, path).result()
 
@@ -70,7 +72,7 @@ class SqliteStore:
     ) -> Session:
         def replace() -> Session:
             session = self._find(owner, session_id)
-            self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
+            self._delete_class(session, label)
             return self._add(session, examples)
 
         return await self._write(replace, erases=True)
@@ -82,7 +84,7 @@ class SqliteStore:
         def delete() -> None:
             session = self._find(owner, session_id)
             self._example_ids(session, label)
-            self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
+            self._delete_class(session, label)
             self._raise_revision(session)
 
         await self._write(delete, erases=True)
@@ -111,19 +113,19 @@ class SqliteStore:
 
         return await self._read(load)
 
-    async def existing(self, session_ids: Iterable[str]) -> set[str]:
-        ids = [*session_ids]
+    async def revisions(self, session_ids: Iterable[str]) -> dict[str, int]:
+        ids = json.dumps([*session_ids])
 
-        def existing() -> set[str]:
+        def revisions() -> dict[str, int]:
             rows = self._execute(
-                "SELECT id FROM sessions WHERE id IN (SELECT value FROM json_each(?))"
-                " AND (expires_at IS NULL OR expires_at > ?)",
-                json.dumps(ids),
+                "SELECT id, revision FROM sessions"
+                " WHERE id IN (SELECT value FROM json_each(?)) AND coalesce(expires_at, 9e999) > ?",
+                ids,
                 time.time(),
             )
-            return {row["id"] for row in rows}
+            return {row["id"]: row["revision"] for row in rows}
 
-        return await self._read(existing)
+        return await self._read(revisions)
 
     async def sweep(self) -> None:
         def expired() -> bool:
@@ -133,7 +135,7 @@ class SqliteStore:
         def delete() -> None:
             self._execute("DELETE FROM sessions WHERE expires_at <= ?", time.time())
 
-        if await self._read(expired):
+        if self._erasure_pending or await self._read(expired):
             await self._write(delete, erases=True)
 
     async def check(self) -> None:
@@ -160,7 +162,7 @@ class SqliteStore:
                 with transaction(self._database, begin):
                     done = work()
                 if erases:
-                    self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self._erasure_pending = not truncate_log(self._database)
             except sqlite3.Error as error:
                 raise StoreUnavailable(str(error)) from error
             return done
@@ -173,7 +175,7 @@ class SqliteStore:
     def _create(self, owner: str, new: NewSession, examples: Sequence[Example]) -> Session:
         now = time.time()
         (count,) = self._execute(
-            "SELECT count(*) FROM sessions WHERE owner = ? AND (expires_at IS NULL OR expires_at > ?)",
+            "SELECT count(*) FROM sessions WHERE owner = ? AND coalesce(expires_at, 9e999) > ?",
             owner,
             now,
         ).fetchone()
@@ -195,10 +197,10 @@ class SqliteStore:
         return self._add(session, examples) if examples else self._session(session)
 
     def _list(self, owner: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
-        after = int(cursor) if cursor and cursor.isdecimal() else 0
+        after = int(cursor or 0)
         rows = self._execute(
-            "SELECT * FROM sessions WHERE owner = ? AND number > ?"
-            " AND (expires_at IS NULL OR expires_at > ?) ORDER BY number LIMIT ?",
+            "SELECT * FROM sessions WHERE owner = ? AND number > ? AND coalesce(expires_at, 9e999) > ?"
+            " ORDER BY number LIMIT ?",
             owner,
             after,
             time.time(),
@@ -210,7 +212,7 @@ class SqliteStore:
 
     def _find(self, owner: str, session_id: str) -> Row:
         row: Row | None = self._execute(
-            "SELECT * FROM sessions WHERE id = ? AND owner = ? AND (expires_at IS NULL OR expires_at > ?)",
+            "SELECT * FROM sessions WHERE id = ? AND owner = ? AND coalesce(expires_at, 9e999) > ?",
             session_id,
             owner,
             time.time(),
@@ -265,6 +267,9 @@ class SqliteStore:
         if not rows:
             raise ClassNotFound
         return [row["example_id"] for row in rows]
+
+    def _delete_class(self, session: Row, label: str) -> None:
+        self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
 
     def _raise_revision(self, session: Row) -> None:
         self._execute("UPDATE sessions SET revision = revision + 1 WHERE number = ?", session["number"])

@@ -36,6 +36,9 @@ MIGRATIONS = (
     """,
 )
 """Step n brings schema version n to n + 1."""
+BUSY_TIMEOUT_MS = 5000
+"""How long a write waits for one of another process"""
+TRUNCATE_TIMEOUT_MS = 100
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -44,12 +47,15 @@ def open_database(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(path, isolation_level=None)
         database.row_factory = sqlite3.Row
-        database.execute("PRAGMA journal_mode = WAL")
+        (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise sqlite3.OperationalError("its file system has no write-ahead log")
         # FULL: what was acknowledged survives a power cut too, not only a killed process.
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("PRAGMA secure_delete = ON")
         _migrate(database)
+        truncate_log(database)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"{path}: {error}") from error
     return database
@@ -64,6 +70,14 @@ def _migrate(database: sqlite3.Connection) -> None:
             for statement in step.split(";"):
                 database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def truncate_log(database: sqlite3.Connection) -> bool:
+    """Move all of the write-ahead log to the file and empty it; false where a reader is in the way."""
+    database.execute(f"PRAGMA busy_timeout = {TRUNCATE_TIMEOUT_MS}")
+    (busy, _, _) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return not busy
 
 
 @contextlib.contextmanager

@@ -129,8 +129,8 @@ class SessionStore(Protocol):
         """A session with all its examples, as of one moment."""
         ...
 
-    async def existing(self, session_ids: Iterable[str]) -> set[str]:
-        """Those of the sessions, of any owner, that are there and have not expired."""
+    async def revisions(self, session_ids: Iterable[str]) -> dict[str, int]:
+        """The revision of each of the sessions, of any owner, that is there and has not expired."""
         ...
 
     async def sweep(self) -> None:

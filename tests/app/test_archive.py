@@ -79,6 +79,8 @@ HOSTILE = {
     "long header": (2**21).to_bytes(8, "little") + b" " * 2**21,
     "deep header": (5000).to_bytes(8, "little") + b"[" * 5000,
     "no metadata": safetensors.numpy.save({"features": np.zeros((3, *SHAPE), np.float16)}),
+    "null metadata": (21).to_bytes(8, "little") + b'{"__metadata__":null}',
+    "many bad examples": changed(lambda contents: contents.update(examples=[{}] * 50_000)),
     "other metadata": safetensors.numpy.save({}, metadata={"format": "pt"}),
     "deep metadata": safetensors.numpy.save({}, metadata={"session": "[" * 100_000}),
     "other format": changed(lambda contents: contents.update(format="csrn-session-9")),

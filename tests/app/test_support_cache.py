@@ -44,7 +44,7 @@ def test_the_sets_used_last_are_kept_within_the_budget() -> None:
         assert cache.size_bytes == 32
         huge = support_set(11)
         assert await cache.get(("d", 1), made(("d", 1), huge, calls)) is huge
-        assert cache.session_ids == {"a", "b"}
+        assert cache.kept.keys() == {"a", "b"}
 
     asyncio.run(use())
 
@@ -97,7 +97,19 @@ def test_forgotten_sessions_free_their_memory() -> None:
         for name in "ab":
             await cache.get((name, 1), made((name, 1), support_set(), calls))
         cache.forget(["a", "never seen"])
-        assert (cache.session_ids, cache.size_bytes) == ({"b"}, 16)
+        assert (cache.kept, cache.size_bytes) == ({"b": 1}, 16)
+
+    asyncio.run(use())
+
+
+def test_what_is_forgotten_while_it_is_made_is_not_kept() -> None:
+    async def use() -> None:
+        cache, calls, support = SupportCache(max_bytes=400), list[SupportKey](), support_set()
+        waiting = asyncio.ensure_future(cache.get(("a", 1), made(("a", 1), support, calls)))
+        await asyncio.sleep(0)
+        cache.forget(["a"])
+        assert await waiting is support
+        assert cache.kept == {}
 
     asyncio.run(use())
 

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.bench.service_process import CSRN
 from tests.conftest import EXPRESSIONS, SAMPLES, SHARED, needs_shared_faces, sample_bytes
-from tests.e2e.service import CSRN, Service
+from tests.e2e.service import Service
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         assert predictions(second.client, path, [sample_bytes("anger", 5)]) == answer
     finally:
         assert second.stop(signal.SIGTERM) == 0
-    lines = [line for line in second.log.read_text().splitlines() if "ready: device cpu" in line]
+    lines = [line for line in second.log_text.splitlines() if "ready: device cpu" in line]
     assert len(lines) == 2, "one start-up line for each of the two starts"
 
 

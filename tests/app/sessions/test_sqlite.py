@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from app.sessions.sqlite import SqliteStore
-from app.sessions.sqlite_file import MIGRATIONS
+from app.sessions.sqlite_file import MIGRATIONS, open_database
 from app.sessions.store import SessionNotFound, SessionStore, StoreUnavailable
 from tests.app.sessions.conftest import QUOTAS, example, names, new_session, sqlite_opener
 
@@ -105,6 +105,34 @@ def test_what_is_deleted_or_expired_is_nowhere_in_the_files(tmp_path: Path) -> N
             await store.get("ann", short.id)
 
     sqlite_opener(path).run(use)
+
+
+def test_what_was_deleted_while_another_process_read_is_erased_later(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    needle = np.ascontiguousarray(example("1").features).tobytes()
+
+    def found() -> bool:
+        return any(needle in file.read_bytes() for file in tmp_path.iterdir())
+
+    async def use(store: SessionStore) -> None:
+        session = await store.create("ann", new_session(), [example("1")])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM sessions").fetchall()
+            await store.delete("ann", session.id)
+            assert found()
+        await store.sweep()
+        assert not found()
+
+    sqlite_opener(path).run(use)
+
+
+def test_every_write_reaches_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
+    """Stands for a power cut, which no test can make: the settings that SQLite promises it by."""
+    database = open_database(tmp_path / "sessions.sqlite3")
+    assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    database.close()
 
 
 def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:

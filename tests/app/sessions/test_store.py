@@ -129,16 +129,16 @@ def test_listing_goes_on_at_the_cursor_whatever_is_deleted_or_created(opener: Op
 def test_an_expired_session_is_gone_and_makes_room(opener: Opener, owner: str) -> None:
     async def use(store: SessionStore) -> None:
         kept = [await store.create(owner, new_session()) for _ in range(QUOTAS.sessions - 1)]
-        short = await store.create(owner, new_session(ttl_s=0.3), [example("1")])
+        short = await store.create(owner, new_session(ttl_s=1.5), [example("1")])
         await store.add_examples(owner, short.id, [example("2")])
         await raises(stores.SessionLimit, store.create(owner, new_session()))
         ids = [session.id for session in (*kept, short)]
-        assert await store.existing(ids) == set(ids)
-        await asyncio.sleep(0.4)
+        assert await store.revisions(ids) == {**dict.fromkeys(ids, 0), short.id: 2}
+        await asyncio.sleep(1.6)
         await raises(stores.SessionNotFound, store.get(owner, short.id))
         await raises(stores.SessionNotFound, store.load_examples(owner, short.id))
         await raises(stores.SessionNotFound, store.add_examples(owner, short.id, [example("3")]))
-        assert await store.existing(ids) == {session.id for session in kept}
+        assert await store.revisions(ids) == {session.id: 0 for session in kept}
         assert await store.list_page(owner, limit=9, cursor=None) == (kept, None)
         await store.create(owner, new_session())
         await raises(stores.SessionLimit, store.create(owner, new_session()))
@@ -177,12 +177,15 @@ def test_a_cancelled_write_is_made_whole_or_not_at_all(opener: Opener, owner: st
             write = asyncio.ensure_future(
                 store.add_examples(owner, session.id, [example(name) for name in ids])
             )
-            for _ in range(attempt):
+            for _ in range(1 + attempt):
                 await asyncio.sleep(0)
             write.cancel()
-            await asyncio.sleep(0.05)
-        _, examples = await store.load_examples(owner, session.id)
-        assert len(names(examples)) % 2 == 0
+            with pytest.raises(asyncio.CancelledError):
+                await write
+        await asyncio.sleep(0.2)
+        after, examples = await store.load_examples(owner, session.id)
+        assert after.revision > 0, "what was begun goes on"
+        assert len(names(examples)) == 2 * after.revision
 
     opener.run(use)
 
@@ -193,7 +196,7 @@ def test_a_deleted_session_is_gone_for_every_replica(opener: Opener, owner: str)
         await store.delete(owner, session.id)
         await raises(stores.SessionNotFound, store.get(owner, session.id))
         await raises(stores.SessionNotFound, store.delete(owner, session.id))
-        assert await store.existing([session.id]) == set()
+        assert await store.revisions([session.id]) == {}
         await store.sweep()
         await store.check()
 

@@ -1,0 +1,1 @@
+"""Benchmarks of csrn bench: ratios within one run, because machines differ and are noisy."""

@@ -1,0 +1,77 @@
+"""csrn serve as a process of its own, on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from model.errors import CsrnError
+
+START_LIMIT_S = 60
+CSRN = Path(sys.executable).with_name("csrn")
+
+
+class ServiceFailed(CsrnError):
+    """The service did not become ready; says what it logged."""
+
+
+class ServiceProcess:
+    """Started at once; `wait_until_ready` before use."""
+
+    def __init__(self, log: Path, env: Mapping[str, str]) -> None:
+        """env: settings beside those of this process."""
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log, self._env = log, {**os.environ, **env}
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log_text(self) -> str:
+        return self._log.read_text()
+
+    def start(self) -> None:
+        """Start it, again on the same port if it was stopped."""
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                [CSRN, "serve", "--port", str(self.port)], env=self._env, stdout=log, stderr=log
+            )
+
+    def wait_until_ready(self) -> None:
+        """Raises: ServiceFailed."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self.ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop(signal.SIGKILL)
+                raise ServiceFailed(f"the service does not start: {self.log_text}")
+            time.sleep(0.02)
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as response:  # noqa: S310
+                return bool(response.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code."""
+        self._process.send_signal(how)
+        return self._process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
