@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from app.batching import Batcher
 from app.face_pool import FacePool
@@ -104,6 +105,7 @@ class Engine:
         self,
         checkpoint: Checkpoint,
         *,
+        encoder_dtype: torch.dtype,
         face_threads: int,
         max_pixels: int,
         max_queued_images: int,
@@ -111,7 +113,7 @@ class Engine:
         support_cache_bytes: int,
     ) -> None:
         self.checkpoint = checkpoint
-        self._classifier = Classifier(checkpoint)
+        self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
         self._faces = FacePool(threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels)
         self._device: Batcher[_Job, _Outcome] = Batcher(
             self._run_batch,

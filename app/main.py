@@ -105,6 +105,22 @@ def choose_device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
+def choose_precision(wanted: str, device: str) -> torch.dtype:
+    """The encoder's dtype for auto, float32 or bfloat16: auto takes what the device is quick at."""
+    if wanted == "auto":
+        quick = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bfloat16()
+        wanted = "bfloat16" if quick else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("\nflags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
 def default_support_cache_bytes(device: str) -> int:
     """A quarter of a GPU's memory, 1 GiB of a CPU's."""
     return torch.cuda.get_device_properties(device).total_memory // 4 if device == "cuda" else 2**30
@@ -115,6 +131,7 @@ def create_engine(settings: Settings) -> Engine:
     device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
     return Engine(
         load_checkpoint(settings.weights, device=device),
+        encoder_dtype=choose_precision(settings.precision, device),
         face_threads=settings.face_threads,
         max_pixels=settings.max_pixels,
         max_queued_images=settings.max_queued_images,

@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     """sqlite:///PATH, or redis://[USER:PASSWORD@]HOST:PORT/DB (rediss:// with TLS) for several replicas"""
     weights: Path = SHIPPED_WEIGHTS
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the encoder; auto takes bfloat16 where the device computes in it"""
     api_keys: SecretStr = SecretStr("")
     """Comma-separated NAME:KEY; empty: no key is asked for"""
 

@@ -28,7 +28,8 @@ class Conv4Encoder(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches (patches, 3, 64, 64) float in [0, 1] to feature maps (patches, 64, 14, 14)."""
-        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(patches))))
+        pixels = patches.to(next(self.parameters()).dtype)
+        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(pixels))))
         return features
 
 
@@ -61,7 +62,8 @@ class ResNet12Encoder(nn.Module):
         grey = grey - grey.mean(dim=(2, 3), keepdim=True)
         grey = grey / (grey.square().mean(dim=(2, 3), keepdim=True) + 1e-3).sqrt()
         pixels = nn.functional.pixel_unshuffle(grey, 2).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.blocks(pixels)
+        # Served in bfloat16, the network sees patches that were standardised in float32.
+        features: Tensor = self.blocks(pixels.to(next(self.blocks.parameters()).dtype))
         return features
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 from PIL import Image
 
 from app.bench.load import closed_loop, multipart_request
@@ -89,6 +90,7 @@ def bench_serve(
     checkpoint: Checkpoint,
     samples: Path,
     *,
+    encoder_dtype: torch.dtype,
     seconds: float,
     progress: Progress = lambda stage, done, total: None,
 ) -> ServeReport:
@@ -109,7 +111,7 @@ def bench_serve(
         for size_px in SIZES_PX:
             images = [_resized(file, size_px) for file in asking]
             progress("measuring", len(bounds) + len(figures), total)
-            bound = _bound(checkpoint, images, size_px, taught)
+            bound = _bound(Classifier(checkpoint, encoder_dtype=encoder_dtype), images, size_px, taught)
             bounds.append(bound)
             for clients in CLIENTS:
                 progress("measuring", len(bounds) + len(figures), total)
@@ -157,13 +159,13 @@ def _load(
 
 
 def _bound(
-    checkpoint: Checkpoint,
+    classifier: Classifier,
     images: Sequence[bytes],
     size_px: tuple[int, int],
     taught: dict[str, list[Path]],
 ) -> Bound:
     face_ms, face_cpu_ms = _face_times_ms(images)
-    network_cpu_ms = _network_cpu_ms(checkpoint, images, taught)
+    network_cpu_ms = _network_cpu_ms(classifier, images, taught)
     with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
         counts = [*pool.map(lambda _: _faces_found(images, BOUND_FOR_S), range(_cores()))]
     return Bound(
@@ -199,8 +201,8 @@ def _faces_found(images: Sequence[bytes], duration_s: float) -> int:
     return count
 
 
-def _network_cpu_ms(checkpoint: Checkpoint, images: Sequence[bytes], taught: dict[str, list[Path]]) -> float:
-    classifier, reader = Classifier(checkpoint), FaceReader()
+def _network_cpu_ms(classifier: Classifier, images: Sequence[bytes], taught: dict[str, list[Path]]) -> float:
+    reader = FaceReader()
     support = classifier.build_support_set(
         [
             Example(

@@ -24,11 +24,13 @@ bench = typer.Typer(
 def score(as_json: Json = False) -> None:
     """Scoring by a stored session, beside the plain formulation of the published code."""
     from app.bench.score import bench_score
+    from app.main import choose_precision
     from model.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(Settings().weights, device=torch_device())
+    settings, device = Settings(), torch_device()
+    checkpoint = load_checkpoint(settings.weights, device=device)
     with StageBars() as bars:
-        figures = bench_score(checkpoint, bars.show)
+        figures = bench_score(checkpoint, choose_precision(settings.precision, device), bars.show)
     if as_json:
         print(
             json.dumps({"weights_sha256": checkpoint.sha256, "figures": [*map(dataclasses.asdict, figures)]})
@@ -68,10 +70,18 @@ def serve(
 ) -> None:
     """The service over HTTP, beside what decoding and finding the face alone cost."""
     from app.bench.serve import bench_serve
+    from app.main import choose_precision
     from model.checkpoint import load_checkpoint
 
+    settings, device = Settings(), torch_device()
     with StageBars() as bars:
-        report = bench_serve(load_checkpoint(Settings().weights), images, seconds=seconds, progress=bars.show)
+        report = bench_serve(
+            load_checkpoint(settings.weights, device=device),
+            images,
+            encoder_dtype=choose_precision(settings.precision, device),
+            seconds=seconds,
+            progress=bars.show,
+        )
     if as_json:
         print(json.dumps(dataclasses.asdict(report)))
         return
