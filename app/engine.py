@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.batching import Batcher
+from app.batching import Batcher, Lane
 from app.face_pool import FacePool
 from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CsrnError
-from model.faces import Box, Face
+from model.faces import Box
 from model.leave_one_out import LeftOut, leave_one_out
 from model.patches import PARTS
 from model.support_set import Example, Features, SupportSet
@@ -49,7 +48,6 @@ class ScoredFace:
     scores: list[ClassScore]
 
 
-T = TypeVar("T")
 SupportOutcome = SupportFace | CsrnError
 QueryOutcome = list[ScoredFace] | CsrnError
 LEFT_OUT_PAIRS = 2048
@@ -117,6 +115,7 @@ class Engine:
         self._faces = FacePool(threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels)
         self._device: Batcher[_Job, _Outcome] = Batcher(
             self._run_batch,
+            name="device",
             work_of=_work,
             max_batch_work=max_batch_faces,
             max_queued_work=max(max_queued_images, max_batch_faces) * 4,
@@ -135,7 +134,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return self._device.alive
+        return self._device.alive and self._faces.alive
 
     async def warm_up(self) -> None:
         """Load and run every stage once."""
@@ -146,23 +145,20 @@ class Engine:
         self._faces.close()
         self._device.close()
 
-    async def encode_support(self, uploads: Sequence[Upload]) -> list[SupportOutcome]:
+    async def encode_support(self, uploads: Sequence[Upload], *, lane: Lane = None) -> list[SupportOutcome]:
         """For each upload its one face, encoded, or why it cannot be an example.
 
-        Raises: QueueFull.
+        Args: lane, whose work it is. Raises: QueueFull.
         """
-        self._faces.require_room(len(uploads))
-        faces = await asyncio.gather(
-            *(_or_error(self._faces.find_single_face(upload.data)) for upload in uploads)
-        )
-        found = [face for face in faces if isinstance(face, Face)]
-        if not found:
-            return [face for face in faces if isinstance(face, CsrnError)]
-        encoded = await self._device.submit(_Encode(np.stack([face.patches for face in found])))
+        found = await self._faces.find_single_faces([upload.data for upload in uploads], lane=lane)
+        patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
+        if not patches:
+            return [error for error in found if isinstance(error, CsrnError)]
+        encoded = await self._device.submit(_Encode(np.stack(patches)), lane=lane)
         features = iter(cast(Features, encoded))
         return [
-            SupportFace(box_px=face.box_px, features=next(features)) if isinstance(face, Face) else face
-            for face in faces
+            SupportFace(box_px=faces[0].box_px, features=next(features)) if isinstance(faces, list) else faces
+            for faces in found
         ]
 
     async def support_set(
@@ -211,20 +207,19 @@ class Engine:
         *,
         all_faces: bool,
         timings: Timings,
+        lane: Lane = None,
     ) -> list[QueryOutcome]:
         """For each upload its scored faces, largest first, or why it cannot be read.
 
-        Raises: QueueFull.
+        Args: lane, whose work it is. Raises: QueueFull.
         """
-        self._faces.require_room(len(uploads))
-        found = await asyncio.gather(
-            *(_or_error(self._faces.find_faces(upload.data, all_faces=all_faces)) for upload in uploads)
-        )
+        images = [upload.data for upload in uploads]
+        found = await self._faces.find_faces(images, all_faces=all_faces, lane=lane)
         timings.mark("faces")
         patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
         scores: list[list[ClassScore]] = []
         if patches:
-            scored = await self._device.submit(_Score(np.stack(patches), support))
+            scored = await self._device.submit(_Score(np.stack(patches), support), lane=lane)
             scores = cast(list[list[ClassScore]], scored)
         timings.mark("network")
         rows = iter(scores)
@@ -275,10 +270,3 @@ def _work(job: _Job) -> int:
             return len(job.left_out)
         case _:
             return len(job.patches)
-
-
-async def _or_error(found: Awaitable[T]) -> T | CsrnError:
-    try:
-        return await found
-    except CsrnError as error:
-        return error

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 
 from app.batching import QueueFull
 from app.body_limit import BodyLimit
+from app.disconnect import CancelOnDisconnect
 from app.encoded_paths import EncodedPaths
 from app.engine import Engine
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings, app.state.api_keys = settings, keys
     app.state.engine, app.state.store = engine, store
+    app.add_middleware(CancelOnDisconnect)
     app.add_middleware(EncodedPaths)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     add_error_handlers(app)

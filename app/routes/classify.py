@@ -60,12 +60,12 @@ async def classify(
     uploads = await read_uploads(images, settings)
     support = await engine.support_set((session.id, session.revision), load)
     timings.mark("support")
-    return await _answer(engine, uploads, support, unknown_below, all_faces, timings)
+    return await _answer(engine, uploads, support, unknown_below, all_faces, timings, lane=session_id)
 
 
 @router.post("/v1/classify", response_model_exclude_unset=True)
 async def classify_stateless(
-    _owner: Owner,
+    owner: Owner,
     engine: EngineDep,
     settings: SettingsDep,
     support: Annotated[list[UploadFile], File(description="Examples, one part an image")],
@@ -85,13 +85,13 @@ async def classify_stateless(
     support_uploads = await read_uploads(support, settings)
     uploads = await read_uploads(images, settings)
     examples = []
-    for index, outcome in enumerate(await engine.encode_support(support_uploads)):
+    for index, outcome in enumerate(await engine.encode_support(support_uploads, lane=owner)):
         if not isinstance(outcome, SupportFace):
             raise ApiError(outcome.code, f"support image {index}: {outcome}")
         examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
     support_set = await engine.build_support_set(examples)
     timings.mark("support")
-    return await _answer(engine, uploads, support_set, unknown_below, all_faces, timings)
+    return await _answer(engine, uploads, support_set, unknown_below, all_faces, timings, lane=owner)
 
 
 async def _answer(
@@ -101,9 +101,11 @@ async def _answer(
     unknown_below: float | None,
     all_faces: bool,
     timings: Timings,
+    *,
+    lane: str,
 ) -> Results:
     """The results. Raises: ApiError where not one image could be read: then the whole request is wrong."""
-    outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings)
+    outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings, lane=lane)
     errors = [outcome for outcome in outcomes if isinstance(outcome, CsrnError)]
     if errors and len(errors) == len(outcomes):
         detail = str(errors[0]) if len(errors) == 1 else f"none of the {len(errors)} images can be read"

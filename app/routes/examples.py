@@ -49,7 +49,7 @@ async def add_support(
         raise ApiError("invalid_label", f"{len(images)} images need as many labels, not {len(labels)}")
     require_same_weights(await store.get(owner, session_id), engine)
     uploads = await read_uploads(images, settings)
-    encoded = await _encode_examples(engine, uploads, labels, [_new_id() for _ in uploads])
+    encoded = await _encode_examples(engine, uploads, labels, [_new_id() for _ in uploads], lane=session_id)
     return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
 
 
@@ -74,7 +74,7 @@ async def add_examples(
         raise ApiError("invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}")
     require_same_weights(await store.get(owner, session_id), engine)
     uploads = await read_uploads(images, settings)
-    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
+    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids, lane=session_id)
     return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
 
 
@@ -92,7 +92,7 @@ async def replace_class(
     require_same_weights(await store.get(owner, session_id), engine)
     uploads = await read_uploads(images, settings)
     ids = [_new_id() for _ in uploads]
-    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids)
+    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids, lane=session_id)
     replaced = await store.replace_class(owner, session_id, label, encoded.examples)
     engine.supports.forget([session_id])
     return encoded.answer(replaced)
@@ -146,11 +146,11 @@ class _EncodedExamples:
 
 
 async def _encode_examples(
-    engine: Engine, uploads: Sequence[Upload], labels: Sequence[str], ids: Sequence[str]
+    engine: Engine, uploads: Sequence[Upload], labels: Sequence[str], ids: Sequence[str], *, lane: str
 ) -> _EncodedExamples:
     """Raises: ApiError where no image can be an example."""
     encoded = _EncodedExamples()
-    outcomes = await engine.encode_support(uploads)
+    outcomes = await engine.encode_support(uploads, lane=lane)
     for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
         if isinstance(outcome, SupportFace):
             encoded.examples.append(Example(example_id=example_id, label=label, features=outcome.features))
