@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from model.errors import NoFace, SeveralFaces
-from model.images import MAX_PIXELS, RGBImage, decode_image
+from model.images import MAX_PIXELS, DecodedImage, decode_image
 from model.landmarks import LandmarkFinder, Landmarks
 from model.patches import Patches, cut_patches
 
@@ -15,7 +15,7 @@ LARGEST_TO_NEXT_AREA = 4.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Box:
-    """A face's landmark extent in pixels of the upright image, clipped to it."""
+    """A face's landmark extent in pixels of the upright original, clipped to it."""
 
     x_min: float
     y_min: float
@@ -29,6 +29,7 @@ class Face:
 
     box_px: Box
     landmarks: Landmarks
+    """In pixels of the upright original"""
     patches: Patches
 
 
@@ -45,7 +46,7 @@ class FaceReader:
         Raises: ImageUnreadable.
         """
         image = decode_image(data, max_pixels=self._max_pixels)
-        found = self._finder.find(image)
+        found = self._finder.find(image.pixels)
         return [_face(image, landmarks) for landmarks in (found if all_faces else found[:1])]
 
     def read_single(self, data: bytes) -> Face:
@@ -55,7 +56,7 @@ class FaceReader:
             LARGEST_TO_NEXT_AREA times the area of the next.
         """
         image = decode_image(data, max_pixels=self._max_pixels)
-        found = self._finder.find(image)
+        found = self._finder.find(image.pixels)
         if not found:
             raise NoFace("no face was found in the image")
         if len(found) > 1 and found[0].area_px < LARGEST_TO_NEXT_AREA * found[1].area_px:
@@ -69,8 +70,9 @@ class FaceReader:
         self._finder.close()
 
 
-def _face(image: RGBImage, landmarks: Landmarks) -> Face:
-    height, width = image.shape[:2]
+def _face(image: DecodedImage, found: Landmarks) -> Face:
+    landmarks = found.enlarged(image.reduction)
+    height, width = (side * image.reduction for side in image.pixels.shape[:2])
     x_min, y_min, x_max, y_max = landmarks.extent_px
     return Face(
         box_px=Box(
@@ -80,5 +82,5 @@ def _face(image: RGBImage, landmarks: Landmarks) -> Face:
             y_max=min(max(y_max, 0.0), height),
         ),
         landmarks=landmarks,
-        patches=cut_patches(image, landmarks),
+        patches=cut_patches(image.pixels, found),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
 
@@ -14,18 +15,29 @@ from model.errors import ImageUnreadable
 RGBImage = npt.NDArray[np.uint8]
 """(height, width, 3) uint8, upright, sRGB as stored."""
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodedImage:
+    """An image, reduced if it had far more pixels than finding and cutting faces needs."""
+
+    pixels: RGBImage
+    reduction: float
+    """Pixels of the original on one of these, along a side: 1, 2, 4 or 8, to rounding"""
+
+
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
 MIN_SIDE_PX = 16
+ENOUGH_PX = 1280
+"""A JPEG is decoded at a half, a quarter or an eighth where both sides still have this many pixels"""
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> RGBImage:
-    """Decode JPEG, PNG or WebP bytes, told apart by content, to an upright RGB array.
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decode JPEG, PNG or WebP bytes, told apart by content, to an upright RGB image.
 
     EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted; transparent
     pixels are laid over white. Of an animation the first frame is taken.
 
-    Returns: (height, width, 3) uint8.
     Raises: ImageUnreadable if the bytes are no such image, are damaged, or exceed max_pixels.
     """
     if not data:
@@ -42,9 +54,14 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> RGBImage:
                     raise ImageUnreadable(
                         f"{width} x {height} pixels are too few: each side needs {MIN_SIDE_PX}"
                     )
+                # The decoder itself can leave out what would be averaged away.
+                image.draft(None, (ENOUGH_PX, ENOUGH_PX))
                 image.load()
                 upright = ImageOps.exif_transpose(image)
-                return np.ascontiguousarray(_to_rgb(upright))
+                return DecodedImage(
+                    pixels=np.ascontiguousarray(_to_rgb(upright)),
+                    reduction=max(width, height) / max(image.size),
+                )
     except ImageUnreadable:
         raise
     except UnidentifiedImageError:

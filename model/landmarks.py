@@ -39,6 +39,12 @@ class Landmarks:
         (x_min, y_min), (x_max, y_max) = self.points_px.min(axis=0), self.points_px.max(axis=0)
         return float(x_min), float(y_min), float(x_max), float(y_max)
 
+    def enlarged(self, factor: float) -> Landmarks:
+        """The same face in an image that is larger by a factor."""
+        return Landmarks(
+            points_px=self.points_px * np.float32(factor), found_after_padding=self.found_after_padding
+        )
+
     @property
     def area_px(self) -> float:
         x_min, y_min, x_max, y_max = self.extent_px

@@ -54,6 +54,17 @@ def test_a_face_missed_at_first_is_found_after_padding() -> None:
     finder.close()
 
 
+def test_a_reduced_image_gives_the_box_of_the_original_and_like_patches(reader: FaceReader) -> None:
+    original = sample_image("surprise", 0)
+    small = reader.read_single(encoded(original.resize((1300, 1300)), "JPEG", quality=95))
+    large = reader.read_single(encoded(original.resize((2600, 2600)), "JPEG", quality=95))
+    for side in ("x_min", "y_min", "x_max", "y_max"):
+        assert getattr(large.box_px, side) == pytest.approx(2 * getattr(small.box_px, side), abs=10)
+    assert large.landmarks.extent_px[2] == pytest.approx(large.box_px.x_max)
+    difference = large.patches.astype(int) - small.patches.astype(int)
+    assert abs(difference).mean() < 4
+
+
 def test_an_image_without_a_face_has_none(reader: FaceReader) -> None:
     assert reader.read(no_face()) == []
     with pytest.raises(NoFace):

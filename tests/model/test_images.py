@@ -33,14 +33,14 @@ def with_orientation(orientation: int) -> bytes:
 def test_exif_orientation_is_applied(
     orientation: int, shape: tuple[int, int], light_edge: tuple[slice, int]
 ) -> None:
-    image = decode_image(with_orientation(orientation))
+    image = decode_image(with_orientation(orientation)).pixels
     assert image.shape[:2] == shape
     assert image[light_edge].min() == 252
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
 def test_png_modes_become_rgb(mode: str) -> None:
-    image = decode_image(encoded(GRADIENT.convert(mode)))
+    image = decode_image(encoded(GRADIENT.convert(mode))).pixels
     assert image.shape == (48, 64, 3)
     assert image.dtype == np.uint8
     assert image[:, :16].mean() < 64 < 192 < image[:, -16:].mean()
@@ -48,24 +48,24 @@ def test_png_modes_become_rgb(mode: str) -> None:
 
 def test_sixteen_bit_grey_keeps_its_range() -> None:
     values = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
-    image = decode_image(encoded(Image.fromarray(values)))
+    image = decode_image(encoded(Image.fromarray(values))).pixels
     expected = np.repeat((values / 257.0).round()[..., None], 3, axis=2)
     np.testing.assert_array_equal(image, expected)
 
 
 def test_cmyk_jpeg_becomes_rgb() -> None:
     red = Image.new("RGB", (32, 32), (200, 30, 30)).convert("CMYK")
-    pixel = decode_image(encoded(red, "JPEG", quality=95)).mean(axis=(0, 1))
+    pixel = decode_image(encoded(red, "JPEG", quality=95)).pixels.mean(axis=(0, 1))
     np.testing.assert_allclose(pixel, (200, 30, 30), atol=12)
 
 
 def test_transparent_pixels_become_white() -> None:
     hidden = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
-    assert decode_image(encoded(hidden)).min() == 255
+    assert decode_image(encoded(hidden)).pixels.min() == 255
 
 
 def test_webp_is_read() -> None:
-    assert decode_image(encoded(GRADIENT.convert("RGB"), "WEBP")).shape == (48, 64, 3)
+    assert decode_image(encoded(GRADIENT.convert("RGB"), "WEBP")).pixels.shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,21 @@ def test_damaged_bytes_never_raise_anything_else() -> None:
         damaged[rng.integers(0, len(damaged), 20)] = rng.integers(0, 255, 20)
         # Some damage goes unnoticed; what is noticed must be an ImageUnreadable.
         with contextlib.suppress(ImageUnreadable):
-            assert decode_image(damaged.tobytes()).shape == (256, 256, 3)
+            assert decode_image(damaged.tobytes()).pixels.shape == (256, 256, 3)
 
 
 def test_more_pixels_than_allowed_are_refused_before_decoding() -> None:
     with pytest.raises(ImageUnreadable, match="64 x 48 pixels"):
         decode_image(encoded(GRADIENT), max_pixels=3000)
+
+
+@pytest.mark.parametrize(
+    ("size", "reduced"),
+    [((1920, 1080), (1080, 1920)), ((2700, 2600), (1300, 1350)), ((4001, 5203), (2602, 2001))],
+)
+def test_a_jpeg_with_far_more_pixels_than_needed_is_decoded_reduced(
+    size: tuple[int, int], reduced: tuple[int, int]
+) -> None:
+    decoded = decode_image(encoded(GRADIENT.convert("RGB").resize(size), "JPEG"))
+    assert decoded.pixels.shape[:2] == reduced
+    assert decoded.reduction == pytest.approx(size[0] / reduced[1], rel=1e-3)
