@@ -7,13 +7,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: serve test check lock samples weights clean
+.PHONY: serve test bench check lock samples weights clean
 
 serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## what this machine does, and the guards on its ratios; a few minutes
+	$(BIN)/csrn bench score
+	$(BIN)/csrn bench serve
+	$(BIN)/python -m pytest -m bench tests/benchmarks
 
 check: $(READY)  ## lint, formatting, types, layering
 	$(BIN)/ruff check .

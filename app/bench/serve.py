@@ -59,6 +59,7 @@ class ServeFigures:
 
     size_px: tuple[int, int]
     clients: int
+    requests: int
     requests_per_s: float
     p50_ms: float
     p95_ms: float
@@ -81,7 +82,11 @@ class ServeReport:
     ready_s: float
     """From the start of the process to its being ready"""
     idle_rss_mb: float
+    warm_rss_mb: float
+    """After the first image size"""
+    last_rss_mb: float
     peak_rss_mb: float
+    requests: int
     bounds: list[Bound]
     figures: list[ServeFigures]
 
@@ -106,7 +111,7 @@ def bench_serve(
     total = len(SIZES_PX) * (len(CLIENTS) + 1)
     with _service() as (service, ready_s):
         process = psutil.Process(service.pid)
-        idle_rss = process.memory_info().rss
+        rss = [process.memory_info().rss]
         path = _teach(service, taught)
         for size_px in SIZES_PX:
             images = [_resized(file, size_px) for file in asking]
@@ -116,13 +121,17 @@ def bench_serve(
             for clients in CLIENTS:
                 progress("measuring", len(bounds) + len(figures), total)
                 figures.append(_load(service.url + path, process, images, bound, clients, seconds))
+            rss.append(process.memory_info().rss)
         progress("measuring", total, total)
         peak_rss = _peak_rss_bytes(service.pid)
     return ServeReport(
         cores=_cores(),
         ready_s=ready_s,
-        idle_rss_mb=idle_rss / 2**20,
+        idle_rss_mb=rss[0] / 2**20,
+        warm_rss_mb=rss[1] / 2**20,
+        last_rss_mb=rss[-1] / 2**20,
         peak_rss_mb=peak_rss / 2**20,
+        requests=sum(figure.requests for figure in figures),
         bounds=bounds,
         figures=figures,
     )
@@ -146,6 +155,7 @@ def _load(
     return ServeFigures(
         size_px=bound.size_px,
         clients=clients,
+        requests=len(load.latencies_ms),
         requests_per_s=per_s,
         p50_ms=p50,
         p95_ms=p95,

@@ -125,5 +125,6 @@ def serve(
         )
     console.print(
         f"ready after {report.ready_s:.1f} s; "
-        f"RSS {report.idle_rss_mb:.0f} MB idle, {report.peak_rss_mb:.0f} MB at most"
+        f"RSS {report.idle_rss_mb:.0f} MB idle, {report.warm_rss_mb:.0f} MB after the first size, "
+        f"{report.last_rss_mb:.0f} MB after all {report.requests} requests"
     )
