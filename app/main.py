@@ -131,6 +131,7 @@ def default_support_cache_bytes(device: str) -> int:
 def create_engine(settings: Settings) -> Engine:
     """The engine of these settings. Raises: CheckpointInvalid; DeviceMissing."""
     device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
+    torch.set_num_threads(settings.network_threads)
     return Engine(
         load_checkpoint(settings.weights, device=device),
         encoder_dtype=choose_precision(settings.precision, device),

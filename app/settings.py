@@ -18,6 +18,11 @@ def default_store() -> str:
     return f"sqlite:///{Path(platformdirs.user_data_dir('csrn', appauthor=False)) / 'sessions.sqlite3'}"
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
 class Settings(BaseSettings):
     """Each field is the environment variable CSRN_<FIELD>, in capitals."""
 
@@ -32,7 +37,10 @@ class Settings(BaseSettings):
     api_keys: SecretStr = SecretStr("")
     """Comma-separated NAME:KEY; empty: no key is asked for"""
 
-    face_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    face_threads: int = Field(default_factory=usable_cores, ge=1)
+    """Threads that decode images and find faces"""
+    network_threads: int = Field(default_factory=lambda: max(usable_cores() * 3 // 8, 1), ge=1)
+    """Of the network where it runs on the processor: a query costs it about a third, faces the rest"""
     max_images: int = Field(64, ge=1)
     """Image parts of one request"""
     max_image_bytes: int = Field(10 * 2**20, ge=1)

@@ -60,7 +60,11 @@ class Classifier:
     def encode(self, patches: npt.NDArray[np.uint8]) -> Features:
         """Patches (faces, 3 parts, 64, 64, 3) uint8 to features (faces, 3 parts, C, H, W) float16."""
         # NHWC in memory seen as NCHW is already channels_last, the layout convolutions like best.
-        pixels = torch.from_numpy(patches).to(self.device).permute(0, 1, 4, 2, 3).flatten(0, 1)
+        stored = torch.from_numpy(patches)
+        if self.device.type == "cuda":
+            # From pinned memory the copy does not hold up the thread that queues the network's work.
+            stored = stored.pin_memory().to(self.device, non_blocking=True)
+        pixels = stored.permute(0, 1, 4, 2, 3).flatten(0, 1)
         features = self._encoder(pixels.float() / 255).unflatten(0, patches.shape[:2])
         encoded: Features = features.half().contiguous().cpu().numpy()
         return encoded

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from PIL import Image
 
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
+from app.settings import usable_cores
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.faces import FaceReader
@@ -125,7 +125,7 @@ def bench_serve(
         progress("measuring", total, total)
         peak_rss = _peak_rss_bytes(service.pid)
     return ServeReport(
-        cores=_cores(),
+        cores=usable_cores(),
         ready_s=ready_s,
         idle_rss_mb=rss[0] / 2**20,
         warm_rss_mb=rss[1] / 2**20,
@@ -176,14 +176,14 @@ def _bound(
 ) -> Bound:
     face_ms, face_cpu_ms = _face_times_ms(images)
     network_cpu_ms = _network_cpu_ms(classifier, images, taught)
-    with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
-        counts = [*pool.map(lambda _: _faces_found(images, BOUND_FOR_S), range(_cores()))]
+    with concurrent.futures.ThreadPoolExecutor(usable_cores()) as pool:
+        counts = [*pool.map(lambda _: _faces_found(images, BOUND_FOR_S), range(usable_cores()))]
     return Bound(
         size_px=size_px,
         face_ms=face_ms,
         network_cpu_ms=network_cpu_ms,
         faces_per_s=sum(counts) / BOUND_FOR_S,
-        queries_per_s=_cores() / (face_cpu_ms + network_cpu_ms) * 1000,
+        queries_per_s=usable_cores() / (face_cpu_ms + network_cpu_ms) * 1000,
     )
 
 
@@ -281,10 +281,6 @@ def _resized(file: Path, size_px: tuple[int, int]) -> bytes:
     buffer = io.BytesIO()
     canvas.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _cpu_s(process: psutil.Process) -> float:

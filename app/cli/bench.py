@@ -69,11 +69,14 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """The service over HTTP, beside what decoding and finding the face alone cost."""
+    import torch
+
     from app.bench.serve import bench_serve
     from app.main import choose_precision
     from model.checkpoint import load_checkpoint
 
     settings, device = Settings(), torch_device()
+    torch.set_num_threads(settings.network_threads)
     with StageBars() as bars:
         report = bench_serve(
             load_checkpoint(settings.weights, device=device),
