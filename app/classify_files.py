@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from app.answers import results_answer
 from app.engine import SupportFace, Timings, Upload
 from app.main import create_engine
 from app.schemas import Results
@@ -60,7 +61,7 @@ async def classify_files(
         answers = await engine.classify(queries, support_set, all_faces=all_faces, timings=timings)
     finally:
         engine.close()
-    return Results.of(
+    return results_answer(
         queries,
         answers,
         checkpoint=engine.checkpoint,

@@ -9,39 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-logger = logging.getLogger("csrn")
+from app.problems import CODES, Problem
 
-CODES: dict[str, tuple[int, str]] = {
-    "image_unreadable": (400, "The image cannot be read"),
-    "unauthorized": (401, "A valid API key is needed"),
-    "not_found": (404, "There is nothing at this address"),
-    "session_not_found": (404, "There is no such session"),
-    "class_not_found": (404, "The session has no such class"),
-    "example_not_found": (404, "The class has no such example"),
-    "method_not_allowed": (405, "This address does not take that method"),
-    "example_exists": (409, "The example id is taken"),
-    "model_changed": (409, "The session belongs to other weights"),
-    "session_limit": (409, "There are as many sessions as may be"),
-    "class_limit": (409, "The session has as many classes as it may"),
-    "example_limit": (409, "The session has as many examples as it may"),
-    "body_too_large": (413, "The request is too large"),
-    "unsupported_media_type": (415, "The request has the wrong content type"),
-    "invalid_request": (422, "The request is not as documented"),
-    "no_images": (422, "The request has no images"),
-    "no_face": (422, "No face was found"),
-    "several_faces": (422, "More than one face was found"),
-    "no_classes": (422, "There is no class to compare with"),
-    "no_example_added": (422, "None of the images can be an example"),
-    "archive_invalid": (422, "The file is not an exported session"),
-    "invalid_label": (422, "The label is missing or malformed"),
-    "overloaded": (429, "The service is busy"),
-    "internal_error": (500, "Something went wrong in the service"),
-    "not_ready": (503, "The service is not ready"),
-}
-"""Every code with its status and title."""
+logger = logging.getLogger("csrn")
 
 RETRY_AFTER_S = 1
 MAX_ERRORS = 20
@@ -62,41 +34,6 @@ class ApiError(Exception):
         super().__init__(detail)
         self.code, self.detail, self.extra = code, detail, extra or {}
         self.status = CODES[code][0] if status is None else status
-
-
-class Documented(BaseModel):
-    """A model whose fields are described by the strings below them, in /openapi.json too."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class FieldError(Documented):
-    field: str
-    detail: str
-
-
-class RejectedImage(Documented):
-    index: int
-    filename: str | None
-    code: str
-    detail: str
-
-
-class Problem(Documented):
-    """RFC 9457 problem details."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str = Field(
-        json_schema_extra={"enum": [*CODES]},
-        description="\n".join(f"- `{code}` ({status}): {title}" for code, (status, title) in CODES.items()),
-    )
-    errors: list[FieldError] | None = None
-    """Fields that are not as documented"""
-    rejected: list[RejectedImage] | None = None
-    """Why none of the images could be added"""
 
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"

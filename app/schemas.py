@@ -1,21 +1,17 @@
-"""Requests and answers of the HTTP API, as pydantic models."""
+"""Requests and answers of the HTTP API, as pydantic models: for the service and for its clients."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import unicodedata
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from app.engine import QueryOutcome, ScoredFace, Upload
-from app.errors import Documented, RejectedImage
-from app.sessions.store import Session as StoredSession
-from model.checkpoint import Checkpoint
-from model.faces import Box as FaceBox
+from app.problems import Documented, RejectedImage
 
+Verdict = Literal["clear", "mixed", "confused", "not_measurable"]
 MAX_LABEL_CHARACTERS = 64
 MAX_TTL_S = 10 * 365 * 86400
 MAX_METADATA_ENTRIES = 64
@@ -94,19 +90,6 @@ class Session(Documented):
     metadata: dict[str, Any]
     classes: list[ClassCount]
 
-    @classmethod
-    def of(cls, session: StoredSession) -> Session:
-        return cls(
-            id=session.id,
-            name=session.name,
-            created_at=session.created_at,
-            expires_at=session.expires_at,
-            revision=session.revision,
-            weights_sha256=session.weights_sha256,
-            metadata=session.metadata,
-            classes=[ClassCount(label=label, examples=count) for label, count in session.classes.items()],
-        )
-
 
 class SessionPage(Documented):
     sessions: list[Session]
@@ -126,15 +109,6 @@ class Box(Documented):
     y_min: float
     x_max: float
     y_max: float
-
-    @classmethod
-    def of(cls, box: FaceBox) -> Box:
-        return cls(
-            x_min=round(box.x_min, 1),
-            y_min=round(box.y_min, 1),
-            x_max=round(box.x_max, 1),
-            y_max=round(box.y_max, 1),
-        )
 
 
 class AddedExample(Documented):
@@ -178,24 +152,6 @@ class Face(Documented):
     margin: float | None
     """Best score less the next; null with one class"""
 
-    @classmethod
-    def of(cls, face: ScoredFace, *, unknown_below: float) -> Face:
-        scores = face.scores
-        return cls(
-            box=Box.of(face.box_px),
-            predicted=scores[0].label if scores[0].score >= unknown_below else None,
-            scores=[
-                ClassScore(
-                    label=score.label,
-                    score=score.score,
-                    parts=Parts(**score.parts),
-                    nearest_example_id=score.nearest_example_id,
-                )
-                for score in scores
-            ],
-            margin=scores[0].score - scores[1].score if len(scores) > 1 else None,
-        )
-
 
 class ItemError(Documented):
     code: str
@@ -219,34 +175,46 @@ class Results(Documented):
     model: ModelId
     timings_ms: dict[str, float]
 
-    @classmethod
-    def of(
-        cls,
-        uploads: Sequence[Upload],
-        outcomes: Sequence[QueryOutcome],
-        *,
-        checkpoint: Checkpoint,
-        unknown_below: float | None,
-        timings_ms: dict[str, float],
-    ) -> Results:
-        """unknown_below: None takes the checkpoint's."""
-        threshold = checkpoint.config.unknown_below if unknown_below is None else unknown_below
-        return cls(
-            results=[
-                _result(index, upload.filename, outcome, threshold)
-                for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True))
-            ],
-            model=ModelId(weights_sha256=checkpoint.sha256),
-            timings_ms=timings_ms,
-        )
+
+class ConfusedClass(Documented):
+    label: str
+    examples: int
+    """How many of the class's examples are taken for this one"""
 
 
-def _result(index: int, filename: str | None, outcome: QueryOutcome, unknown_below: float) -> Result:
-    if isinstance(outcome, list):
-        faces = [Face.of(face, unknown_below=unknown_below) for face in outcome]
-        return Result(index=index, filename=filename, faces=faces)
-    error = ItemError(code=outcome.code, detail=str(outcome))
-    return Result(index=index, filename=filename, faces=[], error=error)
+class ConfusingExample(Documented):
+    example_id: str
+    predicted: str
+    margin: float
+    """Score of its own class less that of the one it is taken for: below 0"""
+
+
+class ClassQuality(Documented):
+    label: str
+    examples: int
+    told_right: int | None
+    """How many examples the others tell right; null where that cannot be measured"""
+    verdict: Verdict
+    """clear from 80 % told right, mixed from 50 %, else confused"""
+    detail: str
+    """The verdict as a sentence"""
+    confused_with: list[ConfusedClass]
+    """Most often first"""
+    confusing_examples: list[ConfusingExample]
+    """Those told wrong, the worst first"""
+
+
+class Quality(Documented):
+    """Leave-one-out confusion of a support set: each example is classified by all the others."""
+
+    revision: int
+    """Of the session that was looked at"""
+    accuracy: float | None
+    """Share of the measured examples that are told right; null where none could be measured"""
+    labels: list[str]
+    confusion: list[list[int]]
+    """Rows: the example's class. Columns: what it is taken for"""
+    classes: list[ClassQuality]
 
 
 class Model(Documented):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 
+from app.answers import results_answer
 from app.engine import Engine, SupportFace, Timings, Upload
 from app.errors import ApiError
 from app.routes.context import (
@@ -110,7 +111,7 @@ async def _answer(
     if errors and len(errors) == len(outcomes):
         detail = str(errors[0]) if len(errors) == 1 else f"none of the {len(errors)} images can be read"
         raise ApiError(errors[0].code, detail)
-    return Results.of(
+    return results_answer(
         uploads,
         outcomes,
         checkpoint=engine.checkpoint,

@@ -8,8 +8,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Response, status
 
+from app.answers import box_answer, session_answer
 from app.engine import Engine, SupportFace, Upload
-from app.errors import ApiError, RejectedImage
+from app.errors import ApiError
+from app.problems import RejectedImage
 from app.routes.context import (
     EngineDep,
     ExampleIdPath,
@@ -22,7 +24,7 @@ from app.routes.context import (
     require_multipart,
     require_same_weights,
 )
-from app.schemas import Added, AddedExample, Box, Class, ExampleId, Session
+from app.schemas import Added, AddedExample, Class, ExampleId
 from app.security import Owner
 from app.sessions import store as stores
 from model.support_set import Example
@@ -142,7 +144,7 @@ class _EncodedExamples:
         self.rejected: list[RejectedImage] = []
 
     def answer(self, session: stores.Session) -> Added:
-        return Added(session=Session.of(session), added=self.added, rejected=self.rejected)
+        return Added(session=session_answer(session), added=self.added, rejected=self.rejected)
 
 
 async def _encode_examples(
@@ -155,7 +157,7 @@ async def _encode_examples(
         if isinstance(outcome, SupportFace):
             encoded.examples.append(Example(example_id=example_id, label=label, features=outcome.features))
             encoded.added.append(
-                AddedExample(index=index, example_id=example_id, label=label, box=Box.of(outcome.box_px))
+                AddedExample(index=index, example_id=example_id, label=label, box=box_answer(outcome.box_px))
             )
         else:
             encoded.rejected.append(

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from starlette.datastructures import UploadFile
 
+from app.answers import quality_answer, session_answer
 from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
 from app.errors import ApiError
-from app.quality import Quality
 from app.routes.context import EngineDep, StoreDep, require_json, require_same_weights
-from app.schemas import NewSession, Session, SessionPage
+from app.schemas import NewSession, Quality, Session, SessionPage
 from app.security import Owner
 from app.sessions import store as stores
 
@@ -36,7 +36,7 @@ async def create_session(
             metadata=new.metadata,
         ),
     )
-    return Session.of(created)
+    return session_answer(created)
 
 
 @router.get("")
@@ -48,13 +48,13 @@ async def list_sessions(
 ) -> SessionPage:
     """The key's sessions, oldest first; pass next_cursor on for the next page."""
     page, next_cursor = await store.list_page(owner, limit=limit, cursor=cursor)
-    return SessionPage(sessions=[Session.of(session) for session in page], next_cursor=next_cursor)
+    return SessionPage(sessions=[session_answer(session) for session in page], next_cursor=next_cursor)
 
 
 @router.get("/{session_id}")
 async def get_session(session_id: str, owner: Owner, store: StoreDep) -> Session:
     """A session and the number of examples of each class."""
-    return Session.of(await store.get(owner, session_id))
+    return session_answer(await store.get(owner, session_id))
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
@@ -71,11 +71,11 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
     session, examples = await store.load_examples(owner, session_id)
     require_same_weights(session, engine)
     if not examples:
-        return Quality.of(session.revision, {}, [])
+        return quality_answer(session.revision, {}, [])
 
     support = await engine.build_support_set(examples)
     left_out = await engine.leave_one_out(support, examples)
-    return Quality.of(session.revision, session.classes, left_out)
+    return quality_answer(session.revision, session.classes, left_out)
 
 
 @router.get(
@@ -126,7 +126,7 @@ async def import_session(request: Request, owner: Owner, store: StoreDep, engine
         raise ApiError("model_changed", "the file was exported from a service with other weights") from None
     except ArchiveInvalid as error:
         raise ApiError("archive_invalid", str(error)) from None
-    return Session.of(await store.create(owner, new, examples))
+    return session_answer(await store.create(owner, new, examples))
 
 
 async def _read_archive_bytes(request: Request) -> bytes:
