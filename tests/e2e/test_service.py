@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,8 @@ import httpx
 import pytest
 
 from app.bench.service_process import CSRN
-from tests.conftest import EXPRESSIONS, SAMPLES, SHARED, needs_shared_faces, sample_bytes
+from app.client import AsyncClient, Client, ServiceProblem
+from tests.conftest import EXPRESSIONS, SAMPLES, SHARED, needs_shared_faces, no_face, sample_bytes
 from tests.e2e.service import Service
 
 
@@ -89,6 +91,48 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         assert second.stop(signal.SIGTERM) == 0
     lines = [line for line in second.log_text.splitlines() if "ready: device cpu" in line]
     assert len(lines) == 2, "one start-up line for each of the two starts"
+
+
+def test_the_python_client_does_all_that_the_api_does(service: Service) -> None:
+    images = {
+        expression: [SAMPLES / expression / f"{n:02}.jpg" for n in range(4)] for expression in EXPRESSIONS
+    }
+    with Client(service.url) as client:
+        session = client.create_session(name="a", ttl_s=60, metadata={"k": 1})
+        assert client.get_session(session.id) == session
+        support = [(label, path) for label in ("anger", "surprise") for path in images[label][:2]]
+        added = client.add_support(session.id, [*support, ("none", no_face())])
+        assert [item.code for item in added.rejected] == ["no_face"]
+        client.add_examples(session.id, "a/b 笑", images["sadness"][:2], example_ids=["one", "t:wo"])
+        assert client.get_class(session.id, "a/b 笑").example_ids == ["one", "t:wo"]
+        client.delete_example(session.id, "a/b 笑", "t:wo")
+        client.replace_class(session.id, "surprise", images["surprise"][2:])
+        assert client.get_quality(session.id).labels == ["anger", "a/b 笑", "surprise"]
+        (result,) = client.classify(session.id, [images["anger"][3]], unknown_below=0.0).results
+        assert result.filename == "03.jpg"
+        assert result.faces[0].predicted == result.faces[0].scores[0].label
+        copy = client.import_session(client.export_session(session.id))
+        assert copy.classes == client.get_session(session.id).classes
+        client.delete_class(copy.id, "anger")
+        client.delete_session(session.id)
+        with pytest.raises(ServiceProblem) as raised:
+            client.get_session(session.id)
+        assert raised.value.code == "session_not_found"
+        assert copy.id in {listed.id for listed in client.list_sessions(limit=1000).sessions}
+        assert client.classify_by(support, [images["anger"][3]]).model.weights_sha256 == copy.weights_sha256
+        assert client.get_model().weights_sha256 == copy.weights_sha256
+
+    async def ask() -> list[str | None]:
+        async with AsyncClient(service.url) as client:
+            session = await client.create_session()
+            await client.add_support(session.id, support)
+            answers = await asyncio.gather(
+                *(client.classify(session.id, [images[label][3]]) for label in ("anger", "surprise"))
+            )
+            await client.delete_session(session.id)
+            return [answer.results[0].faces[0].predicted for answer in answers]
+
+    assert asyncio.run(ask()) == ["anger", "surprise"]
 
 
 def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
