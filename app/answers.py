@@ -47,10 +47,9 @@ def results_answer(
     timings_ms: dict[str, float],
 ) -> schemas.Results:
     """unknown_below: None takes the checkpoint's."""
-    threshold = checkpoint.config.unknown_below if unknown_below is None else unknown_below
     return schemas.Results(
         results=[
-            _result(index, upload.filename, outcome, threshold)
+            result_answer(index, upload.filename, outcome, checkpoint=checkpoint, unknown_below=unknown_below)
             for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True))
         ],
         model=schemas.ModelId(weights_sha256=checkpoint.sha256),
@@ -58,9 +57,18 @@ def results_answer(
     )
 
 
-def _result(index: int, filename: str | None, outcome: QueryOutcome, unknown_below: float) -> schemas.Result:
+def result_answer(
+    index: int,
+    filename: str | None,
+    outcome: QueryOutcome,
+    *,
+    checkpoint: Checkpoint,
+    unknown_below: float | None,
+) -> schemas.Result:
+    """unknown_below: None takes the checkpoint's."""
+    threshold = checkpoint.config.unknown_below if unknown_below is None else unknown_below
     if isinstance(outcome, list):
-        faces = [_face(face, unknown_below) for face in outcome]
+        faces = [_face(face, threshold) for face in outcome]
         return schemas.Result(index=index, filename=filename, faces=faces)
     error = schemas.ItemError(code=outcome.code, detail=str(outcome))
     return schemas.Result(index=index, filename=filename, faces=[], error=error)
@@ -70,7 +78,7 @@ def _face(face: ScoredFace, unknown_below: float) -> schemas.Face:
     scores = face.scores
     return schemas.Face(
         box=box_answer(face.box_px),
-        predicted=scores[0].label if scores[0].score >= unknown_below else None,
+        predicted=scores[0].label if scores and scores[0].score >= unknown_below else None,
         scores=[
             schemas.ClassScore(
                 label=score.label,

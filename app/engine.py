@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from app.batching import Batcher, Lane
-from app.face_pool import FacePool
+from app.face_pool import FacePool, Found
 from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
@@ -112,7 +112,7 @@ class Engine:
     ) -> None:
         self.checkpoint = checkpoint
         self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
-        self._faces = FacePool(threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels)
+        self.faces = FacePool(threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels)
         self._device: Batcher[_Job, _Outcome] = Batcher(
             self._run_batch,
             name="device",
@@ -134,15 +134,15 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return self._device.alive and self._faces.alive
+        return self._device.alive and self.faces.alive
 
     async def warm_up(self) -> None:
         """Load and run every stage once."""
-        await self._faces.warm_up()
+        await self.faces.warm_up()
         await self._device.submit(_Encode(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)))
 
     def close(self) -> None:
-        self._faces.close()
+        self.faces.close()
         self._device.close()
 
     async def encode_support(self, uploads: Sequence[Upload], *, lane: Lane = None) -> list[SupportOutcome]:
@@ -150,7 +150,7 @@ class Engine:
 
         Args: lane, whose work it is. Raises: QueueFull.
         """
-        found = await self._faces.find_single_faces([upload.data for upload in uploads], lane=lane)
+        found = await self.faces.find_single_faces([upload.data for upload in uploads], lane=lane)
         patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
         if not patches:
             return [error for error in found if isinstance(error, CsrnError)]
@@ -214,14 +214,21 @@ class Engine:
         Args: lane, whose work it is. Raises: QueueFull.
         """
         images = [upload.data for upload in uploads]
-        found = await self._faces.find_faces(images, all_faces=all_faces, lane=lane)
+        found = await self.faces.find_faces(images, all_faces=all_faces, lane=lane)
         timings.mark("faces")
+        outcomes = await self.score_faces(found, support, lane=lane)
+        timings.mark("network")
+        return outcomes
+
+    async def score_faces(
+        self, found: Sequence[Found], support: SupportSet, *, lane: Lane = None
+    ) -> list[QueryOutcome]:
+        """Score the faces that were found in each of some images. Raises: QueueFull."""
         patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
         scores: list[list[ClassScore]] = []
         if patches:
             scored = await self._device.submit(_Score(np.stack(patches), support), lane=lane)
             scores = cast(list[list[ClassScore]], scored)
-        timings.mark("network")
         rows = iter(scores)
         return [
             [ScoredFace(box_px=face.box_px, scores=next(rows)) for face in faces]

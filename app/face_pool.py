@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 from collections.abc import Sequence
@@ -14,12 +15,32 @@ Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why it cannot be used"""
 
 
+class FaceStream:
+    """Follows the face of one video on whichever thread is free, one frame at a time."""
+
+    def __init__(self, *, max_pixels: int) -> None:
+        self._reader = FaceReader(max_pixels=max_pixels, tracking=True)
+        self._lock = threading.Lock()
+
+    def read(self, frame: bytes) -> list[Face]:
+        """As FaceReader.read."""
+        with self._lock:
+            return self._reader.read(frame)
+
+    def close(self) -> None:
+        """Waits for the frame that is being read."""
+        with self._lock:
+            self._reader.close()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Image:
     data: bytes
     single: bool = False
     """Whether it must show one face"""
     all_faces: bool = False
+    stream: FaceStream | None = None
+    """Whose frame it is, if it is one"""
 
 
 class FacePool:
@@ -51,6 +72,14 @@ class FacePool:
         jobs = [_Image(data=data, single=True) for data in images]
         return await self._batcher.submit_all(jobs, lane=lane)
 
+    async def open_stream(self) -> FaceStream:
+        """For the frames of one video."""
+        return await asyncio.to_thread(FaceStream, max_pixels=self._max_pixels)
+
+    async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane) -> Found:
+        """The one face of a frame, followed from frame to frame. Raises: QueueFull."""
+        return await self._batcher.submit(_Image(data=frame, stream=stream), lane=lane)
+
     async def warm_up(self) -> None:
         """Load the landmark models, so that the first request need not wait for them."""
         await self._batcher.submit(_Image(data=b""))
@@ -62,12 +91,18 @@ class FacePool:
         return [self._read(image) for image in images]
 
     def _read(self, image: _Image) -> Found:
-        if not hasattr(self._readers, "reader"):
-            self._readers.reader = FaceReader(max_pixels=self._max_pixels)
-        reader: FaceReader = self._readers.reader
         try:
+            if image.stream is not None:
+                return image.stream.read(image.data)
+            reader = self._own_reader()
             if image.single:
                 return [reader.read_single(image.data)]
             return reader.read(image.data, all_faces=image.all_faces)
         except CsrnError as error:
             return error
+
+    def _own_reader(self) -> FaceReader:
+        if not hasattr(self._readers, "reader"):
+            self._readers.reader = FaceReader(max_pixels=self._max_pixels)
+        reader: FaceReader = self._readers.reader
+        return reader

@@ -18,7 +18,7 @@ from app.disconnect import CancelOnDisconnect
 from app.encoded_paths import EncodedPaths
 from app.engine import Engine
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
-from app.routes import classify, examples, sessions, system
+from app.routes import classify, examples, sessions, stream, system
 from app.security import ApiKeys
 from app.sessions import store as stores
 from app.sessions.redis import RedisStore
@@ -76,13 +76,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings, app.state.api_keys = settings, keys
     app.state.engine, app.state.store = engine, store
+    app.state.open_streams = 0
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(EncodedPaths)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     add_error_handlers(app)
     _add_domain_error_handlers(app, settings)
     describe_problems(app)
-    for router in (sessions.router, examples.router, classify.router, system.router):
+    for router in (sessions.router, examples.router, classify.router, stream.router, system.router):
         app.include_router(router)
     return app
 

@@ -166,6 +166,15 @@ class Result(Documented):
     """Only where the image could not be read"""
 
 
+class StreamResult(Result):
+    """The answer to one frame of a stream; `index` counts the frames that came."""
+
+    dropped: int
+    """Frames since the last answered one that were passed over, because newer ones had come"""
+    latency_ms: float
+    """From the frame's arrival to its answer"""
+
+
 class ModelId(Documented):
     weights_sha256: str
 

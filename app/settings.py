@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     max_batch_faces: int = Field(64, ge=1)
     max_sessions: int = Field(10_000, ge=1)
     """Of one API key"""
+    max_streams: int = Field(32, ge=0)
+    """At once; each has a FaceMesh of its own"""
+    stream_idle_s: float = Field(60, gt=0)
+    """A stream that sends no frame for so long is closed"""
     max_classes: int = Field(64, ge=1)
     """Of one session"""
     max_examples: int = Field(512, ge=1)

@@ -36,8 +36,9 @@ class Face:
 class FaceReader:
     """Decodes images and cuts the patches of their faces. Not thread-safe: one per thread."""
 
-    def __init__(self, *, max_pixels: int = MAX_PIXELS) -> None:
-        self._finder = LandmarkFinder()
+    def __init__(self, *, max_pixels: int = MAX_PIXELS, tracking: bool = False) -> None:
+        """tracking: images are frames of one video, of which the one face is followed."""
+        self._finder = LandmarkFinder(tracking=True, max_faces=1) if tracking else LandmarkFinder()
         self._max_pixels = max_pixels
 
     def read(self, data: bytes, *, all_faces: bool = False) -> list[Face]:

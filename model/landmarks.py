@@ -54,13 +54,15 @@ class Landmarks:
 class LandmarkFinder:
     """One FaceMesh instance. Not thread-safe: use one per thread (it releases the GIL while it works)."""
 
-    def __init__(self, *, max_faces: int = 8, min_confidence: float = 0.3) -> None:
+    def __init__(self, *, tracking: bool = False, max_faces: int = 8, min_confidence: float = 0.3) -> None:
+        """tracking: images are frames of one video; where the last one had its face is looked first."""
+        self._tracking = tracking
         with _muted_native_log():
             # Imported here because it takes a second, which commands that see no image need not pay.
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
             self._mesh: Any = FaceMesh(
-                static_image_mode=True,
+                static_image_mode=not tracking,
                 max_num_faces=max_faces,
                 min_detection_confidence=min_confidence,
             )
@@ -72,9 +74,12 @@ class LandmarkFinder:
         """Landmarks of every face, largest first; empty where there is none.
 
         A face that fills the frame or touches the border is often missed: then the edge pixels are
-        repeated outwards by EDGE_PADDING and the search is made once more.
+        repeated outwards by EDGE_PADDING and the search is made once more; not in tracking, which that
+        would lead astray.
         """
-        faces = self._search(image, padding=0.0) or self._search(image, padding=EDGE_PADDING)
+        faces = self._search(image, padding=0.0)
+        if not faces and not self._tracking:
+            faces = self._search(image, padding=EDGE_PADDING)
         return sorted(faces, key=lambda face: face.area_px, reverse=True)
 
     def close(self) -> None:

@@ -30,7 +30,14 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     # Once drained, uvicorn raises the signal again for whoever handled it before: that is a good end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(create_app(Settings()), host=host, port=port, log_level="warning")
+    settings = Settings()
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        ws_max_size=settings.max_image_bytes,
+    )
 
 
 def classify(

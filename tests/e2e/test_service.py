@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from app.bench.service_process import CSRN
 from app.client import AsyncClient, Client, ServiceProblem
@@ -133,6 +135,21 @@ def test_the_python_client_does_all_that_the_api_does(service: Service) -> None:
             return [answer.results[0].faces[0].predicted for answer in answers]
 
     assert asyncio.run(ask()) == ["anger", "surprise"]
+
+
+def test_the_stream_answers_frames_and_refuses_what_is_too_large(service: Service) -> None:
+    path = teach(service.client, SAMPLES, ("anger", "surprise"), range(3))
+    with connect(service.url.replace("http", "ws") + f"{path}/stream") as socket:
+        for index, expression in enumerate(("anger", "surprise")):
+            socket.send(sample_bytes(expression, 5))
+            answer = json.loads(socket.recv(30))
+            assert answer["index"] == index
+            assert answer["faces"][0]["predicted"] == expression
+        socket.send(bytes(10 * 2**20 + 1))
+        with pytest.raises(ConnectionClosed) as raised:
+            socket.recv(30)
+        assert raised.value.rcvd is not None
+        assert raised.value.rcvd.code == 1009
 
 
 def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

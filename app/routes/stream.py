@@ -1,0 +1,241 @@
+"""Live classification: frames in, the newest first, one result out for each that is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+
+from app.answers import result_answer
+from app.batching import QueueFull
+from app.engine import Engine, QueryOutcome, ScoredFace
+from app.face_pool import FaceStream
+from app.schemas import ItemError, StreamResult
+from app.security import ApiKeys
+from app.sessions import store as stores
+from app.settings import Settings
+from app.support_cache import SupportKey
+from model.errors import CsrnError
+from model.support_set import Example
+
+router = APIRouter(tags=["classify"])
+
+KEY_PROTOCOL = "csrn.key."
+"""Prefix of the subprotocol by which browsers, which cannot set headers, send a key in base64url"""
+PROTOCOL = "csrn.v1"
+
+CLOSE_CODES = {
+    "unsupported": 1003,
+    "forbidden_origin": 4403,
+    "unauthorized": 4401,
+    "session_not_found": 4404,
+    "idle": 4408,
+    "model_changed": 4409,
+    "overloaded": 4429,
+    "not_ready": 4503,
+}
+"""Why a stream is closed: the reason and its code. Frames over the limit are closed with 1009."""
+
+
+class Closed(Exception):
+    """The stream is to be closed, for a reason in CLOSE_CODES."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Frame:
+    index: int
+    data: bytes
+    arrived: float
+    dropped: int
+
+
+class _NewestFrame:
+    """Holds the newest frame until it is taken; those that it replaces are counted as dropped."""
+
+    def __init__(self) -> None:
+        self._count = self._dropped = 0
+        self._frame: _Frame | None = None
+        self._there = asyncio.Event()
+
+    def put(self, data: bytes) -> None:
+        self._dropped += self._frame is not None
+        self._frame = _Frame(index=self._count, data=data, arrived=time.perf_counter(), dropped=self._dropped)
+        self._count += 1
+        self._there.set()
+
+    async def take(self) -> _Frame:
+        await self._there.wait()
+        self._there.clear()
+        assert self._frame is not None
+        frame, self._frame, self._dropped = self._frame, None, 0
+        return frame
+
+
+@router.websocket("/v1/sessions/{session_id}/stream")
+async def stream(
+    websocket: WebSocket,
+    session_id: str,
+    unknown_below: Annotated[float | None, Query(ge=0, le=1)] = None,
+) -> None:
+    """Binary frames (JPEG, PNG, WebP) in, one JSON StreamResult out for each that is answered."""
+    offered = websocket.scope.get("subprotocols", [])
+    await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+    try:
+        with _place(websocket):
+            await _Stream(websocket, session_id, unknown_below).run()
+    except Closed as closed:
+        (reason,) = closed.args
+        with contextlib.suppress(RuntimeError):
+            await websocket.close(CLOSE_CODES[reason], reason)
+    except WebSocketDisconnect:
+        pass
+
+
+@contextlib.contextmanager
+def _place(websocket: WebSocket) -> Iterator[None]:
+    """One of the streams that there may be at once. Raises: Closed."""
+    state, settings = websocket.app.state, websocket.app.state.settings
+    if state.open_streams >= settings.max_streams:
+        raise Closed("overloaded")
+    state.open_streams += 1
+    try:
+        yield
+    finally:
+        state.open_streams -= 1
+
+
+class _Stream:
+    def __init__(self, websocket: WebSocket, session_id: str, unknown_below: float | None) -> None:
+        """Raises: Closed where the client may not."""
+        self._websocket, self._session_id, self._unknown_below = websocket, session_id, unknown_below
+        state = websocket.app.state
+        self._engine: Engine = state.engine
+        self._store: stores.SessionStore = state.store
+        self._settings: Settings = state.settings
+        self._owner = _owner(websocket, state.api_keys)
+
+    async def run(self) -> None:
+        """Until the client leaves. Raises: Closed; WebSocketDisconnect."""
+        await self._session()
+        faces = await self._engine.faces.open_stream()
+        newest = _NewestFrame()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._receive, newest)
+                tasks.start_soon(self._answer_all, faces, newest)
+        except* (Closed, WebSocketDisconnect) as group:
+            raise group.exceptions[0] from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(faces.close)
+
+    async def _receive(self, newest: _NewestFrame) -> None:
+        while True:
+            try:
+                with anyio.fail_after(self._settings.stream_idle_s):
+                    message = await self._websocket.receive()
+            except TimeoutError:
+                raise Closed("idle") from None
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            if (data := message.get("bytes")) is None:
+                raise Closed("unsupported")
+            newest.put(data)
+
+    async def _answer_all(self, faces: FaceStream, newest: _NewestFrame) -> None:
+        while True:
+            frame = await newest.take()
+            result = await self._answer(faces, frame)
+            await self._websocket.send_text(result.model_dump_json())
+
+    async def _answer(self, faces: FaceStream, frame: _Frame) -> StreamResult:
+        """Raises: Closed."""
+        outcome: QueryOutcome = []
+        error = None
+        try:
+            outcome = await self._outcome(faces, frame)
+        except QueueFull:
+            error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
+        result = result_answer(
+            frame.index, None, outcome, checkpoint=self._engine.checkpoint, unknown_below=self._unknown_below
+        )
+        return StreamResult(
+            index=frame.index,
+            filename=None,
+            faces=result.faces,
+            error=error or result.error,
+            dropped=frame.dropped,
+            latency_ms=round((time.perf_counter() - frame.arrived) * 1000, 2),
+        )
+
+    async def _outcome(self, faces: FaceStream, frame: _Frame) -> QueryOutcome:
+        """The frame's face, scored by the session as it is now. Raises: Closed; QueueFull."""
+        found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._session_id)
+        if isinstance(found, CsrnError):
+            return found
+        # After the face: what was acknowledged meanwhile counts.
+        session = await self._session()
+        if not session.classes:
+            return [ScoredFace(box_px=face.box_px, scores=[]) for face in found]
+        support = await self._engine.support_set((session.id, session.revision), self._load)
+        (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
+        return outcome
+
+    async def _session(self) -> stores.Session:
+        """The session as it is now. Raises: Closed."""
+        with _store_faults():
+            session = await self._store.get(self._owner, self._session_id)
+        if session.weights_sha256 != self._engine.checkpoint.sha256:
+            raise Closed("model_changed")
+        return session
+
+    async def _load(self) -> tuple[SupportKey, Sequence[Example]]:
+        with _store_faults():
+            session, examples = await self._store.load_examples(self._owner, self._session_id)
+        return (session.id, session.revision), examples
+
+
+@contextlib.contextmanager
+def _store_faults() -> Iterator[None]:
+    try:
+        yield
+    except stores.SessionNotFound:
+        raise Closed("session_not_found") from None
+    except stores.StoreUnavailable:
+        raise Closed("not_ready") from None
+
+
+def _owner(websocket: WebSocket, keys: ApiKeys) -> str:
+    """Whose stream it is, by header or subprotocol. Raises: Closed."""
+    origin = websocket.headers.get("origin")
+    # A page of another site could otherwise use a service on its visitor's own machine.
+    if origin is not None and origin.partition("://")[2] != websocket.headers.get("host"):
+        raise Closed("forbidden_origin")
+    kind, _, key = websocket.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        key = next(map(_decoded, filter(_is_key, websocket.scope.get("subprotocols", []))), "")
+    owner = keys.owner(key)
+    if owner is None:
+        raise Closed("unauthorized")
+    return owner
+
+
+def _is_key(protocol: str) -> bool:
+    return protocol.startswith(KEY_PROTOCOL)
+
+
+def _decoded(protocol: str) -> str:
+    encoded = protocol.removeprefix(KEY_PROTOCOL)
+    try:
+        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
