@@ -11,6 +11,7 @@ from app.sessions import store as stores
 from model.checkpoint import Checkpoint
 from model.faces import Box
 from model.leave_one_out import LeftOut
+from model.patches import PARTS, face_regions
 
 CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be told right for the verdict"""
@@ -44,9 +45,10 @@ def results_answer(
     *,
     checkpoint: Checkpoint,
     unknown_below: float | None,
+    regions: bool = False,
     timings_ms: dict[str, float],
 ) -> schemas.Results:
-    """unknown_below: None takes the checkpoint's."""
+    """unknown_below: None takes the checkpoint's. regions: whether to tell where the patches lie."""
     return schemas.Results(
         results=[
             result_answer(index, upload.filename, outcome, checkpoint=checkpoint, unknown_below=unknown_below)
@@ -64,19 +66,20 @@ def result_answer(
     *,
     checkpoint: Checkpoint,
     unknown_below: float | None,
+    regions: bool = False,
 ) -> schemas.Result:
-    """unknown_below: None takes the checkpoint's."""
+    """As results_answer, for one image."""
     threshold = checkpoint.config.unknown_below if unknown_below is None else unknown_below
     if isinstance(outcome, list):
-        faces = [_face(face, threshold) for face in outcome]
+        faces = [_face(face, threshold, regions=regions) for face in outcome]
         return schemas.Result(index=index, filename=filename, faces=faces)
     error = schemas.ItemError(code=outcome.code, detail=str(outcome))
     return schemas.Result(index=index, filename=filename, faces=[], error=error)
 
 
-def _face(face: ScoredFace, unknown_below: float) -> schemas.Face:
+def _face(face: ScoredFace, unknown_below: float, *, regions: bool) -> schemas.Face:
     scores = face.scores
-    return schemas.Face(
+    answer = schemas.Face(
         box=box_answer(face.box_px),
         predicted=scores[0].label if scores and scores[0].score >= unknown_below else None,
         scores=[
@@ -90,6 +93,13 @@ def _face(face: ScoredFace, unknown_below: float) -> schemas.Face:
         ],
         margin=scores[0].score - scores[1].score if len(scores) > 1 else None,
     )
+    if regions:
+        squares = zip(PARTS, face_regions(face.landmarks.points_px), strict=True)
+        corners = {
+            part: [(round(x, 1), round(y, 1)) for x, y in square.corners_px] for part, square in squares
+        }
+        answer.regions = schemas.Regions(**corners)
+    return answer
 
 
 def quality_answer(revision: int, classes: Mapping[str, int], left_out: Sequence[LeftOut]) -> schemas.Quality:

@@ -17,7 +17,8 @@ from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CsrnError
-from model.faces import Box
+from model.faces import Box, Face
+from model.landmarks import Landmarks
 from model.leave_one_out import LeftOut, leave_one_out
 from model.patches import PARTS
 from model.support_set import Example, Features, SupportSet
@@ -46,6 +47,7 @@ class ScoredFace:
 
     box_px: Box
     scores: list[ClassScore]
+    landmarks: Landmarks
 
 
 SupportOutcome = SupportFace | CsrnError
@@ -231,9 +233,7 @@ class Engine:
             scores = cast(list[list[ClassScore]], scored)
         rows = iter(scores)
         return [
-            [ScoredFace(box_px=face.box_px, scores=next(rows)) for face in faces]
-            if isinstance(faces, list)
-            else faces
+            [scored_face(face, next(rows)) for face in faces] if isinstance(faces, list) else faces
             for faces in found
         ]
 
@@ -266,6 +266,10 @@ class Engine:
                 return self._classifier.build_support_set(job.examples)
             case _LeaveOut():
                 return leave_one_out(self._classifier, job.support, job.of_class, job.left_out)
+
+
+def scored_face(face: Face, scores: list[ClassScore]) -> ScoredFace:
+    return ScoredFace(box_px=face.box_px, scores=scores, landmarks=face.landmarks)
 
 
 def _work(job: _Job) -> int:

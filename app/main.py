@@ -18,7 +18,7 @@ from app.disconnect import CancelOnDisconnect
 from app.encoded_paths import EncodedPaths
 from app.engine import Engine
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
-from app.routes import classify, examples, sessions, stream, system
+from app.routes import classify, examples, page, sessions, stream, system
 from app.security import ApiKeys
 from app.sessions import store as stores
 from app.sessions.redis import RedisStore
@@ -83,8 +83,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_error_handlers(app)
     _add_domain_error_handlers(app, settings)
     describe_problems(app)
-    for router in (sessions.router, examples.router, classify.router, stream.router, system.router):
+    for router in (
+        page.router,
+        sessions.router,
+        examples.router,
+        classify.router,
+        stream.router,
+        system.router,
+    ):
         app.include_router(router)
+    page.mount_page_files(app)
     return app
 
 

@@ -143,8 +143,18 @@ class ClassScore(Documented):
     nearest_example_id: str
 
 
+class Regions(Documented):
+    """Corners of the squares that the patches show: pixels of the image as it is seen upright."""
+
+    face: list[tuple[float, float]]
+    eyes: list[tuple[float, float]]
+    lips: list[tuple[float, float]]
+
+
 class Face(Documented):
     box: Box
+    regions: Regions | None = None
+    """Only where it was asked for"""
     predicted: str | None
     """The best class, or null where none reaches unknown_below"""
     scores: list[ClassScore]
@@ -236,6 +246,15 @@ class Model(Documented):
     device: str
     trained_on: str
     evaluation: dict[str, Any]
+
+
+class SamplesOfClass(Documented):
+    label: str
+    urls: list[str]
+
+
+class Samples(Documented):
+    classes: list[SamplesOfClass]
 
 
 class Status(Documented):

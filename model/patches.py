@@ -40,6 +40,19 @@ class Square:
     side_px: float
     angle_rad: float
 
+    @property
+    def corners_px(self) -> list[tuple[float, float]]:
+        """Upper left, upper right, lower right and lower left, as the face sees it."""
+        x, y = self.center_px
+        across_x, across_y = (
+            math.cos(self.angle_rad) * self.side_px / 2,
+            math.sin(self.angle_rad) * self.side_px / 2,
+        )
+        return [
+            (x + right * across_x - down * across_y, y + right * across_y + down * across_x)
+            for right, down in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        ]
+
 
 def face_regions(points_px: Points) -> tuple[Square, Square, Square]:
     """Regions of the face, the eyes and the lips, from (468, 2) landmarks in pixels."""

@@ -31,6 +31,7 @@ UnknownBelow = Annotated[
     float | None,
     Form(ge=0, le=1, description="Score under which no class is predicted; default: the weights'"),
 ]
+WithRegions = Annotated[bool, Form(description="Tell where the face, eye and lip patches lie")]
 AllFaces = Annotated[bool, Form(description="Answer for each face, largest first")]
 
 
@@ -44,6 +45,7 @@ async def classify(
     images: Images,
     unknown_below: UnknownBelow = None,
     all_faces: AllFaces = False,
+    regions: WithRegions = False,
 ) -> Results:
     """Relation scores of each image's face with each class of the session."""
     timings = Timings()
@@ -61,7 +63,9 @@ async def classify(
     uploads = await read_uploads(images, settings)
     support = await engine.support_set((session.id, session.revision), load)
     timings.mark("support")
-    return await _answer(engine, uploads, support, unknown_below, all_faces, timings, lane=session_id)
+    return await _answer(
+        engine, uploads, support, unknown_below, all_faces, regions, timings, lane=session_id
+    )
 
 
 @router.post("/v1/classify", response_model_exclude_unset=True)
@@ -74,6 +78,7 @@ async def classify_stateless(
     images: Images,
     unknown_below: UnknownBelow = None,
     all_faces: AllFaces = False,
+    regions: WithRegions = False,
 ) -> Results:
     """The same without a session: the support set comes with the request and is forgotten."""
     timings = Timings()
@@ -92,7 +97,7 @@ async def classify_stateless(
         examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
     support_set = await engine.build_support_set(examples)
     timings.mark("support")
-    return await _answer(engine, uploads, support_set, unknown_below, all_faces, timings, lane=owner)
+    return await _answer(engine, uploads, support_set, unknown_below, all_faces, regions, timings, lane=owner)
 
 
 async def _answer(
@@ -101,6 +106,7 @@ async def _answer(
     support: SupportSet,
     unknown_below: float | None,
     all_faces: bool,
+    regions: bool,
     timings: Timings,
     *,
     lane: str,
@@ -116,5 +122,6 @@ async def _answer(
         outcomes,
         checkpoint=engine.checkpoint,
         unknown_below=unknown_below,
+        regions=regions,
         timings_ms=timings.stages_ms,
     )

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.answers import result_answer
 from app.batching import QueueFull
-from app.engine import Engine, QueryOutcome, ScoredFace
+from app.engine import Engine, QueryOutcome, scored_face
 from app.face_pool import FaceStream
 from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys
@@ -85,13 +85,14 @@ async def stream(
     websocket: WebSocket,
     session_id: str,
     unknown_below: Annotated[float | None, Query(ge=0, le=1)] = None,
+    regions: bool = False,
 ) -> None:
     """Binary frames (JPEG, PNG, WebP) in, one JSON StreamResult out for each that is answered."""
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
     try:
         with _place(websocket):
-            await _Stream(websocket, session_id, unknown_below).run()
+            await _Stream(websocket, session_id, unknown_below, regions=regions).run()
     except Closed as closed:
         (reason,) = closed.args
         with contextlib.suppress(RuntimeError):
@@ -114,9 +115,12 @@ def _place(websocket: WebSocket) -> Iterator[None]:
 
 
 class _Stream:
-    def __init__(self, websocket: WebSocket, session_id: str, unknown_below: float | None) -> None:
+    def __init__(
+        self, websocket: WebSocket, session_id: str, unknown_below: float | None, *, regions: bool
+    ) -> None:
         """Raises: Closed where the client may not."""
         self._websocket, self._session_id, self._unknown_below = websocket, session_id, unknown_below
+        self._regions = regions
         state = websocket.app.state
         self._engine: Engine = state.engine
         self._store: stores.SessionStore = state.store
@@ -155,7 +159,7 @@ class _Stream:
         while True:
             frame = await newest.take()
             result = await self._answer(faces, frame)
-            await self._websocket.send_text(result.model_dump_json())
+            await self._websocket.send_text(result.model_dump_json(exclude_unset=True))
 
     async def _answer(self, faces: FaceStream, frame: _Frame) -> StreamResult:
         """Raises: Closed."""
@@ -166,7 +170,12 @@ class _Stream:
         except QueueFull:
             error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
         result = result_answer(
-            frame.index, None, outcome, checkpoint=self._engine.checkpoint, unknown_below=self._unknown_below
+            frame.index,
+            None,
+            outcome,
+            checkpoint=self._engine.checkpoint,
+            unknown_below=self._unknown_below,
+            regions=self._regions,
         )
         return StreamResult(
             index=frame.index,
@@ -185,7 +194,7 @@ class _Stream:
         # After the face: what was acknowledged meanwhile counts.
         session = await self._session()
         if not session.classes:
-            return [ScoredFace(box_px=face.box_px, scores=[]) for face in found]
+            return [scored_face(face, []) for face in found]
         support = await self._engine.support_set((session.id, session.revision), self._load)
         (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
         return outcome

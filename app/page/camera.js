@@ -1,0 +1,52 @@
+/** The camera, and pictures taken from it. */
+
+const LONGEST_SIDE_PX = 640;
+const JPEG_QUALITY = 0.85;
+const THUMBNAIL_PX = 72;
+
+export async function startCamera(video) {
+  if (!navigator.mediaDevices) throw new DOMException("", "NotFoundError");
+  video.srcObject = await navigator.mediaDevices.getUserMedia({
+    video: { facingMode: "user", width: { ideal: 640 } },
+  });
+  await video.play();
+}
+
+export function stopCamera(video) {
+  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+  video.srcObject = null;
+}
+
+/** The video's picture now, as large as it is sent: a canvas. */
+export function takeFrame(video) {
+  const scale = Math.min(1, LONGEST_SIDE_PX / Math.max(video.videoWidth, video.videoHeight));
+  return drawn(video, video.videoWidth * scale, video.videoHeight * scale);
+}
+
+export function toJpeg(canvas) {
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+}
+
+export async function loadPicture(blob) {
+  const bitmap = await createImageBitmap(blob);
+  return drawn(bitmap, bitmap.width, bitmap.height);
+}
+
+/** A small square of the face in a picture, as a data URL. */
+export function thumbnail(picture, box) {
+  const side = Math.max(box.x_max - box.x_min, box.y_max - box.y_min) * 1.2;
+  const canvas = Object.assign(document.createElement("canvas"), { width: THUMBNAIL_PX, height: THUMBNAIL_PX });
+  const left = (box.x_min + box.x_max - side) / 2;
+  const top = (box.y_min + box.y_max - side) / 2;
+  canvas.getContext("2d").drawImage(picture, left, top, side, side, 0, 0, THUMBNAIL_PX, THUMBNAIL_PX);
+  return canvas.toDataURL("image/jpeg", 0.7);
+}
+
+function drawn(source, width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), {
+    width: Math.round(width),
+    height: Math.round(height),
+  });
+  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
