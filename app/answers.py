@@ -51,7 +51,14 @@ def results_answer(
     """unknown_below: None takes the checkpoint's. regions: whether to tell where the patches lie."""
     return schemas.Results(
         results=[
-            result_answer(index, upload.filename, outcome, checkpoint=checkpoint, unknown_below=unknown_below)
+            result_answer(
+                index,
+                upload.filename,
+                outcome,
+                checkpoint=checkpoint,
+                unknown_below=unknown_below,
+                regions=regions,
+            )
             for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True))
         ],
         model=schemas.ModelId(weights_sha256=checkpoint.sha256),

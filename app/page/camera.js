@@ -10,6 +10,7 @@ export async function startCamera(video) {
     video: { facingMode: "user", width: { ideal: 640 } },
   });
   await video.play();
+  if (!video.videoWidth) await new Promise((resolve) => video.addEventListener("resize", resolve, { once: true }));
 }
 
 export function stopCamera(video) {

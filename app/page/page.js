@@ -15,15 +15,16 @@ const video = byId("video");
 let sessionId = null;
 let classes = [];  // [{label, examples: [{id, thumbnail}]}], also those without examples yet
 let live = null;
+let cameraOn = false;
 let shown = null;  // the last {result, picture, mirrored}
 let thumbnails = JSON.parse(localStorage.getItem("csrn.thumbnails") ?? "{}");
 
 function render() {
-  view.showClasses(classes, video.srcObject !== null, {
+  view.showClasses(classes, cameraOn, {
     capture, addPhotos, removeClass, removeExample,
   });
   byId("session-id").textContent = sessionId ? text.sessionId(sessionId) : "";
-  byId("camera").textContent = video.srcObject ? text.cameraStop : text.cameraStart;
+  byId("camera").textContent = cameraOn ? text.cameraStop : text.cameraStart;
   if (shown) view.showScores(shown.result, classes.map((entry) => entry.label));
 }
 
@@ -163,7 +164,7 @@ async function capture(label, held) {
       const picture = takeFrame(video);
       await teach(label, [{ picture, blob: await toJpeg(picture) }]);
       await new Promise((resolve) => setTimeout(resolve, CAPTURE_PAUSE_MS));
-    } while (held() && video.srcObject);
+    } while (held() && cameraOn);
   });
 }
 
@@ -259,7 +260,7 @@ byId("show-parts").addEventListener("change", render);
 function restartLive() {
   live?.close();
   live = null;
-  if (!video.srcObject) return;
+  if (!cameraOn) return;
   live = new Live(sessionId, video, {
     answered(result, picture) {
       show(result, picture, true);
@@ -278,13 +279,14 @@ function restartLive() {
 function stopLive() {
   live?.close();
   live = null;
+  cameraOn = false;
   stopCamera(video);
   view.clearPicture();
   render();
 }
 
 byId("camera").addEventListener("click", async () => {
-  if (video.srcObject) {
+  if (cameraOn) {
     shown = null;
     stopLive();
     return;
@@ -295,6 +297,7 @@ byId("camera").addEventListener("click", async () => {
     view.say(error.name === "NotFoundError" ? text.cameraMissing : text.cameraDenied);
     return;
   }
+  cameraOn = true;
   asked = null;
   view.say("");
   render();

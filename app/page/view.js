@@ -164,6 +164,7 @@ function thumbnailItem(label, example, number, on) {
 function holdable(button, start) {
   let holding = 0;
   const press = (event) => {
+    if (button.disabled) return;  // pointers reach disabled buttons, too
     if (event.type === "keydown" && (event.repeat || ![" ", "Enter"].includes(event.key))) return;
     event.preventDefault();
     button.focus();

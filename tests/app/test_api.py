@@ -117,6 +117,22 @@ def test_the_stateless_answer_is_the_sessions_answer(client: TestClient, taught:
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
+def test_regions_are_told_where_they_are_asked_for(client: TestClient, taught: str) -> None:
+    path, query = f"{taught}/classify", [sample("anger", 5)]
+    (plain,) = client.post(path, files=query).json()["results"][0]["faces"]
+    assert plain.keys() == {"box", "predicted", "scores", "margin"}
+    (face,) = client.post(path, files=query, data={"regions": "true"}).json()["results"][0]["faces"]
+    centers = {
+        part: [sum(side) / 4 for side in zip(*corners, strict=True)]
+        for part, corners in face["regions"].items()
+    }
+    box = face["box"]
+    for x, y in centers.values():
+        assert box["x_min"] < x < box["x_max"]
+        assert box["y_min"] < y < box["y_max"]
+    assert centers["eyes"][1] < centers["face"][1] < centers["lips"][1]
+
+
 def test_predicted_is_null_where_no_class_reaches_unknown_below(client: TestClient, taught: str) -> None:
     response = client.post(f"{taught}/classify", files=[sample("anger", 5)], data={"unknown_below": "1"})
     face = response.json()["results"][0]["faces"][0]

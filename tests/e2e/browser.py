@@ -1,0 +1,84 @@
+"""A real Chromium with a fake camera, which shows one of the project's sample faces."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from tests.conftest import sample_image
+
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian's package of that name)")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+)
+FRAME_WIDTH, FRAME_HEIGHT = 640, 480
+
+
+def camera_file(folder: Path, expression: str) -> Path:
+    """A few frames of samples of an expression, as Chromium's fake camera plays them: YUV4MPEG2."""
+    path = folder / f"{expression}.y4m"
+    frames = []
+    for index in range(3, 7):
+        frame = np.full((FRAME_HEIGHT, FRAME_WIDTH, 3), 128, dtype=np.uint8)
+        face = np.asarray(sample_image(expression, index).resize((400, 400)))
+        frame[40:440, 120:520] = face
+        frames.append(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
+    head = f"YUV4MPEG2 W{FRAME_WIDTH} H{FRAME_HEIGHT} F10:1 Ip A1:1 C420\n".encode()
+    path.write_bytes(head + b"".join(frame for frame in frames for _ in range(3)))
+    return path
+
+
+@contextlib.contextmanager
+def open_page(
+    url: str, profile: Path, *, camera: Path | None, allowed: bool = True, dark: bool = False
+) -> Iterator[Page]:
+    """The page in a browser of its own, which keeps what it stores in `profile`.
+
+    Fails on anything that the page's script throws, and on requests to anywhere else.
+    """
+    flags = [*FLAGS]
+    if allowed:
+        flags.append("--use-fake-ui-for-media-stream")
+    if camera is not None:
+        flags.append(f"--use-file-for-fake-video-capture={camera}")
+    with sync_playwright() as playwright:
+        context: BrowserContext = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=CHROMIUM,
+            headless=True,
+            args=flags,
+            color_scheme="dark" if dark else "light",
+            accept_downloads=True,
+        )
+        page = context.pages[0]
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: faults.append(message.text) if "Content Security" in message.text else None,
+        )
+        page.on(
+            "request",
+            lambda request: (
+                faults.append(request.url) if not request.url.startswith((url, "blob:", "data:")) else None
+            ),
+        )
+        page.goto(url)
+        yield page
+        context.close()
+        assert not faults, faults
