@@ -1,70 +1,233 @@
-"""Classify image files without a service, along the same way that its requests take."""
+"""Classify image files, by a running service or without one: the same answers either way."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import asyncio
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from app.answers import results_answer
-from app.engine import SupportFace, Timings, Upload
-from app.main import create_engine
-from app.schemas import Results
+from app.client import Client, ServiceProblem
+from app.schemas import ItemError, Result, normalized_label
 from app.settings import Settings
 from model.errors import CsrnError, NoFace
-from model.support_set import Example
+
+if TYPE_CHECKING:
+    from model.support_set import SupportSet
+
+T = TypeVar("T")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+AT_ONCE = 16
+"""Files of one request, and between two steps of a progress bar"""
+SESSION_TTL_S = 3600.0
+
+LabelledFile = tuple[str, Path]
+OnRejected = Callable[[Path, str], None]
+"""Told of each support file that is no example, and why"""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelledFile:
-    """One support image as it lies on disk."""
-
-    label: str
-    upload: Upload
+class NoSuchFiles(CsrnError):
+    """A path or pattern that names no image."""
 
 
-async def classify_files(
-    settings: Settings,
-    *,
-    support: Sequence[LabelledFile],
-    queries: Sequence[Upload],
-    unknown_below: float | None,
-    all_faces: bool,
-    on_rejected: Callable[[str, CsrnError], None],
-) -> Results:
-    """Results of the queries by the support files.
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Image files, in order: files as named, all images in folders, and what patterns match.
 
-    Support images without one clear face are passed over; on_rejected is told their name and why.
-    Raises: NoFace where no support image is left; CheckpointInvalid.
+    Raises: NoSuchFiles for one that names none.
     """
-    images = max(len(support), len(queries))
-    engine = create_engine(settings.model_copy(update={"max_queued_images": images}))
-    try:
-        timings = Timings()
+    found: list[Path] = []
+    for path in paths:
+        named = Path(path)
+        if named.is_dir():
+            images = sorted(file for file in named.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        elif named.exists():
+            images = [named]
+        else:
+            images = sorted(Path(name) for name in glob.glob(path, recursive=True) if Path(name).is_file())
+        if not images:
+            raise NoSuchFiles(f"{path}: no such image")
+        found += images
+    return found
+
+
+def find_support(folder: Path) -> list[LabelledFile]:
+    """The images of <folder>/<label>/. Raises: NoSuchFiles where there are none; ValueError for a label."""
+    if not folder.is_dir():
+        raise NoSuchFiles(f"{folder}: no such folder")
+    support = [
+        (normalized_label(label.name), image)
+        for label in sorted(folder.iterdir())
+        if label.is_dir()
+        for image in sorted(label.iterdir())
+        if image.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not support:
+        raise NoSuchFiles(f"{folder}: expected <label>/<image> in it, found no image")
+    return support
+
+
+class FileClassifier(Protocol):
+    """Taught a support set, answers for files."""
+
+    labels: tuple[str, ...]
+
+    def classify(self, files: Sequence[Path]) -> list[Result]:
+        """One result a file, in order. Raises: CsrnError; OSError."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class LocalClassifier:
+    """Runs the network in this process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        support: Sequence[LabelledFile],
+        *,
+        unknown_below: float | None,
+        all_faces: bool,
+        on_rejected: OnRejected,
+    ) -> None:
+        """Raises: CheckpointInvalid; NoFace where no support image is left."""
+        # Torch takes seconds to import, which a client of a service need not pay.
+        from app.main import create_engine
+
+        self._engine = create_engine(settings)
+        self._unknown_below, self._all_faces = unknown_below, all_faces
+        try:
+            self._support_set = asyncio.run(self._teach(support, on_rejected))
+        except BaseException:
+            self._engine.close()
+            raise
+        self.labels: tuple[str, ...] = self._support_set.labels
+
+    def classify(self, files: Sequence[Path]) -> list[Result]:
+        return asyncio.run(self._classify(files))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._engine.close()
+
+    async def _teach(self, support: Sequence[LabelledFile], on_rejected: OnRejected) -> SupportSet:
+        from app.engine import SupportFace, Upload
+        from model.support_set import Example
+
         examples = []
-        outcomes = await engine.encode_support([file.upload for file in support])
-        for file, outcome in zip(support, outcomes, strict=True):
-            name = file.upload.filename or ""
-            if isinstance(outcome, SupportFace):
-                examples.append(
-                    Example(
-                        example_id=name,
-                        label=file.label,
-                        features=outcome.features,
-                    )
-                )
-            else:
-                on_rejected(name, outcome)
+        for some in in_steps(support):
+            uploads = [Upload(filename=str(file), data=file.read_bytes()) for _, file in some]
+            for (label, file), outcome in zip(some, await self._engine.encode_support(uploads), strict=True):
+                if isinstance(outcome, SupportFace):
+                    examples.append(Example(example_id=str(file), label=label, features=outcome.features))
+                else:
+                    on_rejected(file, str(outcome))
         if not examples:
             raise NoFace("no support image shows one clear face")
-        support_set = await engine.build_support_set(examples)
-        timings.mark("support")
-        answers = await engine.classify(queries, support_set, all_faces=all_faces, timings=timings)
-    finally:
-        engine.close()
-    return results_answer(
-        queries,
-        answers,
-        checkpoint=engine.checkpoint,
-        unknown_below=unknown_below,
-        timings_ms=timings.stages_ms,
-    )
+        return await self._engine.build_support_set(examples)
+
+    async def _classify(self, files: Sequence[Path]) -> list[Result]:
+        from app.answers import results_answer
+        from app.engine import Timings, Upload
+
+        uploads = [Upload(filename=str(file), data=file.read_bytes()) for file in files]
+        timings = Timings()
+        outcomes = await self._engine.classify(
+            uploads, self._support_set, all_faces=self._all_faces, timings=timings
+        )
+        return results_answer(
+            uploads,
+            outcomes,
+            checkpoint=self._engine.checkpoint,
+            unknown_below=self._unknown_below,
+            timings_ms=timings.stages_ms,
+        ).results
+
+
+class RemoteClassifier:
+    """Asks a running service, by a session of its own that it deletes in the end, or by one that is there."""
+
+    def __init__(
+        self,
+        client: Client,
+        support: Sequence[LabelledFile] | str,
+        *,
+        unknown_below: float | None,
+        all_faces: bool,
+        on_rejected: OnRejected,
+    ) -> None:
+        """support: labelled files, or the id of a session. Raises: ServiceProblem; ServiceUnreachable."""
+        self._client, self._unknown_below, self._all_faces = client, unknown_below, all_faces
+        self._own_session = not isinstance(support, str)
+        if isinstance(support, str):
+            self._session_id = support
+        else:
+            self._session_id = client.create_session(name="csrn classify", ttl_s=SESSION_TTL_S).id
+            self._teach(support, on_rejected)
+        self.labels = tuple(entry.label for entry in client.get_session(self._session_id).classes)
+        if not self.labels:
+            raise NoFace("no support image shows one clear face")
+
+    def classify(self, files: Sequence[Path]) -> list[Result]:
+        try:
+            results = self._client.classify(
+                self._session_id, files, unknown_below=self._unknown_below, all_faces=self._all_faces
+            ).results
+        except ServiceProblem as problem:
+            if problem.code != "image_unreadable":
+                raise
+            # What the service says where not one of the images can be read.
+            error = ItemError(code=problem.code, detail=problem.problem.detail)
+            results = [
+                Result(index=index, filename=None, faces=[], error=error) for index in range(len(files))
+            ]
+        return [
+            result.model_copy(update={"filename": str(file)})
+            for result, file in zip(results, files, strict=True)
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._own_session:
+            self._client.delete_session(self._session_id)
+        self._client.close()
+
+    def _teach(self, support: Sequence[LabelledFile], on_rejected: OnRejected) -> None:
+        for some in in_steps(support):
+            try:
+                rejected = self._client.add_support(self._session_id, some).rejected
+            except ServiceProblem as problem:
+                if problem.problem.rejected is None:
+                    raise
+                rejected = problem.problem.rejected
+            for image in rejected:
+                on_rejected(some[image.index][1], image.detail)
+
+
+def in_steps(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The same in runs of up to AT_ONCE."""
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]

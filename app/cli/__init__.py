@@ -11,20 +11,24 @@ from typing import NoReturn
 import pydantic
 import typer
 
-from app.cli import serving, training
+from app.cli import classifying, serving, training
 from app.cli.bench import bench
 from model.errors import CsrnError
 
 cli = typer.Typer(
     name="csrn",
-    help="Few-shot facial expression classification: teach a class with a handful of faces.",
+    help="Few-shot facial expression classification: teach a class with a handful of faces.\n\n"
+    "Try it:  csrn serve, then open http://127.0.0.1:8000.  Classify files without a service:  "
+    "csrn classify --support DIR photo.jpg, where DIR/<label>/ holds the examples.\n\n"
+    "Make weights:  csrn prepare, then csrn train, then csrn evaluate.  Tab completion:  "
+    "csrn --install-completion.  Settings are CSRN_* variables (README).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
 for command in (
     serving.serve,
-    serving.classify,
+    classifying.classify,
     training.prepare,
     training.train,
     training.evaluate,

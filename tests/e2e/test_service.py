@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
 import signal
@@ -156,16 +158,49 @@ def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([CSRN, *arguments], capture_output=True, text=True, env={**os.environ, **env})
 
 
+QUERY = str(SAMPLES / "surprise" / "07.jpg")
+
+
 def test_classify_prints_a_table_or_the_apis_result() -> None:
-    query = str(SAMPLES / "surprise" / "07.jpg")
-    table = csrn("classify", "--support", SAMPLES, query)
+    table = csrn("classify", "--support", SAMPLES, QUERY)
     assert table.returncode == 0
     assert all(word in table.stdout for word in (*EXPRESSIONS, "score", "eyes", "prototype"))
-    as_json = csrn("classify", "--support", SAMPLES, "--json", query)
+    as_json = csrn("classify", "--support", SAMPLES, "--json", QUERY)
     (line,) = as_json.stdout.splitlines()
     result = json.loads(line)
-    assert (result["index"], result["filename"]) == (0, query)
+    assert (result["index"], result["filename"]) == (0, QUERY)
     assert result["faces"][0]["scores"][0]["nearest_example_id"].endswith(".jpg")
+
+
+def test_classify_answers_alike_by_a_service_and_leaves_no_session_there(service: Service) -> None:
+    before = service.client.get("/v1/sessions", params={"limit": 1000}).json()
+    arguments: list[str | Path] = ["classify", "--support", SAMPLES, "--json", QUERY]
+    here, there = csrn(*arguments), csrn(*arguments, "--url", service.url)
+    ours, theirs = (
+        {score["label"]: score["score"] for score in json.loads(run.stdout)["faces"][0]["scores"]}
+        for run in (here, there)
+    )
+    assert theirs == pytest.approx(ours, abs=1e-3)
+    assert service.client.get("/v1/sessions", params={"limit": 1000}).json() == before
+
+
+def test_classify_takes_folders_and_patterns_and_writes_csv(service: Service, tmp_path: Path) -> None:
+    path = teach(service.client, SAMPLES, ("anger", "surprise"), range(3))
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "plain.png").write_bytes(no_face())
+    run = csrn(
+        *("classify", "--url", service.url, "--session", path.rsplit("/", 1)[1], "--csv"),
+        *(SAMPLES / "surprise", str(SAMPLES / "anger" / "0[5-7].jpg"), tmp_path),
+    )
+    assert run.returncode == 0
+    rows = list(csv.DictReader(io.StringIO(run.stdout)))
+    assert len(rows) == 8 + 3 + 2
+    assert [row["error"] for row in rows[-2:]] == ["no_face", "image_unreadable"]
+    assert rows[8]["filename"].endswith("anger/05.jpg")
+    for row in rows[:-2]:
+        best = max(("anger", "surprise"), key=lambda label: float(row[f"score {label}"]))
+        assert row["predicted"] in ("", best)
+    assert csrn("classify", "--url", service.url, "--support", SAMPLES, tmp_path / "text.jpg").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -174,6 +209,10 @@ def test_classify_prints_a_table_or_the_apis_result() -> None:
         (["classify", "--support", "/nowhere", "x.jpg"], 1),
         (["classify", "--support", str(SAMPLES), "/nowhere.jpg"], 1),
         (["classify", "x.jpg"], 2),
+        (["classify", "--session", "s", "x.jpg"], 2),
+        (["classify", "--support", str(SAMPLES), "--json", "--csv", "x.jpg"], 2),
+        (["classify", "--support", str(SAMPLES), "--url", "http://127.0.0.1:9", QUERY], 1),
+        (["classify", "--support", str(SAMPLES), "nothing*.jpg"], 1),
         (["convert", "/nowhere", "/nowhere", "/tmp/x"], 1),
         (["evaluate", "/nowhere"], 1),
         (["prepare", "cifar", "/nowhere", "/tmp/x"], 2),
