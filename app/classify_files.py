@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-AT_ONCE = 16
+AT_ONCE, BYTES_AT_ONCE = 16, 32 * 2**20
 """Files of one request, and between two steps of a progress bar"""
 SESSION_TTL_S = 3600.0
 
@@ -131,7 +131,7 @@ class LocalClassifier:
         from model.support_set import Example
 
         examples = []
-        for some in in_steps(support):
+        for some in in_steps(support, _path_of_labelled):
             uploads = [Upload(filename=str(file), data=file.read_bytes()) for _, file in some]
             for (label, file), outcome in zip(some, await self._engine.encode_support(uploads), strict=True):
                 if isinstance(outcome, SupportFace):
@@ -179,10 +179,15 @@ class RemoteClassifier:
             self._session_id = support
         else:
             self._session_id = client.create_session(name="csrn classify", ttl_s=SESSION_TTL_S).id
-            self._teach(support, on_rejected)
-        self.labels = tuple(entry.label for entry in client.get_session(self._session_id).classes)
-        if not self.labels:
-            raise NoFace("no support image shows one clear face")
+        try:
+            if not isinstance(support, str):
+                self._teach(support, on_rejected)
+            self.labels = tuple(entry.label for entry in client.get_session(self._session_id).classes)
+            if not self.labels:
+                raise NoFace("the session has no classes, or no support image shows one clear face")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
     def classify(self, files: Sequence[Path]) -> list[Result]:
         try:
@@ -190,13 +195,12 @@ class RemoteClassifier:
                 self._session_id, files, unknown_below=self._unknown_below, all_faces=self._all_faces
             ).results
         except ServiceProblem as problem:
-            if problem.code != "image_unreadable":
+            if problem.code not in ("image_unreadable", "body_too_large"):
                 raise
-            # What the service says where not one of the images can be read.
+            if len(files) > 1:  # one of them, or all: each is asked about alone
+                return [result for file in files for result in self.classify([file])]
             error = ItemError(code=problem.code, detail=problem.problem.detail)
-            results = [
-                Result(index=index, filename=None, faces=[], error=error) for index in range(len(files))
-            ]
+            results = [Result(index=0, filename=None, faces=[], error=error)]
         return [
             result.model_copy(update={"filename": str(file)})
             for result, file in zip(results, files, strict=True)
@@ -216,7 +220,7 @@ class RemoteClassifier:
         self._client.close()
 
     def _teach(self, support: Sequence[LabelledFile], on_rejected: OnRejected) -> None:
-        for some in in_steps(support):
+        for some in in_steps(support, _path_of_labelled):
             try:
                 rejected = self._client.add_support(self._session_id, some).rejected
             except ServiceProblem as problem:
@@ -227,7 +231,20 @@ class RemoteClassifier:
                 on_rejected(some[image.index][1], image.detail)
 
 
-def in_steps(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The same in runs of up to AT_ONCE."""
-    for start in range(0, len(items), AT_ONCE):
-        yield items[start : start + AT_ONCE]
+def in_steps(files: Sequence[T], path_of: Callable[[T], Path]) -> Iterator[list[T]]:
+    """The same in runs of up to AT_ONCE files and, if more than one, BYTES_AT_ONCE bytes."""
+    run: list[T] = []
+    size = 0
+    for file in files:
+        bytes_of_file = path_of(file).stat().st_size
+        if run and (len(run) == AT_ONCE or size + bytes_of_file > BYTES_AT_ONCE):
+            yield run
+            run, size = [], 0
+        run.append(file)
+        size += bytes_of_file
+    if run:
+        yield run
+
+
+def _path_of_labelled(file: LabelledFile) -> Path:
+    return file[1]

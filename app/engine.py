@@ -52,8 +52,16 @@ class ScoredFace:
 
 SupportOutcome = SupportFace | CsrnError
 QueryOutcome = list[ScoredFace] | CsrnError
-LEFT_OUT_PAIRS = 2048
-"""Pairs that leave_one_out scores in one go, so that it never keeps the device for long"""
+PAIRS_AT_ONCE = 2048
+"""Pairs that one job scores, so that none keeps the device for long"""
+PAIRS_PER_FACE = 32
+"""So many cost about as much as encoding a face"""
+
+
+class NoClasses(CsrnError):
+    """The session has no classes to compare with."""
+
+    code = "no_classes"
 
 
 class Timings:
@@ -171,10 +179,15 @@ class Engine:
         """The support set of a session at a revision, from the cache or made of what `load` gives.
 
         `load` may find a newer revision than was asked for and says so in the key it returns.
+
+        Raises: NoClasses; QueueFull; whatever `load` raises, or that of another who asked for the same
+            at the same time: so it must raise nothing of its caller's own.
         """
 
         async def make() -> tuple[SupportKey, SupportSet]:
             found, examples = await load()
+            if not examples:
+                raise NoClasses("the session has no classes: add examples first")
             return found, await self.build_support_set(examples)
 
         return await self.supports.get(key, make)
@@ -190,7 +203,7 @@ class Engine:
         """
         if len(support.labels) < 2:
             return []
-        at_once = max(LEFT_OUT_PAIRS // len(examples), 1)
+        at_once = max(PAIRS_AT_ONCE // len(examples), 1)
         left_out: list[LeftOut] = []
         for label in support.labels:
             of_class = [example for example in examples if example.label == label]
@@ -227,11 +240,13 @@ class Engine:
     ) -> list[QueryOutcome]:
         """Score the faces that were found in each of some images. Raises: QueueFull."""
         patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
-        scores: list[list[ClassScore]] = []
-        if patches:
-            scored = await self._device.submit(_Score(np.stack(patches), support), lane=lane)
-            scores = cast(list[list[ClassScore]], scored)
-        rows = iter(scores)
+        at_once = max(PAIRS_AT_ONCE // len(support.example_ids), 1)
+        jobs: list[_Job] = [
+            _Score(np.stack(patches[start : start + at_once]), support)
+            for start in range(0, len(patches), at_once)
+        ]
+        scored = cast(list[list[list[ClassScore]]], await self._device.submit_all(jobs, lane=lane))
+        rows = iter(scores for of_job in scored for scores in of_job)
         return [
             [scored_face(face, next(rows)) for face in faces] if isinstance(faces, list) else faces
             for faces in found
@@ -273,11 +288,13 @@ def scored_face(face: Face, scores: list[ClassScore]) -> ScoredFace:
 
 
 def _work(job: _Job) -> int:
-    """Faces, by which batches and queue are measured."""
+    """In faces encoded, by which batches and queue are measured."""
     match job:
         case _Prepare():
             return len(job.examples)
         case _LeaveOut():
-            return len(job.left_out)
-        case _:
+            return 1 + len(job.left_out) * len(job.support.example_ids) // PAIRS_PER_FACE
+        case _Score():
+            return len(job.patches) * (1 + len(job.support.example_ids) // PAIRS_PER_FACE)
+        case _Encode():
             return len(job.patches)

@@ -16,7 +16,7 @@ from app.batching import QueueFull
 from app.body_limit import BodyLimit
 from app.disconnect import CancelOnDisconnect
 from app.encoded_paths import EncodedPaths
-from app.engine import Engine
+from app.engine import Engine, NoClasses
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
 from app.routes import classify, examples, page, sessions, stream, system
 from app.security import ApiKeys
@@ -156,6 +156,7 @@ def _domain_problems(settings: Settings) -> dict[type[Exception], tuple[str, str
     """Code and detail of what routes need not catch; {} stands for what the exception carries."""
     return {
         QueueFull: ("overloaded", "too much is queued: try again shortly"),
+        NoClasses: ("no_classes", "the session has no classes: add examples first"),
         stores.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
         stores.ClassNotFound: ("class_not_found", "the session has no class of that label"),
         stores.ExampleNotFound: ("example_not_found", "the class has no example of that id"),

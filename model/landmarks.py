@@ -68,7 +68,7 @@ class LandmarkFinder:
             )
             # The first image opens the rest of the graph.
             self._mesh.process(np.zeros((64, 64, 3), dtype=np.uint8))
-        self._found_any = False
+        self._unused = True
 
     def find(self, image: RGBImage) -> list[Landmarks]:
         """Landmarks of every face, largest first; empty where there is none.
@@ -100,10 +100,11 @@ class LandmarkFinder:
                 side - width - pad_x,
                 cv2.BORDER_REPLICATE if padding else cv2.BORDER_CONSTANT,
             )
-        # It logs once more with the first face.
-        with contextlib.nullcontext() if self._found_any else _muted_native_log():
+        # With the first face it logs once more. Only the first image is looked at in silence: the mute
+        # holds up all other finders, and takes away what they and the service have to say.
+        with _muted_native_log() if self._unused else contextlib.nullcontext():
             found = self._mesh.process(image).multi_face_landmarks or []
-        self._found_any |= bool(found)
+        self._unused = False
         return [
             Landmarks(
                 points_px=np.array(

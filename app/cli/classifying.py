@@ -68,7 +68,7 @@ def classify(
     ):
         show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
         done = 0
-        for some in in_steps(files):
+        for some in in_steps(files, lambda file: file):
             for result in classifier.classify(some):
                 show(result.model_copy(update={"index": done}))
                 readable |= result.error is None

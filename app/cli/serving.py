@@ -31,4 +31,6 @@ def serve(
         port=port,
         log_level="warning",
         ws_max_size=settings.max_image_bytes,
+        # Pictures do not deflate, and a small frame could inflate to a large one.
+        ws_per_message_deflate=False,
     )

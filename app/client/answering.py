@@ -35,6 +35,10 @@ class Retries:
     def __init__(self, call: Call[Any], most: int) -> None:
         self._repeatable, self._left, self._count = call.repeatable, most, 0
 
+    @property
+    def repeated(self) -> bool:
+        return self._count > 0
+
     def after_answer(self, response: httpx.Response) -> float | None:
         """Seconds to pause; None where the answer stands."""
         # What was refused as too much was not carried out; what failed half-way may have been.
@@ -53,19 +57,30 @@ class Retries:
         return min(pause_s, LONGEST_PAUSE_S)
 
 
-def read_answer(call: Call[T], response: httpx.Response) -> T:
-    """What a call is answered with.
+def read_answer(call: Call[T], response: httpx.Response, *, repeated: bool) -> T:
+    """What a call is answered with; repeated: whether it was sent before, and its answer lost.
 
     Raises: ServiceProblem; ServiceUnreachable where the answer is not the service's.
     """
     try:
         if response.is_success:
             return call.read(response)
-        raise ServiceProblem(Problem.model_validate_json(response.content))
+        problem = Problem.model_validate_json(response.content)
+        if call.method == "DELETE" and repeated and problem.status == httpx.codes.NOT_FOUND:
+            return call.read(response)  # the first time did delete it
+        raise ServiceProblem(problem)
     except (pydantic.ValidationError, json.JSONDecodeError):
         raise ServiceUnreachable(
             f"{response.request.url} answered {response.status_code}, but not as CSRN Serve does"
         ) from None
+
+
+def checked_url(url: str) -> httpx.URL:
+    """Raises: ServiceUnreachable for what is no address."""
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ServiceUnreachable(f"{url}: {error}") from None
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:

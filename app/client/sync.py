@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from app.client import calls
-from app.client.answering import Retries, auth_headers, read_answer
+from app.client.answering import Retries, auth_headers, checked_url, read_answer
 from app.client.calls import Call, Image
 from app.schemas import Added, Class, Model, Quality, Results, Session, SessionPage
 
@@ -32,7 +32,7 @@ class Client:
         retries: int = DEFAULT_RETRIES,
     ) -> None:
         """retries: how often a request is sent again while the service is busy or away."""
-        self._http = httpx.Client(base_url=url, headers=auth_headers(api_key), timeout=timeout_s)
+        self._http = httpx.Client(base_url=checked_url(url), headers=auth_headers(api_key), timeout=timeout_s)
         self._retries = retries
 
     def create_session(
@@ -145,5 +145,5 @@ class Client:
             else:
                 pause_s = retries.after_answer(response)
                 if pause_s is None:
-                    return read_answer(call, response)
+                    return read_answer(call, response, repeated=retries.repeated)
             time.sleep(pause_s or 0)

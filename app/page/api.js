@@ -9,6 +9,8 @@ export class Problem extends Error {
   }
 }
 
+const SESSION_TTL_S = 90 * 86400;  // nobody may come back for it
+
 let key = sessionStorage.getItem("csrn.key");
 
 export function setKey(value) {
@@ -25,8 +27,9 @@ async function send(method, path, body) {
   let response;
   try {
     response = await fetch(path, { method, headers, body });
-  } catch {
-    throw new Problem(0, {});
+  } catch (error) {
+    // A key that no header can hold is as wrong as any other.
+    throw new Problem(error instanceof TypeError && key && /[^\x20-\x7e]/.test(key) ? 401 : 0, {});
   }
   if (!response.ok) {
     throw new Problem(response.status, await response.json().catch(() => ({})));
@@ -44,7 +47,7 @@ function images(blobs) {
 }
 
 export const getModel = () => json("GET", "/v1/model");
-export const createSession = () => json("POST", "/v1/sessions", { name: "page" });
+export const createSession = () => json("POST", "/v1/sessions", { name: "page", ttl_s: SESSION_TTL_S });
 export const getSession = (id) => json("GET", session(id));
 export const deleteSession = (id) => send("DELETE", session(id));
 export const getClass = (id, label) => json("GET", session(id, "classes", label));

@@ -47,29 +47,40 @@ function show(result, picture, mirrored) {
 // --- the session ---
 
 async function useSession(session) {
+  const kept = await Promise.all(session.classes.map((entry) => api.getClass(session.id, entry.label)));
   sessionId = session.id;
   localStorage.setItem("csrn.session", sessionId);
-  const kept = await Promise.all(session.classes.map((entry) => api.getClass(sessionId, entry.label)));
+  const untaught = classes.filter((entry) => !entry.examples.length);
   classes = kept.map(({ label, example_ids }) => ({
     label,
     examples: example_ids.map((id) => ({ id, thumbnail: thumbnails[id] })),
   }));
+  classes.push(...untaught.filter((entry) => !entryOf(entry.label)));
   keepThumbnails();
+  byId("main").inert = false;
   render();
   restartLive();
 }
 
-async function openSession() {
+let opening = null;
+
+/** Opens the known session, or else a new one; who asks while that goes on waits for the same. */
+function openSession() {
+  opening ??= findSession().then(useSession).finally(() => { opening = null; });
+  return opening;
+}
+
+async function findSession() {
   const known = localStorage.getItem("csrn.session");
   if (known) {
     try {
-      return await useSession(await api.getSession(known));
+      return await api.getSession(known);
     } catch (problem) {
       if (problem.code !== "session_not_found") throw problem;
       view.say(text.expired);
     }
   }
-  await useSession(await api.createSession());
+  return api.createSession();
 }
 
 /** Runs what a control asks for; what goes wrong is said, and what is away is waited for. */
@@ -87,8 +98,9 @@ async function attempt(work) {
 
 async function renewSession() {
   localStorage.removeItem("csrn.session");
-  view.say(text.expired);
+  classes = classes.map(({ label }) => ({ label, examples: [] }));
   await attempt(openSession);
+  view.say(text.expired);
 }
 
 let waiting = false;
@@ -96,9 +108,9 @@ async function waitForService() {
   if (waiting) return;
   waiting = true;
   view.showBanner(text.away);
-  while (!(await fetch("/readyz").then((response) => response.ok, () => false))) {
+  do {
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-  }
+  } while (!(await fetch("/readyz").then((response) => response.ok, () => false)));
   waiting = false;
   view.showBanner("");
   view.say(text.back);
@@ -106,6 +118,7 @@ async function waitForService() {
 }
 
 function askForKey() {
+  stopLive();
   byId("main").hidden = true;
   byId("key-form").hidden = false;
   view.showBanner(sessionStorage.getItem("csrn.key") === null ? text.keyNeeded : text.keyWrong);
@@ -268,12 +281,21 @@ function restartLive() {
     },
     closed(reason) {
       live = null;
-      if (reason === "session_not_found") renewSession();
+      if (reason === "away" || reason === "not_ready") waitForService();
+      else if (reason === "session_not_found" || reason === "model_changed") renewSession();
       else if (reason === "unauthorized") askForKey();
-      else if (reason === "idle") restartLive();
-      else waitForService();
+      else if (reason === "idle") whenSeen(restartLive);
+      else {
+        stopLive();
+        view.say(text.streamRefused[reason] ?? text.streamRefused.other);
+      }
     },
   });
+}
+
+function whenSeen(work) {
+  if (!document.hidden) work();
+  else document.addEventListener("visibilitychange", () => whenSeen(work), { once: true });
 }
 
 function stopLive() {
@@ -291,11 +313,16 @@ byId("camera").addEventListener("click", async () => {
     stopLive();
     return;
   }
+  byId("camera").disabled = true;
   try {
     await startCamera(video);
   } catch (error) {
-    view.say(error.name === "NotFoundError" ? text.cameraMissing : text.cameraDenied);
+    stopCamera(video);
+    if (!isSecureContext) view.say(text.cameraInsecure);
+    else view.say(error.name === "NotFoundError" ? text.cameraMissing : text.cameraDenied);
     return;
+  } finally {
+    byId("camera").disabled = false;
   }
   cameraOn = true;
   asked = null;
@@ -329,8 +356,12 @@ byId("import").addEventListener("change", (event) => attempt(async () => {
 byId("delete").addEventListener("click", () => {
   if (!confirm(text.deleteSure)) return;
   attempt(async () => {
+    live?.close();
+    live = null;
     await api.deleteSession(sessionId);
     localStorage.removeItem("csrn.session");
+    classes = [];
+    asked = shown = null;
     byId("verdicts").replaceChildren();
     byId("rejected").replaceChildren();
     await openSession();
@@ -340,4 +371,5 @@ byId("delete").addEventListener("click", () => {
 
 view.fillTexts();
 render();
+byId("main").inert = true;  // until there is a session
 attempt(openSession);

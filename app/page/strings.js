@@ -11,6 +11,12 @@ export const text = {
   cameraStop: "Stop the camera",
   cameraDenied: "The browser gives no access to the camera. Allow it in the address bar, or use photos.",
   cameraMissing: "No camera was found. You can use photos instead.",
+  cameraInsecure: "Browsers give access to the camera over https, or on this machine itself. Use photos instead.",
+  streamRefused: {
+    overloaded: "Too many watch live at the moment. Try the camera again later, or use photos.",
+    forbidden_origin: "The service is reached by another name than it knows, so it refuses the camera's stream.",
+    other: "The service has ended the stream. Start the camera again.",
+  },
   photoAsk: "Ask about a photo",
   stageHint: "Start the camera, or drop a photo here.",
   pictureOf: (face) => face ? `A face, marked, with its eyes and lips` : "No face was found",

@@ -114,7 +114,10 @@ function meter(label, value) {
 export function showClasses(classes, cameraOn, on) {
   const focused = document.activeElement?.dataset?.focus;
   byId("classes").replaceChildren(...classes.map((entry) => classItem(entry, cameraOn, on)));
-  if (focused) document.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) {
+    const same = [...document.querySelectorAll("[data-focus]")].find((item) => item.dataset.focus === focused);
+    (same ?? byId("label")).focus();
+  }
 }
 
 function classItem({ label, examples }, cameraOn, on) {
@@ -153,7 +156,7 @@ function classItem({ label, examples }, cameraOn, on) {
 function thumbnailItem(label, example, number, on) {
   const remove = element("button", {
     type: "button", className: "thumbnail", "aria-label": text.exampleRemove(label, number),
-    title: text.exampleRemove(label, number),
+    title: text.exampleRemove(label, number), "data-focus": `example ${label} ${number}`,
   });
   remove.append(example.thumbnail ? element("img", { src: example.thumbnail, alt: "" }) : `${number}`);
   remove.addEventListener("click", () => on.removeExample(label, example.id));
@@ -163,10 +166,12 @@ function thumbnailItem(label, example, number, on) {
 /** Calls `start(held)` when the button is pressed, by pointer or key; held() tells whether it still is. */
 function holdable(button, start) {
   let holding = 0;
+  let pressed = false;
   const press = (event) => {
     if (button.disabled) return;  // pointers reach disabled buttons, too
     if (event.type === "keydown" && (event.repeat || ![" ", "Enter"].includes(event.key))) return;
     event.preventDefault();
+    pressed = true;
     button.focus();
     const mine = ++holding;
     const release = () => { if (holding === mine) holding = 0; };
@@ -177,6 +182,11 @@ function holdable(button, start) {
   };
   button.addEventListener("pointerdown", press);
   button.addEventListener("keydown", press);
+  // Screen readers and switches click without pressing: that is one shot.
+  button.addEventListener("click", () => {
+    if (!pressed) start(() => false);
+    pressed = false;
+  });
 }
 
 /** Lets files be dropped on an element. */

@@ -51,13 +51,9 @@ async def classify(
     timings = Timings()
     session = await store.get(owner, session_id)
     require_same_weights(session, engine)
-    if not session.classes:
-        raise ApiError("no_classes", "the session has no classes: add examples first")
 
     async def load() -> tuple[SupportKey, list[Example]]:
         loaded, examples = await store.load_examples(owner, session_id)
-        if not examples:
-            raise ApiError("no_classes", "the session has no classes: add examples first")
         return (loaded.id, loaded.revision), list(examples)
 
     uploads = await read_uploads(images, settings)

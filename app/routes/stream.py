@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import dataclasses
 import time
@@ -17,7 +16,7 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.answers import result_answer
 from app.batching import QueueFull
-from app.engine import Engine, QueryOutcome, scored_face
+from app.engine import Engine, NoClasses, QueryOutcome, scored_face
 from app.face_pool import FaceStream
 from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys
@@ -95,7 +94,7 @@ async def stream(
             await _Stream(websocket, session_id, unknown_below, regions=regions).run()
     except Closed as closed:
         (reason,) = closed.args
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close(CLOSE_CODES[reason], reason)
     except WebSocketDisconnect:
         pass
@@ -193,9 +192,11 @@ class _Stream:
             return found
         # After the face: what was acknowledged meanwhile counts.
         session = await self._session()
-        if not session.classes:
+        try:
+            with _store_faults():
+                support = await self._engine.support_set((session.id, session.revision), self._load)
+        except NoClasses:
             return [scored_face(face, []) for face in found]
-        support = await self._engine.support_set((session.id, session.revision), self._load)
         (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
         return outcome
 
@@ -208,8 +209,7 @@ class _Stream:
         return session
 
     async def _load(self) -> tuple[SupportKey, Sequence[Example]]:
-        with _store_faults():
-            session, examples = await self._store.load_examples(self._owner, self._session_id)
+        session, examples = await self._store.load_examples(self._owner, self._session_id)
         return (session.id, session.revision), examples
 
 
@@ -246,5 +246,5 @@ def _decoded(protocol: str) -> str:
     encoded = protocol.removeprefix(KEY_PROTOCOL)
     try:
         return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return ""

@@ -80,6 +80,19 @@ def test_a_lost_read_and_a_refused_connection_are_tried_again(monkeypatch: pytes
     assert raised.value.code == "session_not_found"
 
 
+def test_what_the_first_try_deleted_is_not_missed_by_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda pause_s: None)
+    gone = (404, {**BUSY, "status": 404, "code": "session_not_found"})
+    client(Answers(httpx.ReadError("lost"), gone), monkeypatch).delete_session("s")
+    with pytest.raises(ServiceProblem):
+        client(Answers(gone), monkeypatch).delete_session("s")
+
+
+def test_what_is_no_address_is_unreachable() -> None:
+    with pytest.raises(ServiceUnreachable):
+        Client("http://host:port")
+
+
 @pytest.mark.parametrize("answer", [(200, {"not": "a page"}), (502, "a proxy"), (404, {"detail": "no"})])
 def test_an_answer_of_something_else_is_no_answer(
     monkeypatch: pytest.MonkeyPatch, answer: tuple[int, object]

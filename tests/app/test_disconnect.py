@@ -27,7 +27,9 @@ def run(application: Application, messages: list[Message], *, stay: bool) -> lis
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(asyncio.wait_for(CancelOnDisconnect(application)({"type": "http"}, receive, send), 5))
+    size = sum(len(message["body"]) for message in messages)
+    scope = {"type": "http", "headers": [(b"content-length", str(size).encode())]}
+    asyncio.run(asyncio.wait_for(CancelOnDisconnect(application)(scope, receive, send), 5))
     return sent
 
 
@@ -59,6 +61,28 @@ def test_the_work_for_a_client_that_has_gone_is_cancelled() -> None:
 
     assert run(application, BODY, stay=False) == []
     assert ends == ["cancelled"]
+
+
+def test_a_request_without_a_body_is_cancelled_though_its_route_reads_none() -> None:
+    ends: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    assert run(application, [{"type": "http.request", "body": b"", "more_body": False}], stay=False) == []
+    assert ends == ["cancelled"]
+
+
+def test_an_empty_body_can_be_read() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "answer", "body": await read(receive)})
+
+    empty: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    assert run(application, empty, stay=True) == [{"type": "answer", "body": b""}]
 
 
 @pytest.mark.parametrize("stay", [True, False])

