@@ -44,7 +44,7 @@ samples: $(READY)  ## draw app/samples anew
 # Keeping freed memory halves the time of a training step on the CPU (docs/training.md).
 weights: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 weights: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-weights: $(READY)  ## train the shipped weights anew, about two hours on two cores: make weights FER2013=path/to/fer2013.zip
+weights: $(READY)  ## train the shipped weights anew, two and a half hours on two cores: make weights FER2013=path/to/fer2013.zip
 	$(BIN)/csrn prepare fer2013 $(FER2013) data/fer2013
 	$(BIN)/csrn train data/fer2013 --way 7 --episodes-per-step 3 \
 		--out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013

@@ -73,7 +73,7 @@ def train(
     encoder: Annotated[Encoder, typer.Option(help="conv4 is the published one")] = Encoder.resnet12,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
-    ] = 5000,
+    ] = 9000,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1000,
     way: AtLeastOne = 4,

@@ -42,7 +42,7 @@ class TrainSettings:
 
     classes: tuple[str, ...]
     encoder: Literal["conv4", "resnet12"] = "resnet12"
-    warmup_steps: int = 5000
+    warmup_steps: int = 9000
     """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
     warmup_batch: int = 160
     steps: int = 1000
