@@ -49,7 +49,7 @@ weights: $(READY)  ## train the shipped weights anew, two and a half hours on tw
 	$(BIN)/csrn train data/fer2013 --way 7 --episodes-per-step 3 \
 		--out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013
 	$(BIN)/csrn train data/fer2013 --classes happy,neutral,sad,surprise --warmup-steps 2000 --steps 500 \
-		--out weights/csrn-fer2013-base4.safetensors --run runs/csrn-fer2013-base4
+		--landmark-episodes 1 --out weights/csrn-fer2013-base4.safetensors --run runs/csrn-fer2013-base4
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
