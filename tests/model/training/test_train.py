@@ -164,7 +164,7 @@ def one_threaded() -> dict[str, str]:
 def test_a_killed_process_goes_on(prepared_folder: Path, prepared: PreparedImages, tmp_path: Path) -> None:
     def command(name: str) -> list[str]:
         out, run_folder = tmp_path / f"{name}.safetensors", tmp_path / name
-        options = [*COMMAND_OPTIONS, "--steps", "16", "--save-every", "2", "--run", str(run_folder)]
+        options = [*COMMAND_OPTIONS, "--steps", "16", "--save-every", "4", "--run", str(run_folder)]
         return csrn("train", prepared_folder, "--out", out, *options)
 
     subprocess.run(command("whole"), env=one_threaded(), check=True, capture_output=True)
