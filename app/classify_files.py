@@ -6,19 +6,18 @@ import asyncio
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from app.client import Client, ServiceProblem
-from app.schemas import ItemError, Result, normalized_label
+from app.schemas import ItemError, Result
 from app.settings import Settings
 from model.errors import CsrnError, NoFace
+from model.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from model.support_set import SupportSet
 
 T = TypeVar("T")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 AT_ONCE, BYTES_AT_ONCE = 16, 32 * 2**20
 """Files of one request, and between two steps of a progress bar"""
 SESSION_TTL_S = 3600.0
@@ -52,22 +51,6 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def find_support(folder: Path) -> list[LabelledFile]:
-    """The images of <folder>/<label>/. Raises: NoSuchFiles where there are none; ValueError for a label."""
-    if not folder.is_dir():
-        raise NoSuchFiles(f"{folder}: no such folder")
-    support = [
-        (normalized_label(label.name), image)
-        for label in sorted(folder.iterdir())
-        if label.is_dir()
-        for image in sorted(label.iterdir())
-        if image.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not support:
-        raise NoSuchFiles(f"{folder}: expected <label>/<image> in it, found no image")
-    return support
-
-
 class FileClassifier(Protocol):
     """Taught a support set, answers for files."""
 
@@ -79,12 +62,7 @@ class FileClassifier(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class LocalClassifier:
@@ -118,12 +96,7 @@ class LocalClassifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._engine.close()
 
     async def _teach(self, support: Sequence[LabelledFile], on_rejected: OnRejected) -> SupportSet:
@@ -186,7 +159,7 @@ class RemoteClassifier:
             if not self.labels:
                 raise NoFace("the session has no classes, or no support image shows one clear face")
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
 
     def classify(self, files: Sequence[Path]) -> list[Result]:
@@ -209,12 +182,7 @@ class RemoteClassifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._own_session:
             self._client.delete_session(self._session_id)
         self._client.close()

@@ -22,17 +22,14 @@ class CancelOnDisconnect:
             await self._app(scope, receive, send)
             return
         received, gone = asyncio.Event(), asyncio.Event()
-        if not _has_body(scope):
-            # Its route may never ask for the body, whose one empty message comes first.
-            await receive()
+        # A route may never ask for a body that is empty, so its one message is taken here.
+        taken = [] if _has_body(scope) else [await receive()]
+        if taken:
             received.set()
-        empty_told = False
 
         async def receive_body() -> Message:
-            nonlocal empty_told
-            if not _has_body(scope) and not empty_told:
-                empty_told = True
-                return {"type": "http.request", "body": b"", "more_body": False}
+            if taken:
+                return taken.pop()
             if received.is_set():
                 await gone.wait()
                 return {"type": "http.disconnect"}

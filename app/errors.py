@@ -72,11 +72,12 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()
         errors = [
             {"field": ".".join(str(part) for part in item["loc"][1:]), "detail": plain_message(item["msg"])}
-            for item in error.errors()[:MAX_ERRORS]
+            for item in found[:MAX_ERRORS]
         ]
-        field = next((str(part) for part in error.errors()[0]["loc"][1:]), "")
+        field = next((str(part) for part in found[0]["loc"][1:]), "")
         return problem_response(
             ApiError(
                 FIELD_CODES.get(field, "invalid_request"),

@@ -26,6 +26,8 @@ class DecodedImage:
 
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+"""By which files are taken for images where a folder holds others too"""
 MAX_PIXELS = 50_000_000
 MIN_SIDE_PX = 16
 ENOUGH_PX = 1280

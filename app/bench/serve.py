@@ -7,11 +7,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import io
-import json
 import statistics
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from PIL import Image
 
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
+from app.client import Client
 from app.settings import usable_cores
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
@@ -252,23 +251,10 @@ def _service() -> Iterator[tuple[ServiceProcess, float]]:
 
 def _teach(service: ServiceProcess, taught: dict[str, list[Path]]) -> str:
     """The path of a new session's classify."""
-
-    def post(path: str, data: bytes, content_type: str) -> dict[str, str]:
-        request = urllib.request.Request(  # noqa: S310
-            service.url + path, data, {"Content-Type": content_type}, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            answer: dict[str, str] = json.load(response)
-            return answer
-
-    session = f"/v1/sessions/{post('/v1/sessions', b'{}', 'application/json')['id']}"
-    for label, files in taught.items():
-        path = f"{session}/classes/{label}/examples"
-        whole = multipart_request(service.url + path, [file.read_bytes() for file in files])
-        head, _, body = whole.partition(b"\r\n\r\n")
-        (content_type,) = [line for line in head.decode().split("\r\n") if line.startswith("Content-Type: ")]
-        post(path, body, content_type.removeprefix("Content-Type: "))
-    return f"{session}/classify"
+    with Client(service.url) as client:
+        session = client.create_session()
+        client.add_support(session.id, [(label, file) for label, files in taught.items() for file in files])
+    return f"/v1/sessions/{session.id}/classify"
 
 
 def _resized(file: Path, size_px: tuple[int, int]) -> bytes:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.console import StageBars, stderr
+from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.classify_files import FileClassifier
+    from app.classify_files import FileClassifier, LabelledFile
     from app.schemas import Result
 
 
@@ -62,8 +63,14 @@ def classify(
 
     files = find_images(queries)
     readable = False
+    taught: list[LabelledFile] | str
+    if support is not None:
+        taught = _find_support(support)
+    else:
+        assert session is not None
+        taught = session
     with (
-        _classifier(support, url, session, api_key, unknown_below, all_faces) as classifier,
+        _classifier(taught, url, api_key, unknown_below, all_faces) as classifier,
         StageBars() as bars,
     ):
         show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
@@ -79,34 +86,41 @@ def classify(
         raise typer.Exit(1)
 
 
+def _find_support(folder: Path) -> list[LabelledFile]:
+    """The images of <folder>/<label>/. Raises: DatasetInvalid; ValueError for a label."""
+    from app.schemas import normalized_label
+    from model.training.datasets import open_dataset
+
+    with open_dataset("folder", folder) as dataset:
+        return [(normalized_label(image.label), folder / image.source) for image in dataset.images]
+
+
 def _classifier(
-    support: Path | None,
+    taught: list[LabelledFile] | str,
     url: str | None,
-    session: str | None,
     api_key: str | None,
     unknown_below: float | None,
     all_faces: bool,
 ) -> FileClassifier:
-    from app.classify_files import LocalClassifier, RemoteClassifier, find_support
+    """taught: labelled files, or with a url the id of a session."""
+    from app.classify_files import LocalClassifier, RemoteClassifier
     from app.client import Client
-    from app.settings import Settings
 
     def on_rejected(file: Path, reason: str) -> None:
         stderr.print(f"{file} is no example: {reason}", markup=False, soft_wrap=True)
 
     if url is not None:
-        assert session is not None or support is not None
         return RemoteClassifier(
             Client(url, api_key=api_key, retries=RETRIES),
-            session if session is not None else find_support(support),  # type: ignore[arg-type]
+            taught,
             unknown_below=unknown_below,
             all_faces=all_faces,
             on_rejected=on_rejected,
         )
-    assert support is not None
+    assert not isinstance(taught, str)
     return LocalClassifier(
         Settings(),
-        find_support(support),
+        taught,
         unknown_below=unknown_below,
         all_faces=all_faces,
         on_rejected=on_rejected,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -127,12 +126,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _send(self, call: Call[T]) -> T:
@@ -141,9 +135,10 @@ class AsyncClient:
             try:
                 response = await self._http.request(call.method, call.path, **call.content)
             except httpx.HTTPError as error:
-                pause_s: float | None = retries.after_error(error)
+                pause_s = retries.after_error(error)
             else:
-                pause_s = retries.after_answer(response)
-                if pause_s is None:
+                asked_for_s = retries.after_answer(response)
+                if asked_for_s is None:
                     return read_answer(call, response, repeated=retries.repeated)
-            await asyncio.sleep(pause_s or 0)
+                pause_s = asked_for_s
+            await asyncio.sleep(pause_s)

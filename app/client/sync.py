@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -127,12 +126,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _send(self, call: Call[T]) -> T:
@@ -141,9 +135,10 @@ class Client:
             try:
                 response = self._http.request(call.method, call.path, **call.content)
             except httpx.HTTPError as error:
-                pause_s: float | None = retries.after_error(error)
+                pause_s = retries.after_error(error)
             else:
-                pause_s = retries.after_answer(response)
-                if pause_s is None:
+                asked_for_s = retries.after_answer(response)
+                if asked_for_s is None:
                     return read_answer(call, response, repeated=retries.repeated)
-            time.sleep(pause_s or 0)
+                pause_s = asked_for_s
+            time.sleep(pause_s)

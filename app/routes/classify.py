@@ -19,10 +19,10 @@ from app.routes.context import (
     read_uploads,
     require_multipart,
     require_same_weights,
+    session_support,
 )
 from app.schemas import Results
 from app.security import Owner
-from app.support_cache import SupportKey
 from model.errors import CsrnError
 from model.support_set import Example, SupportSet
 
@@ -51,13 +51,8 @@ async def classify(
     timings = Timings()
     session = await store.get(owner, session_id)
     require_same_weights(session, engine)
-
-    async def load() -> tuple[SupportKey, list[Example]]:
-        loaded, examples = await store.load_examples(owner, session_id)
-        return (loaded.id, loaded.revision), list(examples)
-
     uploads = await read_uploads(images, settings)
-    support = await engine.support_set((session.id, session.revision), load)
+    support = await session_support(session, owner, store, engine)
     timings.mark("support")
     return await _answer(
         engine, uploads, support, unknown_below, all_faces, regions, timings, lane=session_id

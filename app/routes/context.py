@@ -15,6 +15,8 @@ from app.errors import ApiError
 from app.schemas import Label
 from app.sessions.store import Session, SessionStore
 from app.settings import Settings
+from app.support_cache import SupportKey
+from model.support_set import Example, SupportSet
 
 
 def engine(request: Request) -> Engine:
@@ -70,6 +72,19 @@ async def read_uploads(files: Sequence[UploadFile], limits: Settings) -> list[Up
             raise ApiError("body_too_large", f"an image has at most {limits.max_image_bytes} bytes")
         uploads.append(Upload(filename=file.filename, data=data))
     return uploads
+
+
+async def session_support(session: Session, owner: str, store: SessionStore, engine: Engine) -> SupportSet:
+    """The support set of a session that was read, or of a newer revision of it.
+
+    Raises: NoClasses; QueueFull; what the store raises.
+    """
+
+    async def load() -> tuple[SupportKey, Sequence[Example]]:
+        loaded, examples = await store.load_examples(owner, session.id)
+        return (loaded.id, loaded.revision), examples
+
+    return await engine.support_set((session.id, session.revision), load)
 
 
 def require_same_weights(session: Session, current: Engine) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Response, status
+from fastapi import APIRouter, Depends, Form, Response, UploadFile, status
 
 from app.answers import box_answer, session_answer
-from app.engine import Engine, SupportFace, Upload
+from app.engine import Engine, SupportFace
 from app.errors import ApiError
 from app.problems import RejectedImage
 from app.routes.context import (
@@ -27,9 +28,87 @@ from app.routes.context import (
 from app.schemas import Added, AddedExample, Class, ExampleId
 from app.security import Owner
 from app.sessions import store as stores
+from app.settings import Settings
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])
+
+
+class _EncodedExamples:
+    """The examples that a request adds, and what it answers about each image."""
+
+    def __init__(self) -> None:
+        self.examples: list[Example] = []
+        self.added: list[AddedExample] = []
+        self.rejected: list[RejectedImage] = []
+
+    def answer(self, session: stores.Session) -> Added:
+        return Added(session=session_answer(session), added=self.added, rejected=self.rejected)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Teaching:
+    """What a request that adds examples to a session works with."""
+
+    session_id: str
+    owner: str
+    store: stores.SessionStore
+    engine: Engine
+    settings: Settings
+
+    async def encode(
+        self, images: Sequence[UploadFile], labels: Sequence[str], ids: Sequence[str]
+    ) -> _EncodedExamples:
+        """The images as examples. Raises: ApiError where none can be one; SessionNotFound; QueueFull."""
+        require_same_weights(await self.store.get(self.owner, self.session_id), self.engine)
+        uploads = await read_uploads(images, self.settings)
+        encoded = _EncodedExamples()
+        outcomes = await self.engine.encode_support(uploads, lane=self.session_id)
+        for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
+            if isinstance(outcome, SupportFace):
+                encoded.examples.append(
+                    Example(example_id=example_id, label=label, features=outcome.features)
+                )
+                encoded.added.append(
+                    AddedExample(
+                        index=index, example_id=example_id, label=label, box=box_answer(outcome.box_px)
+                    )
+                )
+            else:
+                encoded.rejected.append(
+                    RejectedImage(
+                        index=index,
+                        filename=uploads[index].filename,
+                        code=outcome.code,
+                        detail=str(outcome),
+                    )
+                )
+        if not encoded.examples:
+            codes = {item.code for item in encoded.rejected}
+            raise ApiError(
+                codes.pop() if len(codes) == 1 else "no_example_added",
+                encoded.rejected[0].detail if len(encoded.rejected) == 1 else "see rejected",
+                status=status.HTTP_422_UNPROCESSABLE_CONTENT,
+                extra={"rejected": [item.model_dump() for item in encoded.rejected]},
+            )
+        return encoded
+
+    async def add(self, encoded: _EncodedExamples) -> Added:
+        return encoded.answer(await self.store.add_examples(self.owner, self.session_id, encoded.examples))
+
+    async def replace(self, label: str, encoded: _EncodedExamples) -> Added:
+        replaced = await self.store.replace_class(self.owner, self.session_id, label, encoded.examples)
+        self.engine.supports.forget([self.session_id])
+        return encoded.answer(replaced)
+
+
+def _teaching(
+    session_id: str, owner: Owner, store: StoreDep, engine: EngineDep, settings: SettingsDep
+) -> _Teaching:
+    return _Teaching(session_id=session_id, owner=owner, store=store, engine=engine, settings=settings)
+
+
+TeachingDep = Annotated[_Teaching, Depends(_teaching)]
 
 
 @router.post(
@@ -38,21 +117,15 @@ router = APIRouter(prefix="/v1/sessions", tags=["support"])
     dependencies=[Depends(require_multipart)],
 )
 async def add_support(
-    session_id: str,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    settings: SettingsDep,
+    teaching: TeachingDep,
     images: Images,
     labels: Labels,
 ) -> Added:
     """Add examples of many classes at once; classes that do not exist yet are created."""
     if len(labels) != len(images):
         raise ApiError("invalid_label", f"{len(images)} images need as many labels, not {len(labels)}")
-    require_same_weights(await store.get(owner, session_id), engine)
-    uploads = await read_uploads(images, settings)
-    encoded = await _encode_examples(engine, uploads, labels, [_new_id() for _ in uploads], lane=session_id)
-    return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
+    encoded = await teaching.encode(images, labels, [_new_id() for _ in images])
+    return await teaching.add(encoded)
 
 
 @router.post(
@@ -61,12 +134,8 @@ async def add_support(
     dependencies=[Depends(require_multipart)],
 )
 async def add_examples(
-    session_id: str,
+    teaching: TeachingDep,
     label: LabelPath,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    settings: SettingsDep,
     images: Images,
     example_ids: Annotated[list[ExampleId] | None, Form(description="One for each image")] = None,
 ) -> Added:
@@ -74,30 +143,20 @@ async def add_examples(
     ids = example_ids or [_new_id() for _ in images]
     if len(ids) != len(images):
         raise ApiError("invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}")
-    require_same_weights(await store.get(owner, session_id), engine)
-    uploads = await read_uploads(images, settings)
-    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids, lane=session_id)
-    return encoded.answer(await store.add_examples(owner, session_id, encoded.examples))
+    encoded = await teaching.encode(images, [label] * len(ids), ids)
+    return await teaching.add(encoded)
 
 
 @router.put("/{session_id}/classes/{label}", dependencies=[Depends(require_multipart)])
 async def replace_class(
-    session_id: str,
+    teaching: TeachingDep,
     label: LabelPath,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    settings: SettingsDep,
     images: Images,
 ) -> Added:
     """Put new examples in place of all that the class had, in one step."""
-    require_same_weights(await store.get(owner, session_id), engine)
-    uploads = await read_uploads(images, settings)
-    ids = [_new_id() for _ in uploads]
-    encoded = await _encode_examples(engine, uploads, [label] * len(ids), ids, lane=session_id)
-    replaced = await store.replace_class(owner, session_id, label, encoded.examples)
-    engine.supports.forget([session_id])
-    return encoded.answer(replaced)
+    ids = [_new_id() for _ in images]
+    encoded = await teaching.encode(images, [label] * len(ids), ids)
+    return await teaching.replace(label, encoded)
 
 
 @router.get("/{session_id}/classes/{label}")
@@ -133,50 +192,6 @@ async def delete_class(
     await store.delete_class(owner, session_id, label)
     engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
-
-
-class _EncodedExamples:
-    """The examples that a request adds, and what it answers about each image."""
-
-    def __init__(self) -> None:
-        self.examples: list[Example] = []
-        self.added: list[AddedExample] = []
-        self.rejected: list[RejectedImage] = []
-
-    def answer(self, session: stores.Session) -> Added:
-        return Added(session=session_answer(session), added=self.added, rejected=self.rejected)
-
-
-async def _encode_examples(
-    engine: Engine, uploads: Sequence[Upload], labels: Sequence[str], ids: Sequence[str], *, lane: str
-) -> _EncodedExamples:
-    """Raises: ApiError where no image can be an example."""
-    encoded = _EncodedExamples()
-    outcomes = await engine.encode_support(uploads, lane=lane)
-    for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
-        if isinstance(outcome, SupportFace):
-            encoded.examples.append(Example(example_id=example_id, label=label, features=outcome.features))
-            encoded.added.append(
-                AddedExample(index=index, example_id=example_id, label=label, box=box_answer(outcome.box_px))
-            )
-        else:
-            encoded.rejected.append(
-                RejectedImage(
-                    index=index,
-                    filename=uploads[index].filename,
-                    code=outcome.code,
-                    detail=str(outcome),
-                )
-            )
-    if not encoded.examples:
-        codes = {item.code for item in encoded.rejected}
-        raise ApiError(
-            codes.pop() if len(codes) == 1 else "no_example_added",
-            encoded.rejected[0].detail if len(encoded.rejected) == 1 else "see rejected",
-            status=status.HTTP_422_UNPROCESSABLE_CONTENT,
-            extra={"rejected": [item.model_dump() for item in encoded.rejected]},
-        )
-    return encoded
 
 
 def _new_id() -> str:

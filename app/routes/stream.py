@@ -7,7 +7,7 @@ import base64
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 import anyio
@@ -18,13 +18,12 @@ from app.answers import result_answer
 from app.batching import QueueFull
 from app.engine import Engine, NoClasses, QueryOutcome, scored_face
 from app.face_pool import FaceStream
+from app.routes.context import session_support
 from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys
 from app.sessions import store as stores
 from app.settings import Settings
-from app.support_cache import SupportKey
 from model.errors import CsrnError
-from model.support_set import Example
 
 router = APIRouter(tags=["classify"])
 
@@ -194,7 +193,7 @@ class _Stream:
         session = await self._session()
         try:
             with _store_faults():
-                support = await self._engine.support_set((session.id, session.revision), self._load)
+                support = await session_support(session, self._owner, self._store, self._engine)
         except NoClasses:
             return [scored_face(face, []) for face in found]
         (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
@@ -207,10 +206,6 @@ class _Stream:
         if session.weights_sha256 != self._engine.checkpoint.sha256:
             raise Closed("model_changed")
         return session
-
-    async def _load(self) -> tuple[SupportKey, Sequence[Example]]:
-        session, examples = await self._store.load_examples(self._owner, self._session_id)
-        return (session.id, session.revision), examples
 
 
 @contextlib.contextmanager

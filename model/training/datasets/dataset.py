@@ -8,8 +8,6 @@ from pathlib import Path
 
 from model.errors import DatasetInvalid
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelledImage:

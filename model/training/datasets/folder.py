@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.training.datasets.dataset import IMAGE_SUFFIXES, Dataset, LabelledImage, require_images
+from model.images import IMAGE_SUFFIXES
+from model.training.datasets.dataset import Dataset, LabelledImage, require_images
 
 
 @contextlib.contextmanager
