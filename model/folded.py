@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.network import RelationModule
+from model.network import RELATION_CHANNELS, RelationModule
 
 PAIRS_AT_ONCE = 2048
 """More would leave the CPU's cache"""
@@ -30,38 +30,44 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 class FoldedRelation:
     """A relation module for many pairs: what `RelationModule` computes, to rounding.
 
-    Halves have the channels last in memory. The first convolution's batch norm is in them, so a pair
-    costs an addition, a maximum and the second convolution. Shapes as in RelationModule.
+    A half is stored as (4, positions, 64): the four members of each 2x2 pooling window, the windows row
+    by row, the channels. The first convolution's batch norm is in it, so a pair costs an addition, a
+    maximum and a product with the second convolution's weights.
     """
 
     def __init__(self, relation: RelationModule, *, dtype: torch.dtype) -> None:
         folded = fold_batch_norms(relation)
         assert isinstance(folded, RelationModule)
-        first = folded.layer1[0]
+        first, second = folded.layer1[0], folded.layer2[0]
         assert isinstance(first, nn.Conv2d)
-        half = first.in_channels // 2
-        self._dtype = dtype
-        self._support = _channels_last(first.weight[:, :half], dtype)
-        self._query = _channels_last(first.weight[:, half:], dtype)
+        assert isinstance(second, nn.Conv2d)
         assert first.bias is not None
+        assert second.bias is not None
+        of_support, of_query = first.weight.to(dtype).chunk(2, dim=1)
+        self._support = of_support.contiguous(memory_format=torch.channels_last)
+        self._query = of_query.contiguous(memory_format=torch.channels_last)
         self._bias = first.bias.to(dtype)
-        self._rest = nn.Sequential(*folded.layer1[1:], *folded.layer2).to(
-            dtype, memory_format=torch.channels_last
-        )  # type: ignore[call-overload]
-        self._fc1, self._fc2 = folded.fc1.to(dtype), folded.fc2.to(dtype)
+        self._second = second.weight.to(dtype).permute(0, 2, 3, 1).flatten(1)
+        self._second_bias = second.bias.to(dtype)
+        self._second_pools = any(isinstance(layer, nn.MaxPool2d) for layer in folded.layer2)
+        # Its columns count channel by channel; what it gets here counts position by position.
+        positions = folded.fc1.in_features // RELATION_CHANNELS
+        columns = folded.fc1.weight.to(dtype).unflatten(1, (RELATION_CHANNELS, positions))
+        self._fc1, self._fc1_bias = columns.mT.flatten(1), folded.fc1.bias.to(dtype)
+        self._fc2 = folded.fc2.to(dtype)
 
     def support_half(self, support: Tensor) -> Tensor:
-        """Feature maps (..., C, H, W) to the support's share of the first convolution."""
+        """Feature maps (..., C, H, W) to the support's halves (..., 4, positions, 64)."""
         return self._half(support, self._support, self._bias)
 
     def query_half(self, query: Tensor) -> Tensor:
-        """Feature maps (..., C, H, W) to the query's share of the first convolution."""
+        """Feature maps (..., C, H, W) to the query's halves (..., 4, positions, 64)."""
         return self._half(query, self._query, None)
 
     def score(self, halves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Relation scores (pairs,) float32 of many pairs at once.
 
-        Args: halves, supports (supports, ..., 64, H - 2, W - 2) and queries (queries, ..., 64, H - 2, W - 2)
+        Args: halves, supports (supports, ..., 4, positions, 64) and queries (queries, ..., 4, positions, 64)
             each: every query with every support. The scores are in that order: query by query, support
             by support.
         """
@@ -69,22 +75,41 @@ class FoldedRelation:
         return torch.cat([self._score(chunk) for chunk in chunks])
 
     def _score(self, chunk: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        supports, queries = chunk[0]
         counts = [_count(supports, queries) for supports, queries in chunk]
-        summed = torch.empty(
-            (sum(counts), *chunk[0][0].shape[-3:]),
-            dtype=self._dtype,
-            device=chunk[0][0].device,
-            memory_format=torch.channels_last,
-        )
+        summed = supports.new_empty(sum(counts), *supports.shape[-3:])
         for (supports, queries), rows in zip(chunk, torch.split(summed, counts), strict=True):
             shape = (len(queries), *supports.shape[:-3])
             torch.add(supports, queries[:, None], out=rows.view(*shape, *rows.shape[1:]))
-        hidden = torch.relu(self._fc1(self._rest(summed).flatten(1)))
+        return self._rest(_pooled(summed))
+
+    def _rest(self, first: Tensor) -> Tensor:
+        """What the first layer gave, (pairs, positions, 64), to relation scores (pairs,)."""
+        side = math.isqrt(first.shape[1])
+        patches = first.unflatten(1, (side, side)).unfold(1, 3, 1).unfold(2, 3, 1)
+        # (pairs, rows, columns, 64, 3, 3); of a side of 3 this is no copy
+        patches = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
+        second = nn.functional.linear(patches, self._second, self._second_bias)
+        hidden = _pooled(_windows(second)) if self._second_pools else second.relu_()
+        hidden = nn.functional.linear(hidden.flatten(1), self._fc1, self._fc1_bias).relu_()
         return torch.sigmoid(self._fc2(hidden).float()).squeeze(1)
 
     def _half(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        half = nn.functional.conv2d(_channels_last(features.flatten(0, -4), self._dtype), weight, bias)
-        return _channels_last(half, self._dtype).reshape(*features.shape[:-3], *half.shape[1:])
+        maps = features.flatten(0, -4).to(weight.dtype).contiguous(memory_format=torch.channels_last)
+        half = nn.functional.conv2d(maps, weight, bias).permute(0, 2, 3, 1)
+        return _windows(half).reshape(*features.shape[:-3], 4, -1, RELATION_CHANNELS)
+
+
+def _windows(maps: Tensor) -> Tensor:
+    """Maps (maps, H, W, C) as (maps, 4, positions, C), 2x2 windows; an odd last row and column fall away."""
+    height, width = (side // 2 for side in maps.shape[1:3])
+    cut = maps[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2, maps.shape[3])
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, height * width, maps.shape[3])
+
+
+def _pooled(windows: Tensor) -> Tensor:
+    """The maxima of windows (..., 4, positions, C), after ReLU: (..., positions, C)."""
+    return windows.amax(dim=-3).relu_()
 
 
 def _count(supports: Tensor, queries: Tensor) -> int:
@@ -108,7 +133,3 @@ def _chunked(halves: Sequence[tuple[Tensor, Tensor]], limit: int) -> Iterator[li
                 chunk, room = [], limit
     if chunk:
         yield chunk
-
-
-def _channels_last(maps: Tensor, dtype: torch.dtype) -> Tensor:
-    return maps.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -33,9 +33,9 @@ class SupportSet:
     class_of_example: npt.NDArray[np.int64]
     """(examples,) ascending"""
     example_halves: Tensor
-    """(examples, 3 parts, 64, H - 2, W - 2): the relation module's support halves"""
+    """(examples, 3 parts, 4, positions, 64): support halves of the folded relation module"""
     prototype_halves: Tensor
-    """(classes, 64, H - 2, W - 2): those of the selected prototypes"""
+    """(classes, 4, positions, 64): those of the selected prototypes"""
     class_descriptors: Tensor | None
     """(classes, D): mean descriptors for the cosine part, None where the checkpoint has none"""
 
