@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
+import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 logger = logging.getLogger("csrn")
 
@@ -22,12 +25,28 @@ class QueueFull(Exception):
     """More work waits than is allowed; try again later."""
 
 
+class WorkerLost(Exception):
+    """The thread that had the job has died, or was given up because it was stuck."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Worker(Generic[Job, Outcome]):
+    """A thread and what it is busy with."""
+
+    thread: threading.Thread = dataclasses.field(init=False)
+    batch: Sequence[tuple[Job, concurrent.futures.Future[Outcome]]] = ()
+    busy_since: float | None = None
+    """By time.monotonic()"""
+    given_up: bool = False
+
+
 class Batcher(Generic[Job, Outcome]):
     """Runs jobs in batches on threads of its own.
 
     There is no timer: an idle thread takes a job at once, a busy one finds a batch when it is done.
     Every job resolves: with its outcome, with the exception that it raised, or cancelled. A job that
-    is cancelled while it waits costs nothing.
+    is cancelled while it waits costs nothing. A thread that dies fails what it had; `mend` puts another
+    in its place, and in that of one which is stuck.
     """
 
     def __init__(
@@ -39,8 +58,12 @@ class Batcher(Generic[Job, Outcome]):
         work_of: Callable[[Job], int],
         max_batch_work: int,
         max_queued_work: int,
+        stall_s: float = 60,
     ) -> None:
-        """run_batch: one outcome per job, in order. work_of: how much of either limit a job uses."""
+        """run_batch: one outcome per job, in order. work_of: how much of either limit a job uses.
+
+        stall_s: a thread that is busy with one batch for so long is stuck.
+        """
         self._run_batch, self._work_of = run_batch, work_of
         self._max_batch_work, self._max_queued_work = max_batch_work, max_queued_work
         self._lanes: collections.OrderedDict[
@@ -49,16 +72,22 @@ class Batcher(Generic[Job, Outcome]):
         self._queued_work = 0
         self._changed = threading.Condition()
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._name, self._stall_s = name, stall_s
+        self._workers = [self._start() for _ in range(threads)]
 
     @property
-    def alive(self) -> bool:
-        return all(thread.is_alive() for thread in self._threads)
+    def fault(self) -> str | None:
+        """What is wrong with its threads, if anything is."""
+        return next(filter(None, map(self._fault_of, self._workers)), None)
+
+    def mend(self) -> None:
+        """Put a new thread in the place of each that has died or is stuck. What a stuck one had fails."""
+        for number, worker in enumerate(self._workers):
+            if (fault := self._fault_of(worker)) and not self._closing:
+                logger.critical("%s: another takes its place", fault)
+                worker.given_up = True
+                self._fail(worker)
+                self._workers[number] = self._start()
 
     def require_room(self, work: int) -> None:
         """Raises: QueueFull where that much more does not fit; an empty queue takes any one request."""
@@ -75,12 +104,12 @@ class Batcher(Generic[Job, Outcome]):
         return await asyncio.gather(*map(asyncio.wrap_future, self._put(jobs, lane)))
 
     def close(self) -> None:
-        """Finish what is queued, then end the threads."""
+        """Finish what is queued, then end the threads. One that is stuck is left behind."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        for worker in self._workers:
+            worker.thread.join(self._stall_s)
 
     def _put(self, jobs: Sequence[Job], lane: Lane) -> list[concurrent.futures.Future[Outcome]]:
         futures: list[concurrent.futures.Future[Outcome]] = [concurrent.futures.Future() for _ in jobs]
@@ -93,20 +122,45 @@ class Batcher(Generic[Job, Outcome]):
             self._changed.notify(len(jobs))
         return futures
 
-    def _work(self) -> None:
-        while batch := self._next_batch():
-            self._resolve(batch)
+    def _start(self) -> _Worker[Job, Outcome]:
+        worker: _Worker[Job, Outcome] = _Worker()
+        worker.thread = threading.Thread(target=self._work, args=(worker,), name=self._name, daemon=True)
+        worker.thread.start()
+        return worker
+
+    def _fault_of(self, worker: _Worker[Job, Outcome]) -> str | None:
+        if not worker.thread.is_alive():
+            return f"a {self._name} thread has died"
+        since = worker.busy_since
+        if since is not None and time.monotonic() - since > self._stall_s:
+            return f"a {self._name} thread is stuck"
+        return None
+
+    def _work(self, worker: _Worker[Job, Outcome]) -> None:
+        try:
+            while not worker.given_up and (batch := self._next_batch()):
+                worker.batch, worker.busy_since = batch, time.monotonic()
+                self._resolve(batch)
+                worker.batch, worker.busy_since = (), None
+        finally:
+            self._fail(worker)
+
+    @staticmethod
+    def _fail(worker: _Worker[Job, Outcome]) -> None:
+        """Whatever the worker has not resolved."""
+        for _, future in worker.batch:
+            _settle(future, error=WorkerLost())
 
     def _resolve(self, batch: Sequence[tuple[Job, concurrent.futures.Future[Outcome]]]) -> None:
         """Run a batch; where it raises, its jobs one by one, so that each fails for its own fault only."""
         try:
             outcomes = self._run_batch([job for job, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
-                future.set_result(outcome)
+                _settle(future, outcome=outcome)
         except Exception as error:
             logger.exception("a batch of %d jobs failed", len(batch))
             if len(batch) == 1:
-                batch[0][1].set_exception(error)
+                _settle(batch[0][1], error=error)
             else:
                 for item in batch:
                     self._resolve([item])
@@ -134,3 +188,17 @@ class Batcher(Generic[Job, Outcome]):
                 if batch or self._closing:
                     return batch
                 self._changed.wait()
+
+
+def _settle(
+    future: concurrent.futures.Future[Outcome],
+    *,
+    outcome: Outcome | None = None,
+    error: BaseException | None = None,
+) -> None:
+    """Resolve it, unless a thread that was given up had its job: then it is resolved already."""
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(Outcome, outcome))

@@ -16,7 +16,7 @@ from app.face_pool import FacePool, Found
 from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
-from model.errors import CsrnError
+from model.errors import CheckpointInvalid, CsrnError
 from model.faces import Box, Face
 from model.landmarks import Landmarks
 from model.leave_one_out import LeftOut, leave_one_out
@@ -62,6 +62,10 @@ class NoClasses(CsrnError):
     """The session has no classes to compare with."""
 
     code = "no_classes"
+
+
+class DeviceFull(Exception):
+    """The device has no memory left for this job."""
 
 
 class Timings:
@@ -119,16 +123,20 @@ class Engine:
         max_queued_images: int,
         max_batch_faces: int,
         support_cache_bytes: int,
+        stall_s: float,
     ) -> None:
         self.checkpoint = checkpoint
         self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
-        self.faces = FacePool(threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels)
+        self.faces = FacePool(
+            threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels, stall_s=stall_s
+        )
         self._device: Batcher[_Job, _Outcome] = Batcher(
             self._run_batch,
             name="device",
             work_of=_work,
             max_batch_work=max_batch_faces,
             max_queued_work=max(max_queued_images, max_batch_faces) * 4,
+            stall_s=stall_s,
         )
         self.supports = SupportCache(max_bytes=support_cache_bytes)
 
@@ -143,13 +151,21 @@ class Engine:
         return (len(PARTS), *self.checkpoint.network.encoder.feature_shape)
 
     @property
-    def alive(self) -> bool:
-        return self._device.alive and self.faces.alive
+    def fault(self) -> str | None:
+        """Why it cannot serve, if it cannot."""
+        return self._device.fault or self.faces.fault
+
+    def mend(self) -> None:
+        """Replace threads that have died or are stuck."""
+        self._device.mend()
+        self.faces.mend()
 
     async def warm_up(self) -> None:
-        """Load and run every stage once."""
+        """Load and run every stage once. Raises: CheckpointInvalid where the weights give no numbers."""
         await self.faces.warm_up()
-        await self._device.submit(_Encode(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)))
+        encoded = await self._device.submit(_Encode(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)))
+        if not np.isfinite(cast(Features, encoded)).all():
+            raise CheckpointInvalid("the weights give values that are not finite")
 
     def close(self) -> None:
         self.faces.close()
@@ -253,7 +269,18 @@ class Engine:
         ]
 
     def _run_batch(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """On the device thread: encode all patches of the batch together, score all queries together."""
+        """On the device thread: encode all patches of the batch together, score all queries together.
+
+        Raises: DeviceFull.
+        """
+        try:
+            return self._run(jobs)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            # What the failed batch held goes back, before its jobs are tried one by one.
+            torch.cuda.empty_cache()
+            raise DeviceFull from error
+
+    def _run(self, jobs: Sequence[_Job]) -> list[_Outcome]:
         stacks = [job.patches for job in jobs if isinstance(job, _Encode | _Score)]
         encoded: Iterator[Features] = iter(())
         if stacks:

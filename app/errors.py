@@ -29,10 +29,12 @@ class ApiError(Exception):
         detail: str,
         *,
         status: int | None = None,
+        retry_after_s: int = RETRY_AFTER_S,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code, self.detail, self.extra = code, detail, extra or {}
+        self.retry_after_s = retry_after_s
         self.status = CODES[code][0] if status is None else status
 
 
@@ -42,6 +44,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """How OpenAPI describes the errors of every route."""
 
+FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
+"""How starlette's words begin where a form has more parts, or larger fields, than it may"""
 FIELD_CODES = {"images": "no_images", "labels": "invalid_label", "label": "invalid_label"}
 """What a missing or malformed field is answered with, where it has a code of its own."""
 
@@ -88,9 +92,17 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
-        codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+        codes = {
+            404: "not_found",
+            405: "method_not_allowed",
+            408: "request_timeout",
+            413: "body_too_large",
+            429: "overloaded",
+        }
         # What else there is comes from parsers of bodies.
         code = codes.get(error.status_code, "invalid_request")
+        if error.detail.startswith(FORM_LIMITS):
+            code = "body_too_large"
         detail = "the body is not what its content type says" if code == "invalid_request" else CODES[code][1]
         response = problem_response(ApiError(code, detail))
         response.headers.update(error.headers or {})
@@ -113,7 +125,7 @@ def problem_response(error: ApiError) -> JSONResponse:
     """The application/problem+json answer for an error."""
     headers = {}
     if error.status in (429, 503):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     content = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -11,8 +12,16 @@ from app.batching import Batcher, Lane
 from model.errors import CsrnError
 from model.faces import Face, FaceReader
 
+logger = logging.getLogger("csrn")
+
 Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why it cannot be used"""
+
+
+class ReadingFailed(CsrnError):
+    """A fault of ours, not of the image's."""
+
+    code = "internal_error"
 
 
 class FaceStream:
@@ -46,7 +55,7 @@ class _Image:
 class FacePool:
     """Runs FaceReader off the event loop. At most `max_queued` images wait."""
 
-    def __init__(self, *, threads: int, max_queued: int, max_pixels: int) -> None:
+    def __init__(self, *, threads: int, max_queued: int, max_pixels: int, stall_s: float) -> None:
         self._readers = threading.local()
         self._max_pixels = max_pixels
         self._batcher: Batcher[_Image, Found] = Batcher(
@@ -56,11 +65,17 @@ class FacePool:
             work_of=lambda image: 1,
             max_batch_work=1,
             max_queued_work=max_queued,
+            stall_s=stall_s,
         )
 
     @property
-    def alive(self) -> bool:
-        return self._batcher.alive
+    def fault(self) -> str | None:
+        """What is wrong with its threads, if anything is."""
+        return self._batcher.fault
+
+    def mend(self) -> None:
+        """As Batcher.mend."""
+        self._batcher.mend()
 
     async def find_faces(self, images: Sequence[bytes], *, all_faces: bool, lane: Lane) -> list[Found]:
         """As FaceReader.read of each. Raises: QueueFull."""
@@ -100,6 +115,11 @@ class FacePool:
             return reader.read(image.data, all_faces=image.all_faces)
         except CsrnError as error:
             return error
+        except Exception:
+            logger.exception("finding faces failed")
+            # What MediaPipe made of it is unknown: the next image gets a new one.
+            self._readers.__dict__.pop("reader", None)
+            return ReadingFailed("the image could not be processed: the fault has been logged")
 
     def _own_reader(self) -> FaceReader:
         if not hasattr(self._readers, "reader"):

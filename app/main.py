@@ -12,24 +12,30 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.batching import QueueFull
-from app.body_limit import BodyLimit
+from app.admission import Admission
+from app.batching import QueueFull, WorkerLost
 from app.device import choose_device, choose_precision, default_support_cache_bytes
 from app.disconnect import CancelOnDisconnect
 from app.encoded_paths import EncodedPaths
-from app.engine import Engine, NoClasses
+from app.engine import DeviceFull, Engine, NoClasses
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
-from app.routes import classify, examples, page, sessions, stream, system
-from app.security import ApiKeys
+from app.foreign_pages import RefuseForeignPages
+from app.rate_limit import ChargeRequests, RateLimit, RateLimited, rate_problem
+from app.routes import api_docs, classify, examples, page, sessions, stream, system
+from app.security import MIN_KEY_LENGTH, ApiKeys, RequireKey
 from app.sessions import store as stores
 from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.settings import Settings
-from app.upkeep import keep_up
+from app.streams import OpenStreams
+from app.upkeep import keep_up, mend_workers
 from app.version import VERSION
 from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")
+
+MAX_FIELD_BYTES = 4096
+"""Of a form's text: a label of 64 characters is the longest that is taken"""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -41,6 +47,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     engine = create_engine(settings)
     store = open_store(settings)
     keys = ApiKeys(settings.api_keys.get_secret_value())
+    for name in keys.short:
+        logger.warning(
+            "a key of %s has fewer than %d characters: csrn key makes better ones", name, MIN_KEY_LENGTH
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,13 +64,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings.store.split("://")[0],
             "required" if keys.required else "not required",
         )
-        upkeep = asyncio.create_task(
-            keep_up(store, engine.supports, every_s=settings.upkeep_every_s), name="upkeep"
-        )
+        upkeep = [
+            asyncio.create_task(keep_up(store, engine.supports, every_s=settings.upkeep_every_s)),
+            asyncio.create_task(mend_workers(engine)),
+        ]
         try:
             yield
         finally:
-            upkeep.cancel()
+            for task in upkeep:
+                task.cancel()
             engine.close()
             await store.close()
 
@@ -73,18 +85,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
+        docs_url=None,
+        form_limits={
+            "max_files": settings.max_images,
+            # A label and an example id for each image, and the options
+            "max_fields": 2 * settings.max_images + 8,
+            "max_part_size": MAX_FIELD_BYTES,
+        },
     )
     app.state.settings, app.state.api_keys = settings, keys
     app.state.engine, app.state.store = engine, store
-    app.state.open_streams = 0
-    app.add_middleware(CancelOnDisconnect)
-    app.add_middleware(EncodedPaths)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.state.rate_limit = RateLimit(settings.rate_limit)
+    app.state.streams = OpenStreams(most=settings.max_streams, most_per_key=settings.max_streams_per_key)
+    app.state.loopback_only = not (keys.required or settings.allow_anonymous)
+    app.state.draining = asyncio.Event()
+    _add_middleware(app)
     add_error_handlers(app)
     _add_domain_error_handlers(app, settings)
     describe_problems(app)
     for router in (
         page.router,
+        api_docs.router,
         sessions.router,
         examples.router,
         classify.router,
@@ -93,7 +114,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router)
     page.mount_page_files(app)
+    api_docs.mount_docs_files(app)
     return app
+
+
+def _add_middleware(app: FastAPI) -> None:
+    """From the innermost to the outermost."""
+    settings, keys = app.state.settings, app.state.api_keys
+    app.add_middleware(CancelOnDisconnect)
+    app.add_middleware(EncodedPaths)
+    app.add_middleware(ChargeRequests, rate_limit=app.state.rate_limit)
+    app.add_middleware(RequireKey, keys=keys)
+    if not keys.required:
+        app.add_middleware(RefuseForeignPages, loopback_only=app.state.loopback_only)
+    app.add_middleware(
+        Admission,
+        max_requests=settings.max_requests,
+        max_body_bytes=settings.max_body_bytes,
+        max_body_bytes_in_flight=settings.max_body_bytes_in_flight,
+        body_idle_s=settings.body_idle_s,
+        body_s=settings.body_s,
+        draining=app.state.draining,
+    )
 
 
 def open_store(settings: Settings) -> stores.SessionStore:
@@ -120,6 +162,7 @@ def create_engine(settings: Settings) -> Engine:
         max_queued_images=settings.max_queued_images,
         max_batch_faces=settings.max_batch_faces,
         support_cache_bytes=default_support_cache_bytes(device) if cache_bytes is None else cache_bytes,
+        stall_s=settings.stall_s,
     )
 
 
@@ -127,6 +170,8 @@ def _domain_problems(settings: Settings) -> dict[type[Exception], tuple[str, str
     """Code and detail of what routes need not catch; {} stands for what the exception carries."""
     return {
         QueueFull: ("overloaded", "too much is queued: try again shortly"),
+        DeviceFull: ("overloaded", "the device has no memory left for this: try again, or send less"),
+        WorkerLost: ("internal_error", "what worked on this was lost, and has been replaced: try again"),
         NoClasses: ("no_classes", "the session has no classes: add examples first"),
         stores.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
         stores.ClassNotFound: ("class_not_found", "the session has no class of that label"),
@@ -159,3 +204,7 @@ def _add_domain_error_handlers(app: FastAPI, settings: Settings) -> None:
 
     for kind in problems:
         app.add_exception_handler(kind, answer)
+
+    @app.exception_handler(RateLimited)
+    async def on_rate_limited(_: Request, error: RateLimited) -> JSONResponse:
+        return problem_response(rate_problem(error))

@@ -7,11 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 CODES: dict[str, tuple[int, str]] = {
     "image_unreadable": (400, "The image cannot be read"),
     "unauthorized": (401, "A valid API key is needed"),
+    "forbidden_origin": (403, "Pages of other origins may not ask"),
     "not_found": (404, "There is nothing at this address"),
     "session_not_found": (404, "There is no such session"),
     "class_not_found": (404, "The session has no such class"),
     "example_not_found": (404, "The class has no such example"),
     "method_not_allowed": (405, "This address does not take that method"),
+    "request_timeout": (408, "The request did not arrive in time"),
     "example_exists": (409, "The example id is taken"),
     "model_changed": (409, "The session belongs to other weights"),
     "session_limit": (409, "There are as many sessions as may be"),
@@ -28,6 +30,8 @@ CODES: dict[str, tuple[int, str]] = {
     "archive_invalid": (422, "The file is not an exported session"),
     "invalid_label": (422, "The label is missing or malformed"),
     "overloaded": (429, "The service is busy"),
+    "rate_limited": (429, "The key has used up its rate"),
+    "headers_too_large": (431, "The headers of the request are too large"),
     "internal_error": (500, "Something went wrong in the service"),
     "not_ready": (503, "The service is not ready"),
 }

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+import secrets
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import ApiError
+from app.errors import ApiError, problem_response
+from model.errors import CsrnError
 
 LOCAL_OWNER = "local"
-"""Owner of every session where no keys are configured."""
+"""Owner of every session where no keys are configured; a key of this name owns those later."""
+KEYED_PATHS = "/v1/"
+KEY_BYTES = 32
+MIN_KEY_LENGTH = 16
+"""Shorter keys can be guessed: whoever starts the service is warned of them"""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HASHED = re.compile(r"(?P<name>[^:]*):sha256:(?P<digest>[^:]*)")
+
+
+class KeysInvalid(CsrnError):
+    """CSRN_API_KEYS is not as documented. Says which entry, and never what is in it."""
+
+    code = "keys_invalid"
 
 
 class ApiKeys:
     """The configured keys, kept as hashes only."""
 
     def __init__(self, configured: str) -> None:
-        """configured: comma-separated NAME:KEY, or KEY alone, which is its own name by its hash."""
+        """configured: entries NAME:KEY or NAME:sha256:HEX, divided by commas or line ends.
+
+        KEY alone is its own name by its hash. Several keys of one name own the same sessions, so that a
+        new key can take the place of an old one. Raises: KeysInvalid.
+        """
         self._owner_by_hash: dict[bytes, str] = {}
-        for entry in filter(None, (part.strip() for part in configured.split(","))):
-            name, separator, key = entry.rpartition(":")
-            digest = _digest(key)
-            self._owner_by_hash[digest] = name if separator and name else digest.hex()[:16]
+        self.short: list[str] = []
+        """Names of keys that can be guessed"""
+        for number, entry in enumerate(_entries(configured), start=1):
+            owner, digest, length = _read_entry(entry, number)
+            if self._owner_by_hash.get(digest, owner) != owner:
+                raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has the key of another name")
+            self._owner_by_hash[digest] = owner
+            if length is not None and length < MIN_KEY_LENGTH:
+                self.short.append(owner)
 
     @property
     def required(self) -> bool:
@@ -41,23 +67,77 @@ class ApiKeys:
         return owner
 
 
+def new_key(name: str) -> tuple[str, str]:
+    """A new key, and its entry of CSRN_API_KEYS, from which it cannot be found. Raises: KeysInvalid."""
+    if not _NAME.fullmatch(name):
+        raise KeysInvalid("a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
+    key = f"csrn_{secrets.token_urlsafe(KEY_BYTES)}"
+    return key, f"{name}:sha256:{_digest(key).hex()}"
+
+
+def _entries(configured: str) -> Iterator[str]:
+    return filter(None, (part.strip() for part in re.split(r"[,\r\n]", configured)))
+
+
+def _read_entry(entry: str, number: int) -> tuple[str, bytes, int | None]:
+    """Owner, digest and, where it is known, length of a key. Raises: KeysInvalid."""
+    if hashed := _HASHED.fullmatch(entry):
+        name = hashed["name"]
+        try:
+            digest, length = bytes.fromhex(hashed["digest"]), None
+        except ValueError:
+            digest, length = b"", None
+        if len(digest) != hashlib.sha256().digest_size:
+            raise KeysInvalid(f"CSRN_API_KEYS: entry {number} needs 64 hexadecimal digits after sha256:")
+    else:
+        name, separator, key = entry.partition(":")
+        if not separator:
+            return _digest(entry).hex()[:16], _digest(entry), len(entry)
+        if not key:
+            raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
+        digest, length = _digest(key), len(key)
+    if not _NAME.fullmatch(name):
+        raise KeysInvalid(
+            f"CSRN_API_KEYS: the name of entry {number} needs 1 to 64 of A-Z a-z 0-9 . _ -, "
+            "beginning with a letter or digit"
+        )
+    return name, digest, length
+
+
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-_bearer = HTTPBearer(auto_error=False, description="Needed where CSRN_API_KEYS is set")
+class RequireKey:
+    """ASGI middleware: refuses whoever has no valid key before their body is read, and notes the owner.
+
+    The stream's route asks for its key by itself: only it can tell a browser why it is refused.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys) -> None:
+        self._app, self._keys = app, keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(KEYED_PATHS):
+            kind, _, key = (
+                dict(scope["headers"]).get(b"authorization", b"").decode(errors="replace").partition(" ")
+            )
+            owner = self._keys.owner(key.strip() if kind.lower() == "bearer" else None)
+            if owner is None:
+                refusal = ApiError("unauthorized", "send Authorization: Bearer KEY with a configured key")
+                await problem_response(refusal)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["owner"] = owner
+        await self._app(scope, receive, send)
 
 
-def require_owner(
-    request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    """The owner that the request's key stands for."""
-    keys: ApiKeys = request.app.state.api_keys
-    owner = keys.owner(credentials.credentials if credentials else None)
-    if owner is None:
-        raise ApiError("unauthorized", "send Authorization: Bearer KEY with a configured key")
+_described = HTTPBearer(auto_error=False, description="Needed where CSRN_API_KEYS is set")
+
+
+def _owner(request: Request, _: Annotated[object, Depends(_described)]) -> str:
+    owner: str = request.state.owner
     return owner
 
 
-Owner = Annotated[str, Depends(require_owner)]
+Owner = Annotated[str, Depends(_owner)]
+"""Whose key the request has; RequireKey found it."""

@@ -6,11 +6,14 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import limits
 import platformdirs
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
+SECRETS = Path("/run/secrets")
+"""Where Docker and Kubernetes put files; a setting that is not in the environment may be one: csrn_<field>"""
 
 
 def default_store() -> str:
@@ -24,9 +27,13 @@ def usable_cores() -> int:
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable CSRN_<FIELD>, in capitals."""
+    """Each field is the environment variable CSRN_<FIELD>, in capitals, or a file csrn_<field> of SECRETS."""
 
-    model_config = SettingsConfigDict(env_prefix="CSRN_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="CSRN_",
+        extra="ignore",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+    )
 
     store: str = Field(default_factory=default_store)
     """sqlite:///PATH, or redis://[USER:PASSWORD@]HOST:PORT/DB (rediss:// with TLS) for several replicas"""
@@ -35,7 +42,12 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the encoder; auto takes bfloat16 where the device computes in it"""
     api_keys: SecretStr = SecretStr("")
-    """Comma-separated NAME:KEY; empty: no key is asked for"""
+    """NAME:KEY or NAME:sha256:HEX, divided by commas or line ends; empty: no key is asked for"""
+    allow_anonymous: bool = False
+    """Whether to serve others than this machine without keys"""
+    rate_limit: str = ""
+    """Of one key, as in 6000/minute: a request counts one, each of its images and each streamed frame one
+    more; empty: none. Each replica counts for itself."""
 
     face_threads: int = Field(default_factory=usable_cores, ge=1)
     """Threads that decode images and find faces"""
@@ -45,6 +57,14 @@ class Settings(BaseSettings):
     """Image parts of one request"""
     max_image_bytes: int = Field(10 * 2**20, ge=1)
     max_body_bytes: int = Field(64 * 2**20, ge=1)
+    max_body_bytes_in_flight: int = Field(512 * 2**20, ge=1)
+    """Of all requests that are being answered"""
+    max_requests: int = Field(256, ge=1)
+    """Being answered at once"""
+    body_idle_s: float = Field(10, gt=0)
+    """The longest pause of a body on its way"""
+    body_s: float = Field(120, gt=0)
+    """The longest that a body may take to arrive"""
     max_pixels: int = Field(50_000_000, ge=1)
     max_queued_images: int = Field(512, ge=1)
     max_batch_faces: int = Field(64, ge=1)
@@ -52,6 +72,7 @@ class Settings(BaseSettings):
     """Of one API key"""
     max_streams: int = Field(32, ge=0)
     """At once; each has a FaceMesh of its own"""
+    max_streams_per_key: int = Field(16, ge=0)
     stream_idle_s: float = Field(60, gt=0)
     """A stream that sends no frame for so long is closed"""
     max_classes: int = Field(64, ge=1)
@@ -62,6 +83,22 @@ class Settings(BaseSettings):
     """Of the device's memory, for support sets kept ready; by default a quarter of a GPU's, else 1 GiB"""
     upkeep_every_s: float = Field(60, gt=0)
     """How often what has expired is deleted"""
+    stall_s: float = Field(60, gt=0)
+    """A worker thread that is busy with one batch for so long is given up, and another takes its place"""
+    drain_s: float = Field(0, ge=0)
+    """From SIGTERM, while /readyz answers 503, until the listener closes: for load balancers to notice"""
+    grace_s: float = Field(30, gt=0)
+    """From then on, for what is in flight"""
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _known_rate(cls, value: str) -> str:
+        if value:
+            try:
+                limits.parse(value)
+            except ValueError:
+                raise ValueError("expected a rate such as 600/minute") from None
+        return value
 
     @field_validator("store")
     @classmethod

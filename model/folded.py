@@ -52,7 +52,7 @@ class FoldedRelation:
         self._second_pools = any(isinstance(layer, nn.MaxPool2d) for layer in folded.layer2)
         # Its columns count channel by channel; what it gets here counts position by position.
         positions = folded.fc1.in_features // RELATION_CHANNELS
-        columns = folded.fc1.weight.to(dtype).unflatten(1, (RELATION_CHANNELS, positions))
+        columns = folded.fc1.weight.to(dtype).reshape(-1, RELATION_CHANNELS, positions)
         self._fc1, self._fc1_bias = columns.mT.flatten(1), folded.fc1.bias.to(dtype)
         self._fc2 = folded.fc2.to(dtype)
 
@@ -86,7 +86,7 @@ class FoldedRelation:
     def _rest(self, first: Tensor) -> Tensor:
         """What the first layer gave, (pairs, positions, 64), to relation scores (pairs,)."""
         side = math.isqrt(first.shape[1])
-        patches = first.unflatten(1, (side, side)).unfold(1, 3, 1).unfold(2, 3, 1)
+        patches = first.reshape(-1, side, side, RELATION_CHANNELS).unfold(1, 3, 1).unfold(2, 3, 1)
         # (pairs, rows, columns, 64, 3, 3); of a side of 3 this is no copy
         patches = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
         second = nn.functional.linear(patches, self._second, self._second_bias)

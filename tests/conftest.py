@@ -14,6 +14,8 @@ from tests.model.golden import seeded_network
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
 EXPRESSIONS = ("anger", "happiness", "sadness", "surprise")
+LOCAL = {"host": "127.0.0.1"}
+"""Headers of who asks for this machine: without keys the service answers to no other name"""
 SHARED = Path(__file__).parents[2] / "shared"
 
 needs_shared_faces = pytest.mark.skipif(

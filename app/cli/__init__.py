@@ -28,6 +28,7 @@ cli = typer.Typer(
 )
 for command in (
     serving.serve,
+    serving.key,
     classifying.classify,
     training.prepare,
     training.train,

@@ -12,11 +12,10 @@ from app.engine import Engine, SupportFace, Timings, Upload
 from app.errors import ApiError
 from app.routes.context import (
     EngineDep,
+    ImageReaderDep,
     Images,
     Labels,
-    SettingsDep,
     StoreDep,
-    read_uploads,
     require_multipart,
     require_same_weights,
     session_support,
@@ -41,7 +40,7 @@ async def classify(
     owner: Owner,
     store: StoreDep,
     engine: EngineDep,
-    settings: SettingsDep,
+    reader: ImageReaderDep,
     images: Images,
     unknown_below: UnknownBelow = None,
     all_faces: AllFaces = False,
@@ -51,7 +50,7 @@ async def classify(
     timings = Timings()
     session = await store.get(owner, session_id)
     require_same_weights(session, engine)
-    uploads = await read_uploads(images, settings)
+    uploads = await reader.read(images)
     support = await session_support(session, owner, store, engine)
     timings.mark("support")
     return await _answer(
@@ -63,7 +62,7 @@ async def classify(
 async def classify_stateless(
     owner: Owner,
     engine: EngineDep,
-    settings: SettingsDep,
+    reader: ImageReaderDep,
     support: Annotated[list[UploadFile], File(description="Examples, one part an image")],
     labels: Labels,
     images: Images,
@@ -77,10 +76,8 @@ async def classify_stateless(
         raise ApiError(
             "invalid_label", f"{len(support)} support images need as many labels, not {len(labels)}"
         )
-    if len(support) + len(images) > settings.max_images:
-        raise ApiError("body_too_large", f"a request has at most {settings.max_images} images")
-    support_uploads = await read_uploads(support, settings)
-    uploads = await read_uploads(images, settings)
+    sent = await reader.read([*support, *images])
+    support_uploads, uploads = sent[: len(support)], sent[len(support) :]
     examples = []
     for index, outcome in enumerate(await engine.encode_support(support_uploads, lane=owner)):
         if not isinstance(outcome, SupportFace):

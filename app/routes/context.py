@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import urllib.parse
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ from pydantic import BeforeValidator
 
 from app.engine import Engine, Upload
 from app.errors import ApiError
+from app.rate_limit import RateLimit
 from app.schemas import Label
+from app.security import Owner
 from app.sessions.store import Session, SessionStore
 from app.settings import Settings
 from app.support_cache import SupportKey
@@ -29,14 +32,8 @@ def store(request: Request) -> SessionStore:
     return found
 
 
-def settings(request: Request) -> Settings:
-    found: Settings = request.app.state.settings
-    return found
-
-
 EngineDep = Annotated[Engine, Depends(engine)]
 StoreDep = Annotated[SessionStore, Depends(store)]
-SettingsDep = Annotated[Settings, Depends(settings)]
 Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, one part an image")]
 Labels = Annotated[list[Label], Form(description="One for each image, in the same order")]
 _decoded = BeforeValidator(functools.partial(urllib.parse.unquote, errors="strict"))
@@ -61,17 +58,35 @@ def require_json(request: Request) -> None:
         raise ApiError("unsupported_media_type", "send application/json, or no body")
 
 
-async def read_uploads(files: Sequence[UploadFile], limits: Settings) -> list[Upload]:
-    """The images in memory, within the limits."""
-    if len(files) > limits.max_images:
-        raise ApiError("body_too_large", f"a request has at most {limits.max_images} images")
-    uploads = []
-    for file in files:
-        data = await file.read(limits.max_image_bytes + 1)
-        if len(data) > limits.max_image_bytes:
-            raise ApiError("body_too_large", f"an image has at most {limits.max_image_bytes} bytes")
-        uploads.append(Upload(filename=file.filename, data=data))
-    return uploads
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageReader:
+    """Reads the images of a request, within the limits and the key's rate."""
+
+    settings: Settings
+    rate_limit: RateLimit
+    owner: str
+
+    async def read(self, files: Sequence[UploadFile]) -> list[Upload]:
+        """Raises: ApiError; RateLimited."""
+        if len(files) > self.settings.max_images:
+            raise ApiError("body_too_large", f"a request has at most {self.settings.max_images} images")
+        self.rate_limit.charge(self.owner, len(files))
+        return [await self._read(file) for file in files]
+
+    async def _read(self, file: UploadFile) -> Upload:
+        most = self.settings.max_image_bytes
+        data = await file.read(most + 1)
+        if len(data) > most:
+            raise ApiError("body_too_large", f"an image has at most {most} bytes")
+        return Upload(filename=file.filename, data=data)
+
+
+def _image_reader(request: Request, owner: Owner) -> ImageReader:
+    state = request.app.state
+    return ImageReader(settings=state.settings, rate_limit=state.rate_limit, owner=owner)
+
+
+ImageReaderDep = Annotated[ImageReader, Depends(_image_reader)]
 
 
 async def session_support(session: Session, owner: str, store: SessionStore, engine: Engine) -> SupportSet:

@@ -12,23 +12,23 @@ from fastapi import APIRouter, Depends, Form, Response, UploadFile, status
 from app.answers import box_answer, session_answer
 from app.engine import Engine, SupportFace
 from app.errors import ApiError
+from app.face_pool import ReadingFailed
 from app.problems import RejectedImage
 from app.routes.context import (
     EngineDep,
     ExampleIdPath,
+    ImageReader,
+    ImageReaderDep,
     Images,
     LabelPath,
     Labels,
-    SettingsDep,
     StoreDep,
-    read_uploads,
     require_multipart,
     require_same_weights,
 )
 from app.schemas import Added, AddedExample, Class, ExampleId
 from app.security import Owner
 from app.sessions import store as stores
-from app.settings import Settings
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])
@@ -54,14 +54,14 @@ class _Teaching:
     owner: str
     store: stores.SessionStore
     engine: Engine
-    settings: Settings
+    reader: ImageReader
 
     async def encode(
         self, images: Sequence[UploadFile], labels: Sequence[str], ids: Sequence[str]
     ) -> _EncodedExamples:
         """The images as examples. Raises: ApiError where none can be one; SessionNotFound; QueueFull."""
         require_same_weights(await self.store.get(self.owner, self.session_id), self.engine)
-        uploads = await read_uploads(images, self.settings)
+        uploads = await self.reader.read(images)
         encoded = _EncodedExamples()
         outcomes = await self.engine.encode_support(uploads, lane=self.session_id)
         for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
@@ -85,10 +85,11 @@ class _Teaching:
                 )
         if not encoded.examples:
             codes = {item.code for item in encoded.rejected}
+            code = codes.pop() if len(codes) == 1 else "no_example_added"
             raise ApiError(
-                codes.pop() if len(codes) == 1 else "no_example_added",
+                code,
                 encoded.rejected[0].detail if len(encoded.rejected) == 1 else "see rejected",
-                status=status.HTTP_422_UNPROCESSABLE_CONTENT,
+                status=None if code == ReadingFailed.code else status.HTTP_422_UNPROCESSABLE_CONTENT,
                 extra={"rejected": [item.model_dump() for item in encoded.rejected]},
             )
         return encoded
@@ -103,9 +104,9 @@ class _Teaching:
 
 
 def _teaching(
-    session_id: str, owner: Owner, store: StoreDep, engine: EngineDep, settings: SettingsDep
+    session_id: str, owner: Owner, store: StoreDep, engine: EngineDep, reader: ImageReaderDep
 ) -> _Teaching:
-    return _Teaching(session_id=session_id, owner=owner, store=store, engine=engine, settings=settings)
+    return _Teaching(session_id=session_id, owner=owner, store=store, engine=engine, reader=reader)
 
 
 TeachingDep = Annotated[_Teaching, Depends(_teaching)]

@@ -15,14 +15,17 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.answers import result_answer
-from app.batching import QueueFull
-from app.engine import Engine, NoClasses, QueryOutcome, scored_face
+from app.batching import QueueFull, WorkerLost
+from app.engine import DeviceFull, Engine, NoClasses, QueryOutcome, scored_face
 from app.face_pool import FaceStream
+from app.foreign_pages import is_foreign_origin, is_loopback
+from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes.context import session_support
 from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys
 from app.sessions import store as stores
 from app.settings import Settings
+from app.streams import OpenStreams, TooManyStreams
 from model.errors import CsrnError
 
 router = APIRouter(tags=["classify"])
@@ -33,6 +36,7 @@ PROTOCOL = "csrn.v1"
 
 CLOSE_CODES = {
     "unsupported": 1003,
+    "shutting_down": 1012,
     "forbidden_origin": 4403,
     "unauthorized": 4401,
     "session_not_found": 4404,
@@ -89,27 +93,13 @@ async def stream(
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
     try:
-        with _place(websocket):
-            await _Stream(websocket, session_id, unknown_below, regions=regions).run()
+        await _Stream(websocket, session_id, unknown_below, regions=regions).run()
     except Closed as closed:
         (reason,) = closed.args
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close(CLOSE_CODES[reason], reason)
     except WebSocketDisconnect:
         pass
-
-
-@contextlib.contextmanager
-def _place(websocket: WebSocket) -> Iterator[None]:
-    """One of the streams that there may be at once. Raises: Closed."""
-    state, settings = websocket.app.state, websocket.app.state.settings
-    if state.open_streams >= settings.max_streams:
-        raise Closed("overloaded")
-    state.open_streams += 1
-    try:
-        yield
-    finally:
-        state.open_streams -= 1
 
 
 class _Stream:
@@ -123,10 +113,20 @@ class _Stream:
         self._engine: Engine = state.engine
         self._store: stores.SessionStore = state.store
         self._settings: Settings = state.settings
-        self._owner = _owner(websocket, state.api_keys)
+        self._streams: OpenStreams = state.streams
+        self._rate_limit: RateLimit = state.rate_limit
+        self._draining: asyncio.Event = state.draining
+        self._owner = _owner(websocket, state.api_keys, loopback_only=state.loopback_only)
 
     async def run(self) -> None:
         """Until the client leaves. Raises: Closed; WebSocketDisconnect."""
+        try:
+            with self._streams.one_of(self._owner):
+                await self._follow()
+        except TooManyStreams:
+            raise Closed("overloaded") from None
+
+    async def _follow(self) -> None:
         await self._session()
         faces = await self._engine.faces.open_stream()
         newest = _NewestFrame()
@@ -155,18 +155,35 @@ class _Stream:
 
     async def _answer_all(self, faces: FaceStream, newest: _NewestFrame) -> None:
         while True:
-            frame = await newest.take()
+            frame = await self._next(newest)
             result = await self._answer(faces, frame)
             await self._websocket.send_text(result.model_dump_json(exclude_unset=True))
+
+    async def _next(self, newest: _NewestFrame) -> _Frame:
+        """Raises: Closed once the service is shutting down: the frame before has been answered."""
+        taking, ending = asyncio.ensure_future(newest.take()), asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait((taking, ending), return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                raise Closed("shutting_down")
+            return taking.result()
+        finally:
+            taking.cancel()
+            ending.cancel()
 
     async def _answer(self, faces: FaceStream, frame: _Frame) -> StreamResult:
         """Raises: Closed."""
         outcome: QueryOutcome = []
         error = None
         try:
+            self._rate_limit.charge(self._owner, 1)
             outcome = await self._outcome(faces, frame)
-        except QueueFull:
+        except (QueueFull, DeviceFull):
             error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
+        except RateLimited as limited:
+            error = ItemError(code="rate_limited", detail=rate_problem(limited).detail)
+        except WorkerLost:
+            error = ItemError(code="internal_error", detail="what worked on this frame was lost")
         result = result_answer(
             frame.index,
             None,
@@ -218,11 +235,10 @@ def _store_faults() -> Iterator[None]:
         raise Closed("not_ready") from None
 
 
-def _owner(websocket: WebSocket, keys: ApiKeys) -> str:
+def _owner(websocket: WebSocket, keys: ApiKeys, *, loopback_only: bool) -> str:
     """Whose stream it is, by header or subprotocol. Raises: Closed."""
-    origin = websocket.headers.get("origin")
-    # A page of another site could otherwise use a service on its visitor's own machine.
-    if origin is not None and origin.partition("://")[2] != websocket.headers.get("host"):
+    headers = websocket.headers
+    if is_foreign_origin(headers) or (loopback_only and not is_loopback(headers.get("host", ""))):
         raise Closed("forbidden_origin")
     kind, _, key = websocket.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from app.errors import ApiError
 from app.routes.context import EngineDep, StoreDep
@@ -35,9 +35,11 @@ async def livez() -> Status:
 
 
 @router.get("/readyz")
-async def readyz(engine: EngineDep, store: StoreDep) -> Status:
-    """The store answers and the device thread is there."""
-    if not engine.alive:
-        raise ApiError("not_ready", "the device thread is gone")
+async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status:
+    """The weights are loaded, all worker threads are at work, the store answers, nothing is ending."""
+    if request.app.state.draining.is_set():
+        raise ApiError("not_ready", "the service is shutting down")
+    if (fault := engine.fault) is not None:
+        raise ApiError("not_ready", fault)
     await store.check()
     return Status(status="ready")

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import EXPRESSIONS, no_face, sample_bytes, two_faces
+from tests.conftest import EXPRESSIONS, LOCAL, no_face, sample_bytes, two_faces
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -32,7 +32,7 @@ def settings(weights: Path, folder: Path, **changes: Any) -> Settings:
 @pytest.fixture(scope="module")
 def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = create_app(settings(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**20, max_images=40))
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -292,7 +292,7 @@ def test_system_routes_need_no_session(client: TestClient) -> None:
 
 def test_sessions_belong_to_their_key(weights: Path, tmp_path: Path) -> None:
     app = create_app(settings(weights, tmp_path, api_keys="ann:secret-a,bob:secret-b"))
-    with TestClient(app) as client:
+    with TestClient(app, headers=LOCAL) as client:
         ann, bob = ({"Authorization": f"Bearer secret-{name}"} for name in "ab")
         path = "/v1/sessions/" + client.post("/v1/sessions", headers=ann).json()["id"]
         assert client.get(path, headers=ann).status_code == 200
@@ -326,10 +326,10 @@ def test_sessions_belong_to_their_key(weights: Path, tmp_path: Path) -> None:
 def test_a_session_of_other_weights_is_model_changed(
     weights: Path, shipped_weights: Path, tmp_path: Path
 ) -> None:
-    with TestClient(create_app(settings(weights, tmp_path))) as client:
+    with TestClient(create_app(settings(weights, tmp_path)), headers=LOCAL) as client:
         path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
         assert client.post(f"{path}/classes/a/examples", files=[sample("anger", 0)]).status_code == 201
-    with TestClient(create_app(settings(shipped_weights, tmp_path))) as client:
+    with TestClient(create_app(settings(shipped_weights, tmp_path)), headers=LOCAL) as client:
         assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1}]
         query = [sample("anger", 1)]
         assert_problem(client.post(f"{path}/classify", files=query), 409, "model_changed")
@@ -476,7 +476,7 @@ def test_a_damaged_import_is_refused_and_leaves_no_session(client: TestClient, t
 
 def test_expired_sessions_are_gone_and_limits_hold(weights: Path, tmp_path: Path) -> None:
     quotas = {"max_sessions": 1, "max_classes": 2, "max_examples": 3}
-    with TestClient(create_app(settings(weights, tmp_path, **quotas))) as client:
+    with TestClient(create_app(settings(weights, tmp_path, **quotas)), headers=LOCAL) as client:
         expired = client.post("/v1/sessions", json={"ttl_s": 0.001}).json()["id"]
         assert_problem(client.get(f"/v1/sessions/{expired}"), 404, "session_not_found")
         path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
@@ -492,7 +492,7 @@ def test_expired_sessions_are_gone_and_limits_hold(weights: Path, tmp_path: Path
 
 def test_what_was_deleted_or_expired_leaves_the_device_too(weights: Path, tmp_path: Path) -> None:
     app = create_app(settings(weights, tmp_path, upkeep_every_s=0.05))
-    with TestClient(app) as client:
+    with TestClient(app, headers=LOCAL) as client:
         supports = app.state.engine.supports
 
         def taught_and_asked(ttl_s: float | None = None) -> str:
@@ -523,6 +523,6 @@ def test_what_was_deleted_or_expired_leaves_the_device_too(weights: Path, tmp_pa
         gone_soon()
         # Another replica's writes are seen by the upkeep alone.
         path = taught_and_asked()
-        with TestClient(create_app(settings(weights, tmp_path))) as other:
+        with TestClient(create_app(settings(weights, tmp_path)), headers=LOCAL) as other:
             other.delete(f"{path}/classes/a")
         gone_soon()

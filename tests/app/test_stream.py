@@ -13,14 +13,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.main import create_app
 from tests.app.test_api import sample, settings
-from tests.conftest import no_face, sample_bytes
+from tests.conftest import LOCAL, no_face, sample_bytes
 
 
 @pytest.fixture(scope="module")
 def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("store")
     app = create_app(settings(weights, folder, max_streams=2))
-    with TestClient(app) as client:
+    with TestClient(app, headers=LOCAL) as client:
         yield client
 
 
@@ -105,7 +105,7 @@ def test_a_stream_is_closed_with_a_reason(client: TestClient, session: str) -> N
 
 
 def test_a_stream_without_frames_is_closed(weights: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(settings(weights, tmp_path, stream_idle_s=0.5))) as client:
+    with TestClient(create_app(settings(weights, tmp_path, stream_idle_s=0.5)), headers=LOCAL) as client:
         path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"] + "/stream"
         start = time.monotonic()
         assert closed_with(client, path) == (4408, "idle")
@@ -133,7 +133,9 @@ def test_there_are_only_so_many_streams_at_once_and_places_become_free(
 
 
 def test_a_stream_needs_its_sessions_key(weights: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(settings(weights, tmp_path, api_keys="ann:s,bob:t/+?"))) as client:
+    with TestClient(
+        create_app(settings(weights, tmp_path, api_keys="ann:s,bob:t/+?")), headers=LOCAL
+    ) as client:
         bob = {"Authorization": "Bearer t/+?"}
         path = "/v1/sessions/" + client.post("/v1/sessions", headers=bob).json()["id"] + "/stream"
         key = base64.urlsafe_b64encode(b"t/+?").decode().rstrip("=")

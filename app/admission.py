@@ -1,0 +1,116 @@
+"""What is let in: how many requests at once, how large, and how slow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ApiError, problem_response
+
+MAX_JSON_BYTES = 64 * 1024
+"""Several times what the largest request in JSON takes"""
+MAX_HEADER_BYTES = 32 * 1024
+ALWAYS_ANSWERED = {"/livez", "/readyz", "/metrics"}
+"""Whoever watches the service must see it when it is busy, too"""
+
+
+class Admission:
+    """ASGI middleware: bounds the requests in flight, and the bytes and seconds of their bodies.
+
+    Bytes are counted as they arrive, so that a client holds only what it has sent. Once draining is
+    set, connections are closed after their answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_requests: int,
+        max_body_bytes: int,
+        max_body_bytes_in_flight: int,
+        body_idle_s: float,
+        body_s: float,
+        draining: asyncio.Event,
+    ) -> None:
+        self._app = app
+        self._max_requests, self._requests = max_requests, 0
+        self._max_body_bytes = max_body_bytes
+        self._max_bytes_in_flight, self._bytes_in_flight = max_body_bytes_in_flight, 0
+        self._body_idle_s, self._body_s = body_idle_s, body_s
+        self._draining = draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        max_bytes = self._max_body_bytes
+        if headers.get(b"content-type", b"").startswith(b"application/json"):
+            max_bytes = min(MAX_JSON_BYTES, max_bytes)
+        if (refusal := self._refusal(scope, headers, max_bytes)) is not None:
+            await problem_response(refusal)(scope, receive, send)
+            return
+        body = _Body(self, receive, max_bytes)
+        self._requests += 1
+        try:
+            await self._app(scope, body.receive, self._closing(send) if self._draining.is_set() else send)
+        finally:
+            self._requests -= 1
+            self._bytes_in_flight -= body.received
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], max_bytes: int) -> ApiError | None:
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            return ApiError("headers_too_large", f"headers have at most {MAX_HEADER_BYTES} bytes in all")
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > max_bytes:
+            return ApiError("body_too_large", f"a request of this kind has at most {max_bytes} bytes")
+        if self._requests >= self._max_requests:
+            return ApiError("overloaded", "too many requests are being answered: try again shortly")
+        return None
+
+    @staticmethod
+    def _closing(send: Send) -> Send:
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+            await send(message)
+
+        return send_and_close
+
+    def take(self, count: int) -> None:
+        """Of the bytes that may be in flight. Raises: HTTPException."""
+        self._bytes_in_flight += count
+        if self._bytes_in_flight > self._max_bytes_in_flight:
+            raise HTTPException(429)
+
+    def seconds_left(self, begun: float) -> float:
+        """For the next part of a body that began to arrive at a moment of time.monotonic()."""
+        return min(self._body_idle_s, begun + self._body_s - time.monotonic())
+
+
+class _Body:
+    """One request's body. What it raises is no ApiError: FastAPI lets only HTTPException through there."""
+
+    def __init__(self, admission: Admission, receive: Receive, max_bytes: int) -> None:
+        self._admission, self._receive, self._max_bytes = admission, receive, max_bytes
+        self._begun, self._complete = time.monotonic(), False
+        self.received = 0
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._admission.seconds_left(self._begun)):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408) from None
+        self._complete = message["type"] != "http.request" or not message.get("more_body", False)
+        count = len(message.get("body", b""))
+        self.received += count
+        self._admission.take(count)
+        if self.received > self._max_bytes:
+            raise HTTPException(413)
+        return message

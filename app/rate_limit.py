@@ -1,0 +1,62 @@
+"""How much a key may ask for."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import limits
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import ApiError, problem_response
+from app.problems import CODES
+
+
+class RateLimited(Exception):
+    """The key has used up its rate."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(CODES["rate_limited"][1])
+        self.retry_after_s = retry_after_s
+
+
+class RateLimit:
+    """Counts by owner, in this process alone: N replicas allow N times as much."""
+
+    def __init__(self, rate: str) -> None:
+        """rate: as in 600/minute; empty for none. Raises: ValueError."""
+        self._item = limits.parse(rate) if rate else None
+        self._counter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def charge(self, owner: str, cost: int) -> None:
+        """Raises: RateLimited, and then nothing is counted."""
+        if self._item is None or self._counter.hit(self._item, owner, cost=cost):
+            return
+        reset = self._counter.get_window_stats(self._item, owner).reset_time
+        raise RateLimited(max(math.ceil(reset - time.time()), 1))
+
+
+def rate_problem(error: RateLimited) -> ApiError:
+    return ApiError(
+        "rate_limited",
+        f"the key may go on in {error.retry_after_s} s",
+        retry_after_s=error.retry_after_s,
+    )
+
+
+class ChargeRequests:
+    """ASGI middleware: each request of a key counts one; its images are counted where they are read."""
+
+    def __init__(self, app: ASGIApp, *, rate_limit: RateLimit) -> None:
+        self._app, self._rate_limit = app, rate_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (owner := scope.get("state", {}).get("owner")) is not None:
+            try:
+                self._rate_limit.charge(owner, 1)
+            except RateLimited as error:
+                await problem_response(rate_problem(error))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

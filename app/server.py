@@ -1,0 +1,150 @@
+"""uvicorn, made to drain before it stops, and to bound what happens below HTTP requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import ApiError, problem_response
+from app.problems import CODES
+
+MAX_CONNECTIONS = 1000
+HEAD_S = 15
+"""From a connection's beginning, or its last answer, until a request's headers are complete"""
+MAX_HEAD_BYTES = 64 * 1024
+UNREAD_S = 60
+"""An answer that its client does not take for so long is given up, with its connection"""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises: OSError."""
+    ((family, kind, _, _, address), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    bound = socket.socket(family, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted connections have this from the one that listens.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
+    return bound
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM or SIGINT it says so by `draining`, serves on for a while, then ends as uvicorn does."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        draining: asyncio.Event,
+        drain_s: float,
+        grace_s: float,
+        streams_ended: Callable[[], Awaitable[None]],
+    ) -> None:
+        """streams_ended: streams end by themselves once draining is set, and are waited for."""
+        super().__init__(config)
+        self._draining, self._drain_s, self._grace_s = draining, drain_s, grace_s
+        self._streams_ended = streams_ended
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains; a second ends at once."""
+        if self._loop is None or self._draining.is_set():
+            super().handle_exit(sig, frame)
+            return
+        self._captured_signals.append(sig)
+        self._draining.set()
+        self._loop.call_soon_threadsafe(self._begin_to_end)
+
+    def _begin_to_end(self) -> None:
+        self._ending = asyncio.ensure_future(self._end())
+
+    async def _end(self) -> None:
+        await asyncio.sleep(self._drain_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace_s):
+                await self._streams_ended()
+        self.should_exit = True
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 for clients that may be slow or hostile: few connections, small heads, in good time."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_begun, self._head_bytes = False, 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(ApiError("headers_too_large", f"headers have at most {MAX_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        self._head_begun = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ApiError("invalid_request", "this is not HTTP/1.1", status=400))
+
+    def _await_head(self) -> None:
+        self._head_arrived()
+        self._head_begun, self._head_bytes = False, 0
+        self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self.transport.is_closing():
+            return
+        if self._head_begun:
+            self._refuse(ApiError("request_timeout", f"headers must arrive within {HEAD_S} s"))
+        else:
+            # It has sent nothing, or the rest of a body that was answered before it was there.
+            self.transport.close()
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer in place of the application, and close."""
+        self._head_arrived()
+        response = problem_response(error)
+        lines = [f"HTTP/1.1 {error.status} {CODES[error.code][1]}".encode()]
+        lines += [name + b": " + value for name, value in response.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)]))
+        self.transport.close()
