@@ -15,8 +15,6 @@ from app.errors import ApiError, problem_response
 from app.problems import CODES
 
 MAX_CONNECTIONS = 1000
-HEAD_S = 15
-"""From a connection's beginning, or its last answer, until a request's headers are complete"""
 MAX_HEAD_BYTES = 64 * 1024
 UNREAD_S = 60
 """An answer that its client does not take for so long is given up, with its connection"""
@@ -83,6 +81,9 @@ class DrainingServer(uvicorn.Server):
 class GuardedProtocol(HttpToolsProtocol):
     """HTTP/1.1 for clients that may be slow or hostile: few connections, small heads, in good time."""
 
+    head_s = 15.0
+    """From a connection's beginning, or its last answer, until a request's headers are complete"""
+
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self._head_timer: asyncio.TimerHandle | None = None
@@ -123,7 +124,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _await_head(self) -> None:
         self._head_arrived()
         self._head_begun, self._head_bytes = False, 0
-        self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
+        self._head_timer = self.loop.call_later(self.head_s, self._give_up)
 
     def _head_arrived(self) -> None:
         if self._head_timer is not None:
@@ -135,7 +136,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if answering or self.transport.is_closing():
             return
         if self._head_begun:
-            self._refuse(ApiError("request_timeout", f"headers must arrive within {HEAD_S} s"))
+            self._refuse(ApiError("request_timeout", f"headers must arrive within {self.head_s:g} s"))
         else:
             # It has sent nothing, or the rest of a body that was answered before it was there.
             self.transport.close()

@@ -90,7 +90,7 @@ def test_a_stream_is_closed_with_a_reason(client: TestClient, session: str) -> N
     assert closed_with(client, "/v1/sessions/nope/stream") == (4404, "session_not_found")
     other_site = {"headers": {"origin": "https://elsewhere.example"}}
     assert closed_with(client, path, **other_site) == (4403, "forbidden_origin")
-    with client.websocket_connect(path, headers={"origin": "http://testserver"}) as socket:
+    with client.websocket_connect(path, headers={"origin": "http://127.0.0.1"}) as socket:
         socket.send_text("{}")
         with pytest.raises(WebSocketDisconnect) as raised:
             socket.receive_json()

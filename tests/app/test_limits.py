@@ -1,0 +1,110 @@
+"""Who may ask, and how much: over the whole application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from tests.app.test_api import assert_problem, image, sample, settings
+from tests.conftest import LOCAL, sample_bytes
+
+
+@pytest.fixture(scope="module")
+def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("store")
+    limits = {"max_images": 3, "max_image_bytes": 100_000, "rate_limit": "20/hour"}
+    app = create_app(
+        settings(weights, folder, api_keys="ann:key-of-ann,bob:key-of-bob,zoe:key-of-zoe", **limits)
+    )
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer key-of-{name}"}
+
+
+@pytest.fixture
+def session(client: TestClient) -> str:
+    return "/v1/sessions/" + client.post("/v1/sessions", headers=bearer("ann")).json()["id"]
+
+
+def test_a_body_is_not_read_for_who_has_no_key(client: TestClient) -> None:
+    def body() -> Iterator[bytes]:
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    refused = client.post("/v1/classify", content=body(), headers={"Content-Type": "multipart/form-data"})
+    assert_problem(refused, 401, "unauthorized")
+
+
+def test_a_request_has_only_so_many_parts(client: TestClient, session: str) -> None:
+    faces = [sample("anger", index) for index in range(4)]
+    many = {"labels": ["a"] * 4}
+    refused = client.post(f"{session}/support", files=faces, data=many, headers=bearer("ann"))
+    assert_problem(refused, 413, "body_too_large")
+    fields = {"labels": ["a"] * 20}
+    refused = client.post(f"{session}/support", files=faces[:1], data=fields, headers=bearer("ann"))
+    assert_problem(refused, 413, "body_too_large")
+    long = {"labels": ["a" * 5000]}
+    refused = client.post(f"{session}/support", files=faces[:1], data=long, headers=bearer("ann"))
+    assert_problem(refused, 413, "body_too_large")
+
+
+def test_an_image_has_only_so_many_bytes(client: TestClient, session: str) -> None:
+    large = image(sample_bytes("anger", 0) + bytes(100_000))
+    refused = client.post(f"{session}/classify", files=[large], headers=bearer("ann"))
+    assert_problem(refused, 413, "body_too_large")
+
+
+def test_a_key_has_a_rate_and_images_count(client: TestClient) -> None:
+    path = "/v1/sessions/" + client.post("/v1/sessions", headers=bearer("bob")).json()["id"]
+    statuses = []
+    for _ in range(6):
+        answer = client.post(
+            f"{path}/classify", files=[sample("anger", i) for i in range(3)], headers=bearer("bob")
+        )
+        statuses.append(answer.status_code)
+    # One for the session, then four for each: 1 + 4 * 4 = 17, and the fifth would be 21.
+    assert statuses == [422, 422, 422, 422, 429, 429]
+    assert_problem(answer, 429, "rate_limited")
+    assert 1 <= int(answer.headers["retry-after"]) <= 3600
+    assert client.get("/v1/model", headers=bearer("zoe")).status_code == 200
+
+
+def test_without_keys_pages_of_other_origins_are_refused(weights: Path, tmp_path: Path) -> None:
+    app = create_app(settings(weights, tmp_path))
+    with TestClient(app, headers=LOCAL) as client:
+        assert client.post("/v1/sessions").status_code == 201
+        own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
+        assert client.post("/v1/sessions", headers=own).status_code == 201
+        for headers in (
+            {"origin": "https://elsewhere.example"},
+            {"origin": "null"},
+            {"origin": "http://127.0.0.1", "sec-fetch-site": "cross-site"},
+            {"host": "rebound.example"},
+            {"host": "rebound.example:8000", "origin": "http://rebound.example:8000"},
+        ):
+            assert_problem(client.post("/v1/sessions", headers=headers), 403, "forbidden_origin")
+        assert client.get("/readyz", headers={"host": "10.0.0.7:8000"}).status_code == 200
+        for host in ("localhost", "localhost:8000", "[::1]:8000", "127.0.0.1:9"):
+            assert client.get("/v1/model", headers={"host": host}).status_code == 200
+
+
+def test_whoever_may_serve_others_without_keys_is_asked_by_any_name(weights: Path, tmp_path: Path) -> None:
+    with TestClient(create_app(settings(weights, tmp_path, allow_anonymous=True))) as client:
+        assert client.post("/v1/sessions", headers={"host": "faces.example"}).status_code == 201
+        foreign = {"origin": "https://elsewhere.example"}
+        assert_problem(client.post("/v1/sessions", headers=foreign), 403, "forbidden_origin")
+
+
+def test_the_api_is_described_without_anything_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text.replace("http://www.w3.org", "")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert client.get("/docs/files/swagger-ui-bundle.js").status_code == 200
