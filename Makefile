@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: serve test bench check lock samples weights clean
+.PHONY: serve test bench soak check lock samples weights clean
 
 serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
@@ -19,6 +19,9 @@ bench: $(READY)  ## what this machine does, and the guards on its ratios; a few 
 	$(BIN)/csrn bench score
 	$(BIN)/csrn bench serve
 	$(BIN)/python -m pytest -m bench tests/benchmarks
+
+soak: $(READY)  ## a quarter of an hour under load, then an attack: what must stay flat stays flat
+	$(BIN)/python -m pytest -s -m soak tests/soak
 
 check: $(READY)  ## lint, formatting, types, layering
 	$(BIN)/ruff check .

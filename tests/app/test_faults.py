@@ -30,7 +30,7 @@ def client(weights: Path, tmp_path: Path) -> Iterator[TestClient]:
 
 @pytest.fixture
 def taught(client: TestClient) -> str:
-    path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
     files = [sample("anger", 0), sample("happiness", 0)]
     assert client.post(f"{path}/support", files=files, data={"labels": ["a", "b"]}).status_code == 201
     return path
@@ -145,7 +145,7 @@ def test_a_thread_that_is_stuck_is_given_up(
 ) -> None:
     go_on = threading.Event()
     read = FaceReader.read
-    stuck = []
+    stuck = list[int]()
 
     def waiting(self: FaceReader, data: bytes, **options: Any) -> Any:
         if not stuck:

@@ -30,7 +30,8 @@ def bearer(name: str) -> dict[str, str]:
 
 @pytest.fixture
 def session(client: TestClient) -> str:
-    return "/v1/sessions/" + client.post("/v1/sessions", headers=bearer("ann")).json()["id"]
+    session_id: str = client.post("/v1/sessions", headers=bearer("ann")).json()["id"]
+    return f"/v1/sessions/{session_id}"
 
 
 def test_a_body_is_not_read_for_who_has_no_key(client: TestClient) -> None:
