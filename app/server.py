@@ -17,7 +17,8 @@ from app.problems import CODES
 MAX_CONNECTIONS = 1000
 MAX_HEAD_BYTES = 64 * 1024
 UNREAD_S = 60
-"""An answer that its client does not take for so long is given up, with its connection"""
+"""An answer that its client does not take for so long is given up, with its connection; so is what is left
+of a body that was answered before its end, which many clients send before they read"""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -101,9 +102,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+        # Not the rest of a body that was answered before its end
+        self._head_bytes = self._head_bytes + len(data) if self._head_begun else 0
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(ApiError("headers_too_large", f"headers have at most {MAX_HEAD_BYTES} bytes"))
 
     def on_message_begin(self) -> None:
@@ -111,6 +113,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._head_begun = False
         self._head_arrived()
         super().on_headers_complete()
 
@@ -123,8 +126,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._head_arrived()
-        self._head_begun, self._head_bytes = False, 0
-        self._head_timer = self.loop.call_later(self.head_s, self._give_up)
+        answered_early = self.cycle is not None and self.cycle.more_body
+        within_s = UNREAD_S if answered_early else self.head_s
+        self._head_timer = self.loop.call_later(within_s, self._give_up)
 
     def _head_arrived(self) -> None:
         if self._head_timer is not None:

@@ -165,6 +165,23 @@ def test_a_head_that_does_not_end_is_refused() -> None:
     asyncio.run(use())
 
 
+def test_a_body_that_was_answered_before_its_end_may_still_be_sent() -> None:
+    async def use() -> None:
+        served = Served()
+        async with served.running():
+            count = 8 * MAX_HEAD_BYTES
+            head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {count}\r\n\r\n"
+            reader, writer = await connect(served.port, head)
+            await served.asked.wait()
+            for _ in range(8):
+                writer.write(b"x" * MAX_HEAD_BYTES)
+                await asyncio.sleep(2 * Impatient.head_s / 8)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await answer(reader))[1].count(b"200 OK") == 1
+
+    asyncio.run(use())
+
+
 def test_what_is_not_http_is_answered_with_a_problem() -> None:
     async def use() -> None:
         served = Served()
