@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import functools
 import logging
+import math
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ from redis.backoff import NoBackoff
 
 from app.sessions.features import features_from_bytes
 from app.sessions.redis_record import (
+    ALL_SESSIONS,
     LAST_SESSION,
     RECORD,
     REVISION,
@@ -98,8 +100,10 @@ class RedisStore:
             pipe.multi()
             _forget(pipe, owner, expired)
             pipe.zadd(owner_key(owner), {session_id: record.number})
+            ends = math.inf if record.expires_at is None else record.expires_at.timestamp()
+            pipe.zadd(ALL_SESSIONS, {session_id: ends})
             if record.expires_at is not None:
-                pipe.zadd(expiries_key(owner), {session_id: record.expires_at.timestamp()})
+                pipe.zadd(expiries_key(owner), {session_id: ends})
             if examples:
                 record.add(examples, self._quotas)
                 record.revision += 1
@@ -214,8 +218,21 @@ class RedisStore:
         found = zip(ids, await self._read(read), strict=True)
         return {session_id: int(revision) for session_id, revision in found if revision is not None}
 
+    async def count(self) -> int:
+        async def read() -> int:
+            now = await _now(self._redis)
+            return int(await self._redis.zcount(ALL_SESSIONS, f"({now.timestamp()}", "+inf"))
+
+        return await self._read(read)
+
     async def sweep(self) -> None:
-        """Redis expires sessions by itself."""
+        """Redis expires sessions by itself, but not their places in the count."""
+
+        async def forget() -> None:
+            now = await _now(self._redis)
+            await self._redis.zremrangebyscore(ALL_SESSIONS, "-inf", now.timestamp())
+
+        await self._read(forget)
 
     async def check(self) -> None:
         await self._read(self._redis.ping)
@@ -296,6 +313,7 @@ def _forget(pipe: Pipeline, owner: str, session_ids: Sequence[str | bytes]) -> N
     if session_ids:
         pipe.zrem(owner_key(owner), *session_ids)
         pipe.zrem(expiries_key(owner), *session_ids)
+        pipe.zrem(ALL_SESSIONS, *session_ids)
 
 
 async def _now(client: Any) -> datetime.datetime:

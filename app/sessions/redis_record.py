@@ -23,6 +23,8 @@ from model.support_set import Example
 RECORD, REVISION = "record", "revision"
 LAST_SESSION = "csrn:last-session"
 """Key of the count of sessions, by which they are listed in order of creation"""
+ALL_SESSIONS = "csrn:sessions"
+"""Key of the sorted set of all session ids by the second in which they expire, or infinity"""
 Pipeline = Any
 """redis.asyncio.client.Pipeline, whose annotations unite what every kind of client may answer"""
 

@@ -133,6 +133,10 @@ class SessionStore(Protocol):
         """The revision of each of the sessions, of any owner, that is there and has not expired."""
         ...
 
+    async def count(self) -> int:
+        """How many sessions there are, of all owners, expired ones not counted. Cheap."""
+        ...
+
     async def sweep(self) -> None:
         """Delete what has expired, as far as the store does not do so by itself."""
         ...

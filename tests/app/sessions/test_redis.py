@@ -89,6 +89,8 @@ def test_redis_itself_forgets_what_has_expired(own_server: RedisServer) -> None:
             await store.list_page("ann", limit=1, cursor=None)
             assert client.zrange("csrn:owner:ann", 0, -1) == [kept.id]
             assert client.zrange("csrn:expiries:ann", 0, -1) == []
+            await store.sweep()
+            assert client.zrange("csrn:sessions", 0, -1) == [kept.id]
         assert await store.revisions([kept.id]) == {kept.id: 1}
 
     redis_opener(own_server.url).run(use)

@@ -146,6 +146,23 @@ def test_an_expired_session_is_gone_and_makes_room(opener: Opener, owner: str) -
     opener.run(use)
 
 
+def test_sessions_of_all_owners_are_counted_while_they_last(opener: Opener, owner: str) -> None:
+    async def use(store: SessionStore) -> None:
+        before = await store.count()  # of other tests, where they share a Redis
+        kept = await store.create(owner, new_session(ttl_s=600), [example("1")])
+        gone = await store.create(owner + "?", new_session())
+        await store.create(owner, new_session(ttl_s=0.5))
+        assert await store.count() - before == 3
+        await store.add_examples(owner, kept.id, [example("2")])
+        await store.delete(owner + "?", gone.id)
+        await asyncio.sleep(0.6)
+        assert await store.count() - before == 1
+        await store.sweep()
+        assert await store.count() - before == 1
+
+    opener.run(use)
+
+
 def test_writers_at_once_lose_nothing(opener: Opener, owner: str) -> None:
     async def use(store: SessionStore) -> None:
         session = await store.create(owner, new_session())
