@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar, cast
 
+from app.observer import Observer
+
 logger = logging.getLogger("csrn")
 
 Job = TypeVar("Job")
@@ -59,10 +61,12 @@ class Batcher(Generic[Job, Outcome]):
         max_batch_work: int,
         max_queued_work: int,
         stall_s: float = 60,
+        observer: Observer = Observer(),
     ) -> None:
         """run_batch: one outcome per job, in order. work_of: how much of either limit a job uses.
 
-        stall_s: a thread that is busy with one batch for so long is stuck.
+        name: of the threads, and of the queue for `observer`. stall_s: a thread that is busy with one
+        batch for so long is stuck.
         """
         self._run_batch, self._work_of = run_batch, work_of
         self._max_batch_work, self._max_queued_work = max_batch_work, max_queued_work
@@ -72,7 +76,7 @@ class Batcher(Generic[Job, Outcome]):
         self._queued_work = 0
         self._changed = threading.Condition()
         self._closing = False
-        self._name, self._stall_s = name, stall_s
+        self._name, self._stall_s, self._observer = name, stall_s, observer
         self._workers = [self._start() for _ in range(threads)]
 
     @property
@@ -89,9 +93,15 @@ class Batcher(Generic[Job, Outcome]):
                 self._fail(worker)
                 self._workers[number] = self._start()
 
+    @property
+    def queued_work(self) -> int:
+        """How much waits, measured by work_of."""
+        return self._queued_work
+
     def require_room(self, work: int) -> None:
         """Raises: QueueFull where that much more does not fit; an empty queue takes any one request."""
         if self._closing or (self._lanes and self._queued_work + work > self._max_queued_work):
+            self._observer.queue_was_full(self._name)
             raise QueueFull
 
     async def submit(self, job: Job, *, lane: Lane = None) -> Outcome:
@@ -140,6 +150,7 @@ class Batcher(Generic[Job, Outcome]):
         try:
             while not worker.given_up and (batch := self._next_batch()):
                 worker.batch, worker.busy_since = batch, time.monotonic()
+                self._observer.batch_taken(self._name, len(batch))
                 self._resolve(batch)
                 worker.batch, worker.busy_since = (), None
         finally:

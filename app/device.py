@@ -33,6 +33,11 @@ def _cpu_has_bfloat16() -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
+def held_memory_bytes(device: str) -> int:
+    """Of a GPU's memory, what this process holds for its tensors; 0 on a CPU."""
+    return torch.cuda.memory_reserved(device) if device.startswith("cuda") else 0
+
+
 def default_support_cache_bytes(device: str) -> int:
     """A quarter of a GPU's memory, 1 GiB of a CPU's."""
     return torch.cuda.get_device_properties(device).total_memory // 4 if device == "cuda" else 2**30

@@ -12,7 +12,9 @@ import numpy.typing as npt
 import torch
 
 from app.batching import Batcher, Lane
+from app.device import held_memory_bytes
 from app.face_pool import FacePool, Found
+from app.observer import Observer, Stage
 from app.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
@@ -71,15 +73,17 @@ class DeviceFull(Exception):
 class Timings:
     """Milliseconds spent per stage of one request."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer = Observer()) -> None:
+        self._observer = observer
         self._start = self._last = time.perf_counter()
         self.stages_ms: dict[str, float] = {}
 
-    def mark(self, stage: str) -> None:
+    def mark(self, stage: Stage) -> None:
         """Everything since the last mark was this stage."""
         now = time.perf_counter()
         self.stages_ms[stage] = round((now - self._last) * 1000, 2)
         self.stages_ms["total"] = round((now - self._start) * 1000, 2)
+        self._observer.stage_ended(stage, now - self._last)
         self._last = now
 
 
@@ -124,11 +128,16 @@ class Engine:
         max_batch_faces: int,
         support_cache_bytes: int,
         stall_s: float,
+        observer: Observer = Observer(),
     ) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint, self.observer = checkpoint, observer
         self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
         self.faces = FacePool(
-            threads=face_threads, max_queued=max_queued_images, max_pixels=max_pixels, stall_s=stall_s
+            threads=face_threads,
+            max_queued=max_queued_images,
+            max_pixels=max_pixels,
+            stall_s=stall_s,
+            observer=observer,
         )
         self._device: Batcher[_Job, _Outcome] = Batcher(
             self._run_batch,
@@ -137,6 +146,7 @@ class Engine:
             max_batch_work=max_batch_faces,
             max_queued_work=max(max_queued_images, max_batch_faces) * 4,
             stall_s=stall_s,
+            observer=observer,
         )
         self.supports = SupportCache(max_bytes=support_cache_bytes)
 
@@ -160,6 +170,16 @@ class Engine:
         self._device.mend()
         self.faces.mend()
 
+    @property
+    def queued_work(self) -> dict[str, int]:
+        """What waits in each queue: images for faces, faces to encode for the device."""
+        return {"faces": self.faces.queued, "device": self._device.queued_work}
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """Of a GPU's memory, what this process holds; 0 without one."""
+        return held_memory_bytes(self.device)
+
     async def warm_up(self) -> None:
         """Load and run every stage once. Raises: CheckpointInvalid where the weights give no numbers."""
         await self.faces.warm_up()
@@ -176,11 +196,14 @@ class Engine:
 
         Args: lane, whose work it is. Raises: QueueFull.
         """
+        timings = Timings(self.observer)
         found = await self.faces.find_single_faces([upload.data for upload in uploads], lane=lane)
+        timings.mark("faces")
         patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
         if not patches:
             return [error for error in found if isinstance(error, CsrnError)]
         encoded = await self._device.submit(_Encode(np.stack(patches)), lane=lane)
+        timings.mark("network")
         features = iter(cast(Features, encoded))
         return [
             SupportFace(box_px=faces[0].box_px, features=next(features)) if isinstance(faces, list) else faces

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +11,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.problems import CODES, Problem
-
-logger = logging.getLogger("csrn")
 
 RETRY_AFTER_S = 1
 MAX_ERRORS = 20
@@ -68,7 +65,7 @@ def describe_problems(app: FastAPI) -> None:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` as a problem; internal text stays in the log."""
+    """Answer every error that `app` expects as a problem; app.faults answers the others."""
 
     @app.exception_handler(ApiError)
     async def on_api_error(_: Request, error: ApiError) -> JSONResponse:
@@ -107,11 +104,6 @@ def add_error_handlers(app: FastAPI) -> None:
         response = problem_response(ApiError(code, detail))
         response.headers.update(error.headers or {})
         return response
-
-    @app.exception_handler(Exception)
-    async def on_fault(request: Request, error: Exception) -> JSONResponse:
-        logger.error("%s %s failed", request.method, request.scope.get("route"), exc_info=error)
-        return problem_response(ApiError("internal_error", "the fault has been logged"))
 
 
 def plain_message(message: str) -> str:

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Sequence
 
 from app.batching import Batcher, Lane
-from model.errors import CsrnError
+from app.observer import Observer
+from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.faces import Face, FaceReader
 
 logger = logging.getLogger("csrn")
@@ -55,9 +56,17 @@ class _Image:
 class FacePool:
     """Runs FaceReader off the event loop. At most `max_queued` images wait."""
 
-    def __init__(self, *, threads: int, max_queued: int, max_pixels: int, stall_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        max_queued: int,
+        max_pixels: int,
+        stall_s: float,
+        observer: Observer = Observer(),
+    ) -> None:
         self._readers = threading.local()
-        self._max_pixels = max_pixels
+        self._max_pixels, self._observer = max_pixels, observer
         self._batcher: Batcher[_Image, Found] = Batcher(
             self._run,
             name="faces",
@@ -66,6 +75,7 @@ class FacePool:
             max_batch_work=1,
             max_queued_work=max_queued,
             stall_s=stall_s,
+            observer=observer,
         )
 
     @property
@@ -77,15 +87,20 @@ class FacePool:
         """As Batcher.mend."""
         self._batcher.mend()
 
+    @property
+    def queued(self) -> int:
+        """Images that wait."""
+        return self._batcher.queued_work
+
     async def find_faces(self, images: Sequence[bytes], *, all_faces: bool, lane: Lane) -> list[Found]:
         """As FaceReader.read of each. Raises: QueueFull."""
         jobs = [_Image(data=data, all_faces=all_faces) for data in images]
-        return await self._batcher.submit_all(jobs, lane=lane)
+        return self._told(await self._batcher.submit_all(jobs, lane=lane))
 
     async def find_single_faces(self, images: Sequence[bytes], *, lane: Lane) -> list[Found]:
         """As FaceReader.read_single of each: one face, or why there is none. Raises: QueueFull."""
         jobs = [_Image(data=data, single=True) for data in images]
-        return await self._batcher.submit_all(jobs, lane=lane)
+        return self._told(await self._batcher.submit_all(jobs, lane=lane))
 
     async def open_stream(self) -> FaceStream:
         """For the frames of one video."""
@@ -93,7 +108,8 @@ class FacePool:
 
     async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane) -> Found:
         """The one face of a frame, followed from frame to frame. Raises: QueueFull."""
-        return await self._batcher.submit(_Image(data=frame, stream=stream), lane=lane)
+        found = await self._batcher.submit(_Image(data=frame, stream=stream), lane=lane)
+        return self._told([found])[0]
 
     async def warm_up(self) -> None:
         """Load the landmark models, so that the first request need not wait for them."""
@@ -101,6 +117,14 @@ class FacePool:
 
     def close(self) -> None:
         self._batcher.close()
+
+    def _told(self, found: list[Found]) -> list[Found]:
+        for faces in found:
+            if faces == [] or isinstance(faces, NoFace):
+                self._observer.face_not_found()
+            elif isinstance(faces, ImageUnreadable):
+                self._observer.image_unreadable()
+        return found
 
     def _run(self, images: Sequence[_Image]) -> list[Found]:
         return [self._read(image) for image in images]

@@ -19,7 +19,9 @@ from app.disconnect import CancelOnDisconnect
 from app.encoded_paths import EncodedPaths
 from app.engine import DeviceFull, Engine, NoClasses
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
+from app.faults import Faults
 from app.foreign_pages import RefuseForeignPages
+from app.observer import Observer
 from app.rate_limit import ChargeRequests, RateLimit, RateLimited, rate_problem
 from app.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.security import MIN_KEY_LENGTH, ApiKeys, RequireKey
@@ -28,6 +30,10 @@ from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.settings import Settings
 from app.streams import OpenStreams
+from app.telemetry.metrics import Metrics
+from app.telemetry.requests import Requests
+from app.telemetry.routes import RouteTemplates
+from app.telemetry.tracing import Tracing, start_tracing
 from app.upkeep import keep_up, mend_workers
 from app.version import VERSION
 from model.checkpoint import load_checkpoint
@@ -41,10 +47,11 @@ MAX_FIELD_BYTES = 4096
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service, with its weights and its store open; both close when the application ends.
 
-    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing.
+    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing; TracingImpossible.
     """
     settings = settings or Settings()
-    engine = create_engine(settings)
+    metrics, tracing = Metrics(), start_tracing()
+    engine = create_engine(settings, tracing.observing(metrics.observer) if tracing else metrics.observer)
     store = open_store(settings)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
@@ -75,6 +82,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 task.cancel()
             engine.close()
             await store.close()
+            if tracing:
+                await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="CSRN Serve",
@@ -92,18 +101,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             "max_fields": 2 * settings.max_images + 8,
             "max_part_size": MAX_FIELD_BYTES,
         },
+        # Its own traces would tell paths, which hold labels; app.telemetry's do not.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings, app.state.api_keys = settings, keys
-    app.state.engine, app.state.store = engine, store
+    app.state.engine, app.state.store, app.state.metrics = engine, store, metrics
     app.state.rate_limit = RateLimit(settings.rate_limit)
     app.state.streams = OpenStreams(most=settings.max_streams, most_per_key=settings.max_streams_per_key)
     app.state.loopback_only = not (keys.required or settings.allow_anonymous)
     app.state.draining = asyncio.Event()
-    _add_middleware(app)
     add_error_handlers(app)
     _add_domain_error_handlers(app, settings)
     describe_problems(app)
-    for router in (
+    routers = (
         page.router,
         api_docs.router,
         sessions.router,
@@ -111,18 +121,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         classify.router,
         stream.router,
         system.router,
-    ):
+    )
+    for router in routers:
         app.include_router(router)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
+    templates = RouteTemplates([*app.routes, *(route for router in routers for route in router.routes)])
+    _add_middleware(app, tracing, templates)
     return app
 
 
-def _add_middleware(app: FastAPI) -> None:
+def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTemplates) -> None:
     """From the innermost to the outermost."""
     settings, keys = app.state.settings, app.state.api_keys
     app.add_middleware(CancelOnDisconnect)
-    app.add_middleware(EncodedPaths)
     app.add_middleware(ChargeRequests, rate_limit=app.state.rate_limit)
     app.add_middleware(RequireKey, keys=keys)
     if not keys.required:
@@ -136,6 +148,9 @@ def _add_middleware(app: FastAPI) -> None:
         body_s=settings.body_s,
         draining=app.state.draining,
     )
+    app.add_middleware(Faults)
+    app.add_middleware(Requests, metrics=app.state.metrics, tracing=tracing, templates=templates)
+    app.add_middleware(EncodedPaths)
 
 
 def open_store(settings: Settings) -> stores.SessionStore:
@@ -150,7 +165,7 @@ def open_store(settings: Settings) -> stores.SessionStore:
     return RedisStore(settings.store, quotas=quotas)
 
 
-def create_engine(settings: Settings) -> Engine:
+def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine:
     """The engine of these settings. Raises: CheckpointInvalid; DeviceMissing."""
     device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
     torch.set_num_threads(settings.network_threads)
@@ -163,6 +178,7 @@ def create_engine(settings: Settings) -> Engine:
         max_batch_faces=settings.max_batch_faces,
         support_cache_bytes=default_support_cache_bytes(device) if cache_bytes is None else cache_bytes,
         stall_s=settings.stall_s,
+        observer=observer,
     )
 
 

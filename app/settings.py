@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     """Of one key, as in 6000/minute: a request counts one, each of its images and each streamed frame one
     more; empty: none. Each replica counts for itself."""
 
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """Of the lines on stderr; auto: text on a terminal, elsewhere a JSON object each"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
     face_threads: int = Field(default_factory=usable_cores, ge=1)
     """Threads that decode images and find faces"""
     network_threads: int = Field(default_factory=lambda: max(usable_cores() * 3 // 8, 1), ge=1)
@@ -99,6 +103,11 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError("expected a rate such as 600/minute") from None
         return value
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("store")
     @classmethod

@@ -17,6 +17,8 @@ class SupportCache:
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes, self._bytes = max_bytes, 0
+        self.misses = 0
+        """Support sets that had to be made"""
         self._kept: collections.OrderedDict[SupportKey, SupportSet] = collections.OrderedDict()
         self._being_made: dict[SupportKey, asyncio.Future[SupportSet]] = {}
 
@@ -40,6 +42,7 @@ class SupportCache:
             self._kept.move_to_end(key)
             return self._kept[key]
         if key not in self._being_made:
+            self.misses += 1
             self._being_made[key] = asyncio.ensure_future(self._make(key, make))
         # Shielded: one who gives up does not take it from those who wait beside.
         return await asyncio.shield(self._being_made[key])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import signal
 import sys
@@ -31,6 +30,7 @@ def serve(
     from app.main import create_app
     from app.security import ApiKeys
     from app.server import MAX_CONNECTIONS, DrainingServer, GuardedProtocol, listen
+    from app.telemetry.logs import set_up_logging
 
     settings = Settings()
     keys = ApiKeys(settings.api_keys.get_secret_value())
@@ -39,7 +39,7 @@ def serve(
             f"without keys only this machine may be served, and {host} is not it: set CSRN_API_KEYS "
             "(csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve whoever can reach it"
         )
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    set_up_logging(log_format=settings.log_format, level=settings.log_level)
     # Once drained, uvicorn raises the signal again for whoever handled it before: that is a good end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _allow_open_files(2 * MAX_CONNECTIONS)
@@ -51,7 +51,10 @@ def serve(
             host=host,
             port=port,
             http=GuardedProtocol,
+            # Its lines go the way of all others; its access log would tell paths, which hold labels.
+            log_config=None,
             log_level="warning",
+            access_log=False,
             server_header=False,
             timeout_graceful_shutdown=round(settings.grace_s) or 1,
             ws_max_size=settings.max_image_bytes,

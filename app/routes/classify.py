@@ -47,7 +47,7 @@ async def classify(
     regions: WithRegions = False,
 ) -> Results:
     """Relation scores of each image's face with each class of the session."""
-    timings = Timings()
+    timings = Timings(engine.observer)
     session = await store.get(owner, session_id)
     require_same_weights(session, engine)
     uploads = await reader.read(images)
@@ -71,7 +71,7 @@ async def classify_stateless(
     regions: WithRegions = False,
 ) -> Results:
     """The same without a session: the support set comes with the request and is forgotten."""
-    timings = Timings()
+    timings = Timings(engine.observer)
     if len(labels) != len(support):
         raise ApiError(
             "invalid_label", f"{len(support)} support images need as many labels, not {len(labels)}"

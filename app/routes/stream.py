@@ -16,9 +16,10 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.answers import result_answer
 from app.batching import QueueFull, WorkerLost
-from app.engine import DeviceFull, Engine, NoClasses, QueryOutcome, scored_face
+from app.engine import DeviceFull, Engine, NoClasses, QueryOutcome, Timings, scored_face
 from app.face_pool import FaceStream
 from app.foreign_pages import is_foreign_origin, is_loopback
+from app.observer import FrameOutcome
 from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes.context import session_support
 from app.schemas import ItemError, StreamResult
@@ -46,6 +47,14 @@ CLOSE_CODES = {
     "not_ready": 4503,
 }
 """Why a stream is closed: the reason and its code. Frames over the limit are closed with 1009."""
+
+
+OUTCOME_OF_CODE: dict[str, FrameOutcome] = {
+    "overloaded": "overloaded",
+    "rate_limited": "rate_limited",
+    "internal_error": "failed",
+}
+"""How frames are counted that could not be worked on"""
 
 
 class Closed(Exception):
@@ -117,6 +126,7 @@ class _Stream:
         self._rate_limit: RateLimit = state.rate_limit
         self._draining: asyncio.Event = state.draining
         self._owner = _owner(websocket, state.api_keys, loopback_only=state.loopback_only)
+        websocket.state.owner = self._owner
 
     async def run(self) -> None:
         """Until the client leaves. Raises: Closed; WebSocketDisconnect."""
@@ -184,6 +194,9 @@ class _Stream:
             error = ItemError(code="rate_limited", detail=rate_problem(limited).detail)
         except WorkerLost:
             error = ItemError(code="internal_error", detail="what worked on this frame was lost")
+        observer = self._engine.observer
+        observer.frames_ended(_frame_outcome(outcome, error), 1)
+        observer.frames_ended("dropped", frame.dropped)
         result = result_answer(
             frame.index,
             None,
@@ -203,7 +216,9 @@ class _Stream:
 
     async def _outcome(self, faces: FaceStream, frame: _Frame) -> QueryOutcome:
         """The frame's face, scored by the session as it is now. Raises: Closed; QueueFull."""
+        timings = Timings(self._engine.observer)
         found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._session_id)
+        timings.mark("faces")
         if isinstance(found, CsrnError):
             return found
         # After the face: what was acknowledged meanwhile counts.
@@ -213,7 +228,9 @@ class _Stream:
                 support = await session_support(session, self._owner, self._store, self._engine)
         except NoClasses:
             return [scored_face(face, []) for face in found]
+        timings.mark("support")
         (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
+        timings.mark("network")
         return outcome
 
     async def _session(self) -> stores.Session:
@@ -223,6 +240,14 @@ class _Stream:
         if session.weights_sha256 != self._engine.checkpoint.sha256:
             raise Closed("model_changed")
         return session
+
+
+def _frame_outcome(outcome: QueryOutcome, error: ItemError | None) -> FrameOutcome:
+    if error is not None:
+        return OUTCOME_OF_CODE[error.code]
+    if isinstance(outcome, CsrnError):
+        return "unreadable"
+    return "scored" if outcome else "no_face"
 
 
 @contextlib.contextmanager

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+import asyncio
 
+from fastapi import APIRouter, Request, Response
+
+from app.engine import Engine
 from app.errors import ApiError
 from app.routes.context import EngineDep, StoreDep
 from app.schemas import Model, Status
 from app.security import Owner
+from app.sessions.store import SessionStore, StoreUnavailable
+from app.telemetry.metrics import Metrics
+from app.telemetry.state import MEDIA_TYPE, State, exposition
 
 router = APIRouter(tags=["system"])
+STORE_LIMIT_S = 1.0
+"""How long /metrics waits for the store"""
 
 
 @router.get("/v1/model")
@@ -43,3 +51,41 @@ async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status
         raise ApiError("not_ready", fault)
     await store.check()
     return Status(status="ready")
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    },
+)
+async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> Response:
+    """What happened and what is, for Prometheus. The store may be away: csrn_ready says so."""
+    metrics: Metrics = request.app.state.metrics
+    sessions, ready = await _sessions_and_readiness(request, engine, store)
+    state = State(
+        ready=ready,
+        requests_in_flight=metrics.requests_in_flight,
+        queued_work=engine.queued_work,
+        sessions=sessions,
+        support_cache_bytes=engine.supports.size_bytes,
+        support_cache_sets=len(engine.supports.kept),
+        support_cache_misses=engine.supports.misses,
+        device_memory_bytes=engine.device_memory_bytes,
+        streams_open=request.app.state.streams.count,
+    )
+    return Response(exposition(metrics.registry, state), media_type=MEDIA_TYPE)
+
+
+async def _sessions_and_readiness(
+    request: Request, engine: Engine, store: SessionStore
+) -> tuple[int | None, bool]:
+    sessions = None
+    try:
+        async with asyncio.timeout(STORE_LIMIT_S):
+            sessions = await store.count()
+            await readyz(request, engine, store)
+    except (StoreUnavailable, ApiError, TimeoutError):
+        return sessions, False
+    return sessions, True

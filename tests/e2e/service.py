@@ -13,9 +13,10 @@ from app.bench.service_process import ServiceProcess
 class Service(ServiceProcess):
     """Ready when made; by default with a store of its own in `folder`."""
 
-    def __init__(self, folder: Path, *, store: str | None = None) -> None:
+    def __init__(self, folder: Path, *, store: str | None = None, **env: str) -> None:
+        """env: further settings."""
         store = store or f"sqlite:///{folder}/s.sqlite3"
-        super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu"})
+        super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu", **env})
         self.wait_until_ready()
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
