@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.main import create_app
 from app.sessions.store import StoreUnavailable
 from tests.app.test_api import image, sample, settings
-from tests.conftest import no_face, sample_bytes, two_faces
+from tests.conftest import LOCAL, no_face, sample_bytes, two_faces
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -48,7 +48,7 @@ def app(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def client(app: Any) -> Iterator[TestClient]:
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -164,7 +164,7 @@ def test_streams_and_their_frames_are_told(client: TestClient, taught: str) -> N
 
 
 def test_sessions_of_all_keys_are_counted(weights: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(settings(weights, tmp_path, api_keys="ann:a,bob:b"))) as client:
+    with TestClient(create_app(settings(weights, tmp_path, api_keys="ann:a,bob:b")), headers=LOCAL) as client:
         for key in "ab":
             client.post("/v1/sessions", headers={"Authorization": f"Bearer {key}"})
         assert scraped(client)["csrn_sessions", ()] == 2
@@ -194,7 +194,7 @@ def test_a_store_that_is_away_is_told_and_the_rest_is_there(
 
 def test_two_applications_count_each_for_itself(weights: Path, tmp_path: Path, client: TestClient) -> None:
     change = Change(client)
-    with TestClient(create_app(settings(weights, tmp_path))) as other:
+    with TestClient(create_app(settings(weights, tmp_path)), headers=LOCAL) as other:
         other.get("/v1/model")
         series = scraped(other)
     labels = (("method", "GET"), ("route", "/v1/model"), ("status", "200"))

@@ -20,6 +20,7 @@ from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates
 from tests.app.telemetry.log_lines import LogLines
 from tests.app.test_api import image, settings
+from tests.conftest import LOCAL, sample_bytes
 
 MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
 
@@ -27,7 +28,7 @@ MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
 @pytest.fixture(scope="module")
 def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = create_app(settings(weights, tmp_path_factory.mktemp("store"), max_body_bytes=1000))
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -80,6 +81,35 @@ def test_a_fault_is_one_line_with_its_traceback_and_the_requests_id(
     assert "fail_in_the_store" in fault["traceback"]
     assert (request["level"], request["status"]) == ("warning", 500)
     assert {line["request_id"] for line in log.lines} == {"mine"}
+
+
+@pytest.mark.parametrize("place", ["the route", "the device thread"])
+def test_a_fault_that_quotes_what_was_sent_tells_nobody(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    app, mark = create_app(settings(weights, tmp_path, api_keys="ann:key-SECRETMARK")), "SECRETMARK"
+    with TestClient(
+        app, headers={"Authorization": "Bearer key-SECRETMARK"}, raise_server_exceptions=False
+    ) as client:
+        path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+
+        def fail(*_: object, **__: object) -> None:
+            raise KeyError(f"label-{mark}")
+
+        if place == "the route":
+            monkeypatch.setattr(app.state.engine, "encode_support", fail)
+        else:
+            monkeypatch.setattr(app.state.engine._device, "_run_batch", fail)
+        with LogLines(logging.DEBUG) as log:
+            response = client.post(
+                f"{path}/classes/label-{mark}/examples",
+                files=[image(sample_bytes("anger", 0), f"{mark}.jpg")],
+                data={"example_ids": [mark]},
+            )
+    assert response.status_code == 500
+    assert "KeyError" in log.text
+    assert mark not in log.text
+    assert mark not in response.text
 
 
 def test_a_request_is_one_line_and_health_checks_are_none(client: TestClient) -> None:
