@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -84,23 +83,19 @@ class Requests:
         start = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.requests_in_flight += 1
-        traced = self._tracing is not None and scope["path"] not in QUIET
-        with contextlib.ExitStack() as stack:
-            span = None
-            if self._tracing is not None and traced:
-                span = stack.enter_context(self._tracing.request(method, scope["headers"]))
+        tracing = None if scope["path"] in QUIET else self._tracing
+        with tracing.request(method, scope["headers"]) if tracing else contextlib.nullcontext() as span:
+            if span is not None:
                 LOG_FIELDS.set({**LOG_FIELDS.get(), "trace_id": trace_id(span)})
-            fault = CLIENT_GONE
+            unanswered = CLIENT_GONE
             try:
                 await self._app(scope, exchange.receive, exchange.send)
-            except asyncio.CancelledError:
-                raise
-            except BaseException:
-                fault = 500
+            except Exception:
+                unanswered = 500
                 raise
             finally:
                 self._metrics.requests_in_flight -= 1
-                status = CLIENT_GONE if exchange.client_gone else exchange.status or fault
+                status = CLIENT_GONE if exchange.client_gone else exchange.status or unanswered
                 route = self._templates.of(scope)
                 seconds = time.perf_counter() - start
                 self._metrics.request_ended(method, route, status, seconds)
