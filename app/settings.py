@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     """The longest pause of a body on its way"""
     body_s: float = Field(120, gt=0)
     """The longest that a body may take to arrive"""
-    max_pixels: int = Field(50_000_000, ge=1)
+    max_pixels: int = Field(25_000_000, ge=1)
+    """That a decoder may hold at once; a JPEG that is decoded reduced may have 8 times as many"""
     max_queued_images: int = Field(512, ge=1)
     max_batch_faces: int = Field(64, ge=1)
     max_sessions: int = Field(10_000, ge=1)

@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import EXPRESSIONS, LOCAL, no_face, sample_bytes, two_faces
+from tests.conftest import EXPRESSIONS, LOCAL, encoded, no_face, sample_bytes, sample_image, two_faces
+from tests.fuzz.bombs import BOMBS
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -29,9 +30,12 @@ def settings(weights: Path, folder: Path, **changes: Any) -> Settings:
     return Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu", **changes)
 
 
+LIMITS = {"max_body_bytes": 2**20, "max_images": 40, "max_image_bytes": 2**19}
+
+
 @pytest.fixture(scope="module")
 def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    app = create_app(settings(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**20, max_images=40))
+    app = create_app(settings(weights, tmp_path_factory.mktemp("store"), **LIMITS))
     with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
         yield client
 
@@ -238,6 +242,34 @@ def test_bodies_over_the_limit_are_refused(client: TestClient, session: str) -> 
     assert_problem(client.post(f"{session}/classes/a/examples", files=many), 413, "body_too_large")
 
 
+def test_an_image_over_its_limit_of_bytes_is_too_large(client: TestClient, taught: str) -> None:
+    large = [image(sample_bytes("anger", 0).ljust(2**19 + 1, b"\0"))]
+    assert_problem(client.post(f"{taught}/classify", files=large), 413, "body_too_large")
+    assert_problem(client.post(f"{taught}/classes/new/examples", files=large), 413, "body_too_large")
+    # What lies behind a photo, such as a phone's video, does not harm it.
+    assert client.post(f"{taught}/classify", files=[image(large[0][1][1][:-1])]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("bomb", "detail"),
+    [
+        ("PNG of 1.6 gigapixels", "40000 x 40000 pixels are more than"),
+        ("progressive JPEG of 200 megapixels", "16000 x 12500 pixels are more than"),
+        ("JPEG of a long line", "65500 x 16 pixels: one side is too short"),
+        ("WebP of endless sides", "pixels are more than"),
+        ("animation", "an animation"),
+    ],
+)
+def test_a_hostile_image_or_an_animation_is_unreadable_and_says_why(
+    client: TestClient, taught: str, bomb: str, detail: str
+) -> None:
+    frames = {"save_all": True, "append_images": [sample_image("anger", 1)]}
+    data = encoded(sample_image("anger", 0), "WEBP", **frames) if bomb == "animation" else BOMBS[bomb][1]()
+    response = client.post(f"{taught}/classify", files=[image(data)])
+    assert_problem(response, 400, "image_unreadable")
+    assert detail in response.json()["detail"]
+
+
 def test_classes_and_examples_are_kept_one_by_one(client: TestClient, session: str) -> None:
     path = f"{session}/classes/%E7%AC%91%2F%20a"
     files = [sample("happiness", index) for index in range(2)]
@@ -409,8 +441,10 @@ def test_every_error_is_described_as_a_problem(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     for path in schema["paths"].values():
         for operation in path.values():
-            for status in ("4XX", "5XX"):
+            for status in ("4XX", "5XX", "429", "503"):
                 assert [*operation["responses"][status]["content"]] == ["application/problem+json"]
+            for status in ("429", "503"):
+                assert "Retry-After" in operation["responses"][status]["headers"]
     assert (
         "Seconds until" in schema["components"]["schemas"]["NewSession"]["properties"]["ttl_s"]["description"]
     )

@@ -1,0 +1,152 @@
+"""Image files before they are decoded: which format, and only what a decoder needs of them.
+
+A file of a few kilobytes can keep a decoder busy for minutes: with text that inflates a
+thousandfold, with a million empty segments, with scans that are drawn over each other. Here a file
+is read in one pass that costs little, and what says nothing about its pixels is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import struct
+
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from model.errors import ImageUnreadable
+
+MAX_SEGMENTS = 2000
+"""Of a JPEG; depth maps and colour profiles come in up to some 200 of 64 KB"""
+MAX_CHUNKS = 50_000
+"""Of a PNG; its pixels may come in parts of a few hundred bytes"""
+MAX_SCANS = 100
+"""Of a JPEG; each costs a pass over the whole image, and encoders make about ten"""
+MAX_QUANTISATION_BYTES = 4 * 129
+ANIMATION = "an animation, not a still image: send the frame that is meant"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StillImageFile:
+    """A file without its notes, and the class that decodes it."""
+
+    data: bytes
+    decoder: type[ImageFile.ImageFile]
+    exif: bytes = b""
+    decoded_whole: bool = True
+    """Whether the decoder holds all pixels at once, so that decoding it reduced saves no memory"""
+
+
+def still_image_file(data: bytes) -> StillImageFile:
+    """Tell JPEG, PNG and WebP apart by content and leave out what decoding does not need.
+
+    Raises: ImageUnreadable; struct.error or IndexError where the file is cut off within a header.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return StillImageFile(data=data, decoder=WebPImagePlugin.WebPImageFile)
+    raise ImageUnreadable("not a JPEG, PNG or WebP image")
+
+
+_SOI, _EOI, _SOS, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDA, 0xDB, 0xFE, 0x01
+_APP0_JFIF, _APP1_EXIF, _APP14_ADOBE, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""Begins a segment or ends a scan; in a scan's data 0xff is followed by 0 or a restart marker"""
+
+
+def _jpeg(data: bytes) -> StillImageFile:
+    """Up to the end of the first image: phones append others, or a video."""
+    kept, exif, scans = [b"\xff\xd8"], b"", 0
+    components = components_of_first_scan = 0
+    position, segments = 2, 0
+    while found := _MARKER.search(data, position):
+        start, marker = found.start(), data[found.start() + 1]
+        segments += 1
+        if segments > MAX_SEGMENTS:
+            raise ImageUnreadable(f"a JPEG of more than {MAX_SEGMENTS} segments")
+        position = start + 2
+        if marker == _EOI:
+            kept.append(b"\xff\xd9")
+            break
+        if marker in (_SOI, _TEM):
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        position += length
+        if marker == _SOS:
+            scans += 1
+            components_of_first_scan = components_of_first_scan or data[start + 4]
+            if scans > MAX_SCANS:
+                raise ImageUnreadable(f"a JPEG of more than {MAX_SCANS} scans")
+            after = _MARKER.search(data, position)
+            position = after.start() if after else len(data)
+        elif marker == _DQT and length - 2 > MAX_QUANTISATION_BYTES:
+            raise ImageUnreadable("the image is damaged or truncated")
+        elif _is_frame_header(marker):
+            components = data[start + 9]
+        elif marker == _APP1_EXIF and data[start + 4 : start + 10] == b"Exif\0\0":
+            exif = exif or data[start + 4 : position]
+        if marker in (_APP0_JFIF, _APP14_ADOBE) or not (_APP0_JFIF <= marker <= _APP15 or marker == _COM):
+            kept.append(data[start:position])
+    return StillImageFile(
+        data=b"".join(kept),
+        decoder=JpegImagePlugin.JpegImageFile,
+        exif=exif,
+        # A scan of all components alone is decoded block by block; of several, the decoder keeps all blocks.
+        decoded_whole=scans > 1 or components_of_first_scan < components,
+    )
+
+
+def _is_frame_header(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+
+
+def _png(data: bytes) -> StillImageFile:
+    kept, exif = [data[:8]], b""
+    pixels: list[bytes] = []
+    position, chunks = 8, 0
+    while position + 8 <= len(data):
+        chunks += 1
+        if chunks > MAX_CHUNKS:
+            raise ImageUnreadable(f"a PNG of more than {MAX_CHUNKS} chunks")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        content = slice(position + 8, position + 8 + length)
+        position += 12 + length
+        if kind == b"IDAT":
+            pixels.append(data[content])
+        elif kind == b"IEND":
+            break
+        elif kind == b"eXIf":
+            exif = exif or data[content]
+        elif pixels:
+            continue
+        elif kind == b"acTL" and struct.unpack_from(">I", data, content.start)[0] > 1:
+            raise ImageUnreadable(ANIMATION)
+        elif kind in (b"IHDR", b"PLTE", b"tRNS"):
+            kept.append(data[content.start - 8 : position])
+    # In one chunk, whose check sum Pillow does not look at: zlib has its own.
+    together = b"".join(pixels)
+    kept += [struct.pack(">I4s", len(together), b"IDAT"), together, bytes(4), bytes(4), b"IEND", bytes(4)]
+    return StillImageFile(data=b"".join(kept), decoder=PngImagePlugin.PngImageFile, exif=exif)
+
+
+def orientation(exif: bytes) -> int:
+    """How an image is to be turned, 1 (not at all) to 8, as EXIF says.
+
+    1 where it says nothing sound: a photo is not refused for its notes.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, start)
+        for index in range(entries):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * index)
+            if (tag, kind) == (0x0112, 3):
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
