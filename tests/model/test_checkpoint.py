@@ -115,6 +115,41 @@ def test_other_shapes_and_infinite_values_are_refused(published: tuple[Path, Pat
         convert_published(*published, tmp_path / "out.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(64, 3, 3, 3, device="meta"),
+        torch.zeros(64, 3, 3, 3).to_sparse(),
+        torch.zeros(64, 3, 3, 3, dtype=torch.complex64),
+        torch.zeros(64, 3, 3, 3, dtype=torch.int64),
+    ],
+    ids=["meta", "sparse", "complex", "integers"],
+)
+def test_tensors_that_are_not_plain_numbers_are_refused(
+    published: tuple[Path, Path], tmp_path: Path, tensor: torch.Tensor, recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.save({**golden.seeded_network().encoder.state_dict(), "layer1.0.weight": tensor}, published[0])
+    recwarn.clear()
+    with pytest.raises(CheckpointInvalid, match="plain numbers"):
+        convert_published(*published, tmp_path / "out.safetensors")
+    assert not recwarn.list
+
+
+def test_a_legacy_pth_whose_storage_is_missing_is_refused(
+    published: tuple[Path, Path], tmp_path: Path
+) -> None:
+    state = golden.seeded_network().encoder.state_dict()
+    torch.save(state, published[0], _use_new_zipfile_serialization=False)
+    data = published[0].read_bytes()
+    key = str(state["layer1.0.weight"].untyped_storage()._cdata).encode()
+    assert data.count(key) > 1
+    # Its place in the list of storages names another: torch fails an assertion.
+    published[0].write_bytes(data.replace(key, b"9" * len(key), 1))
+    with pytest.raises(CheckpointInvalid, match="truncated"):
+        convert_published(*published, tmp_path / "out.safetensors")
+
+
 def test_config_and_provenance_travel_with_the_weights(tmp_path: Path) -> None:
     config = CheckpointConfig(unknown_below=0.25)
     provenance = Provenance(trained_on="made-up data", evaluation={"accuracy": 0.5})
