@@ -36,8 +36,12 @@ class ApiError(Exception):
 
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": "A problem (RFC 9457)", "model": Problem} for status in ("4XX", "5XX")
+    "4XX": {"description": "A problem (RFC 9457)", "model": Problem},
+    "429": {"description": "Busy: ask again later", "model": Problem, "headers": RETRY_AFTER},
+    "5XX": {"description": "A fault of the service, as a problem", "model": Problem},
+    "503": {"description": "Not ready: ask again later", "model": Problem, "headers": RETRY_AFTER},
 }
 """How OpenAPI describes the errors of every route."""
 
