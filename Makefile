@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: serve test bench soak check lock samples weights clean
+.PHONY: serve test bench soak fuzz check audit licences lock samples weights clean
 
 serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
@@ -23,11 +23,22 @@ bench: $(READY)  ## what this machine does, and the guards on its ratios; a few 
 soak: $(READY)  ## a quarter of an hour under load, then an attack: what must stay flat stays flat
 	$(BIN)/python -m pytest -s -m soak tests/soak
 
-check: $(READY)  ## lint, formatting, types, layering
+fuzz: $(READY)  ## 100,000 damaged inputs to all that takes bytes from strangers; half an hour, goes on if stopped: make fuzz SEED=2
+	$(BIN)/python -m tests.fuzz run --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),1)
+	FUZZ_EXAMPLES=200 $(BIN)/python -m pytest tests/fuzz/test_openapi.py
+
+check: $(READY) audit  ## lint, formatting, types, layering, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(READY)  ## the dependencies, offline: hashes, versions, known vulnerabilities, licences
+	$(BIN)/python -m tests.dependencies.audit
+	$(BIN)/python -m tests.dependencies.licences --check
+
+licences: $(READY)  ## write docs/licences.md anew
+	$(BIN)/python -m tests.dependencies.licences
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed" >&2; exit 1; }
