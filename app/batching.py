@@ -40,6 +40,7 @@ class _Worker(Generic[Job, Outcome]):
     busy_since: float | None = None
     """By time.monotonic()"""
     given_up: bool = False
+    ended: bool = False
 
 
 class Batcher(Generic[Job, Outcome]):
@@ -139,7 +140,7 @@ class Batcher(Generic[Job, Outcome]):
         return worker
 
     def _fault_of(self, worker: _Worker[Job, Outcome]) -> str | None:
-        if not worker.thread.is_alive():
+        if worker.ended:
             return f"a {self._name} thread has died"
         since = worker.busy_since
         if since is not None and time.monotonic() - since > self._stall_s:
@@ -154,6 +155,8 @@ class Batcher(Generic[Job, Outcome]):
                 self._resolve(batch)
                 worker.batch, worker.busy_since = (), None
         finally:
+            # In this order: whoever sees that the job failed sees why.
+            worker.ended = True
             self._fail(worker)
 
     @staticmethod
