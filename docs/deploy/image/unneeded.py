@@ -1,0 +1,40 @@
+"""Prints what the lock has installed and the service does not need: the tools of development.
+
+python unneeded.py PYPROJECT.TOML, run by the Python whose packages are meant.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def needed_by(requirements: list[str], installed: dict[str, Distribution]) -> set[str]:
+    """Names of what the requirements lead to. What is not installed is left out on purpose, and leads nowhere."""
+    needed: set[str] = set()
+    seen: set[str] = set()
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if str(requirement) in seen or name not in installed:
+            continue
+        seen.add(str(requirement))
+        needed.add(name)
+        for text in installed[name].requires or ():
+            child = Requirement(text)
+            extras = requirement.extras or {""}
+            if child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(child)
+    return needed
+
+
+if __name__ == "__main__":
+    project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
+    installed = {canonicalize_name(found.name): found for found in distributions()}
+    print(*sorted(installed.keys() - needed_by(project["dependencies"], installed)), sep="\n")
