@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from model.errors import DeviceMissing
+
+logger = logging.getLogger("csrn")
 
 
 def choose_device(wanted: str) -> str:
@@ -14,6 +17,8 @@ def choose_device(wanted: str) -> str:
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise DeviceMissing("CSRN_DEVICE is cuda, but no CUDA device is found")
+    if wanted == "auto" and not available:
+        logger.info("no CUDA device is found: the network runs on the CPU")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 

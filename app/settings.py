@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,8 @@ import limits
 import platformdirs
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.cores import usable_cores
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
 SECRETS = Path("/run/secrets")
@@ -19,11 +20,6 @@ SECRETS = Path("/run/secrets")
 def default_store() -> str:
     """SQLite in the user's data folder."""
     return f"sqlite:///{Path(platformdirs.user_data_dir('csrn', appauthor=False)) / 'sessions.sqlite3'}"
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):

@@ -21,7 +21,7 @@ from PIL import Image
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
 from app.client import Client
-from app.settings import usable_cores
+from app.cores import usable_cores
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.faces import FaceReader

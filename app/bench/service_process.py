@@ -1,4 +1,4 @@
-"""csrn serve as a process of its own, on a free port of 127.0.0.1."""
+"""csrn serve as a process of its own, on a free port."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class ServiceFailed(CsrnError):
 class ServiceProcess:
     """Started at once; `wait_until_ready` before use."""
 
-    def __init__(self, log: Path, env: Mapping[str, str]) -> None:
-        """env: settings beside those of this process."""
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(
+        self, log: Path, env: Mapping[str, str], *, host: str = "127.0.0.1", port: int | None = None
+    ) -> None:
+        """env: settings beside those of this process; port: a free one by default."""
+        self.host, self.port = host, port or free_port()
+        self.url = f"http://{self.host}:{self.port}"
         self._log, self._env = log, {**os.environ, **env}
         self.start()
 
@@ -45,7 +47,10 @@ class ServiceProcess:
         """Start it, again on the same port if it was stopped."""
         with self._log.open("a") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                [CSRN, "serve", "--port", str(self.port)], env=self._env, stdout=log, stderr=log
+                [CSRN, "serve", "--host", self.host, "--port", str(self.port)],
+                env=self._env,
+                stdout=log,
+                stderr=log,
             )
 
     def wait_until_ready(self) -> None:

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 
 def needed_by(requirements: list[str], installed: dict[str, Distribution]) -> set[str]:
-    """Names of what the requirements lead to. What is not installed is left out on purpose, and leads nowhere."""
+    """Names of all that the requirements lead to. What is not installed was left out on purpose."""
     needed: set[str] = set()
     seen: set[str] = set()
     waiting = [Requirement(text) for text in requirements]
