@@ -1,7 +1,7 @@
 # The image of CSRN Serve. docker build -t csrn-serve .   Arguments, secrets and reasons: docs/deploy.md.
 #
-# Stages: base (Debian's Python), dependencies (the lock in /opt/csrn), application (this repository), and the image
-# itself, which takes the last two as layers of their own, so that a new release moves megabytes, not gigabytes.
+# Stages: base (Debian's Python), tools (pip), dependencies (what the service needs of the lock), application (this
+# repository), and the image: base and the last two as layers of their own, so that a release moves megabytes.
 
 FROM debian:bookworm-slim AS base
 # Security updates of Debian stable are wanted: so no versions here.
@@ -16,44 +16,54 @@ RUN --mount=type=secret,id=apt_conf,target=/etc/apt/apt.conf.d/90build \
     && install --directory --owner csrn --group csrn /data /runs
 
 
-FROM base AS dependencies
+FROM base AS tools
 # hadolint ignore=DL3008
 RUN --mount=type=secret,id=apt_conf,target=/etc/apt/apt.conf.d/90build \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/csrn
-COPY requirements.lock pyproject.toml docs/deploy/image/unneeded.py /build/
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 PIP_PYTHON=/opt/csrn/bin/python \
+    PIP_CACHE_DIR=/var/cache/pip
 WORKDIR /build
+COPY requirements.lock ./
+
+
+FROM tools AS dependencies
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+COPY pyproject.toml docs/deploy/image/unneeded.py ./
 # Empty: the CUDA build of PyTorch that the lock names. An index of CPU builds: torch and torchvision of the same
 # versions from there, and none of the CUDA libraries.
 ARG TORCH_INDEX=""
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+# The versions of torch are the lock's.
+# hadolint ignore=DL3013
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
-    --mount=type=cache,target=/root/.cache/pip \
-    pip() { /opt/pip/bin/pip --quiet --disable-pip-version-check --python /opt/csrn/bin/python "$@"; } \
-    && if [ -z "${TORCH_INDEX}" ]; then \
-        pip install --no-deps --require-hashes -r requirements.lock; \
+    --mount=type=cache,target=/var/cache/pip \
+    if [ -z "${TORCH_INDEX}" ]; then \
+        /opt/pip/bin/pip install --no-deps --require-hashes -r requirements.lock; \
     else \
         awk '/^[a-z]/ { keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/ } keep' \
             requirements.lock > without_torch.lock; \
-        pip install --no-deps --require-hashes -r without_torch.lock; \
-        mapfile -t torch < <(grep -oE '^torch(vision)?==[^ ]+' requirements.lock); \
-        pip install --no-deps --index-url "${TORCH_INDEX}" "${torch[@]}"; \
-    fi \
-    && mapfile -t unneeded < <(/opt/csrn/bin/python unneeded.py pyproject.toml) \
-    && pip uninstall --yes "${unneeded[@]}"
+        /opt/pip/bin/pip install --no-deps --require-hashes -r without_torch.lock; \
+        grep -oE '^torch(vision)?==[^ ]+' requirements.lock \
+            | xargs /opt/pip/bin/pip install --no-deps --index-url "${TORCH_INDEX}"; \
+    fi; \
+    /opt/csrn/bin/python unneeded.py pyproject.toml | xargs /opt/pip/bin/pip uninstall --yes
 
 
-FROM dependencies AS application
-COPY README.md LICENSE ./
+FROM tools AS application
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca,target=/run/secrets/ca \
+    awk '/^[a-z]/ { keep = /^setuptools==/ } keep' requirements.lock > setuptools.lock; \
+    /opt/pip/bin/pip install --no-cache-dir --no-deps --require-hashes -r setuptools.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY model model
 COPY weights weights
-RUN /opt/pip/bin/pip --python /opt/csrn/bin/python install --quiet --disable-pip-version-check \
-    --no-index --no-deps --no-build-isolation --prefix /application .
+RUN /opt/pip/bin/pip install --no-index --no-deps --no-build-isolation --prefix /application .
 
 
 FROM base

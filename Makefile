@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: serve test bench soak fuzz check audit licences lock samples weights clean
+.PHONY: serve test bench soak fuzz check audit licences image-check lock samples weights clean
 
 serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
@@ -39,6 +39,9 @@ audit: $(READY)  ## the dependencies, offline: hashes, versions, known vulnerabi
 
 licences: $(READY)  ## write docs/licences.md anew
 	$(BIN)/python -m tests.dependencies.licences
+
+image-check: $(READY)  ## build the container image without Docker, drive it, check what deploys it; as root
+	tests/deploy/image-check
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed" >&2; exit 1; }
