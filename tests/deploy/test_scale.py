@@ -143,6 +143,7 @@ def test_no_request_fails_while_new_replicas_take_the_place_of_an_old_one(replic
         assert replicated.stop_first() == 0
         traffic.go_on()
     assert traffic.failures == []
+    assert "Layer7 wrong status, code: 503" in replicated.balancer_log, "it was not seen to drain"
 
 
 def test_a_replica_that_leaves_ends_its_streams_alone_and_they_open_anew(replicated: Replicated) -> None:
