@@ -54,7 +54,10 @@ class BuiltImage:
     def _buildah(self, *arguments: str | Path) -> str:
         storage = ["--root", self._folder / "storage", "--runroot", self._folder / "run"]
         command = ["buildah", *storage, "--storage-driver", "vfs", *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.strip()
+        # Its cache, too, in the folder that is removed.
+        env = {**os.environ, "TMPDIR": str(self._folder)}
+        ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+        return ran.stdout.strip()
 
     def _make_base(self) -> None:
         """What debian:bookworm-slim is: a minimal Debian without its manuals."""

@@ -66,6 +66,7 @@ def test_a_session_is_served_read_only_as_nobody_and_is_there_after_a_restart(
     assert re.search("^Uid:\t10001\t10001\t10001\t10001$", status, re.MULTILINE)
     assert re.search("^CapBnd:\t0+$", status, re.MULTILINE)
     assert container.execute(["touch", "/opt/csrn/x"]).returncode != 0
+    assert "me:sha256:" in container.execute(["csrn", "key", "me"]).stdout
     assert container.stop() == 0
 
     container = Container(image, tmp_path, secrets={})
