@@ -51,7 +51,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
         grep -oE '^torch(vision)?==[^ ]+' requirements.lock \
             | xargs /opt/pip/bin/pip install --no-deps --index-url "${TORCH_INDEX}"; \
     fi; \
-    /opt/csrn/bin/python unneeded.py pyproject.toml | xargs /opt/pip/bin/pip uninstall --yes
+    /opt/csrn/bin/python unneeded.py pyproject.toml tracing | xargs /opt/pip/bin/pip uninstall --yes
 
 
 FROM tools AS application

@@ -1,6 +1,6 @@
 """Prints what the lock has installed and the service does not need: the tools of development.
 
-python unneeded.py PYPROJECT.TOML, run by the Python whose packages are meant.
+python unneeded.py PYPROJECT.TOML [EXTRA...], run by the Python whose packages are meant; extras are kept.
 """
 
 from __future__ import annotations
@@ -37,4 +37,6 @@ def needed_by(requirements: list[str], installed: dict[str, Distribution]) -> se
 if __name__ == "__main__":
     project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
     installed = {canonicalize_name(found.name): found for found in distributions()}
-    print(*sorted(installed.keys() - needed_by(project["dependencies"], installed)), sep="\n")
+    extras = [text for extra in sys.argv[2:] for text in project["optional-dependencies"][extra]]
+    needed = needed_by([*project["dependencies"], *extras], installed)
+    print(*sorted(installed.keys() - needed), sep="\n")
