@@ -54,7 +54,7 @@ class BuiltImage:
     def _buildah(self, *arguments: str | Path) -> str:
         storage = ["--root", self._folder / "storage", "--runroot", self._folder / "run"]
         command = ["buildah", *storage, "--storage-driver", "vfs", *arguments]
-        # Its cache, too, in the folder that is removed.
+        # What it puts aside for a while goes with the folder, too.
         env = {**os.environ, "TMPDIR": str(self._folder)}
         ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
         return ran.stdout.strip()
