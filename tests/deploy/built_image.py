@@ -52,8 +52,8 @@ class BuiltImage:
         }
 
     def _buildah(self, *arguments: str | Path) -> str:
-        storage = ["--root", self._folder / "storage", "--runroot", self._folder / "run"]
-        command = ["buildah", *storage, "--storage-driver", "vfs", *arguments]
+        command: list[str | Path] = ["buildah", "--storage-driver", "vfs"]
+        command += ["--root", self._folder / "storage", "--runroot", self._folder / "run", *arguments]
         # What it puts aside for a while goes with the folder, too.
         env = {**os.environ, "TMPDIR": str(self._folder)}
         ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
