@@ -67,7 +67,7 @@ class Traffic:
             while not self._end.is_set():
                 self._count(lambda: client.get(path))
                 self._count(lambda: classify(client, path))
-                self._end.wait(0.03)
+                self._end.wait(0.05)
 
     def _count(self, ask: Callable[[], httpx.Response]) -> None:
         try:
