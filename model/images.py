@@ -85,8 +85,9 @@ def _decode(data: bytes, max_pixels: int) -> DecodedImage:
         # A JPEG decoder itself can leave out what would be averaged away.
         image.draft(None, (width // min(factor, 8), height // min(factor, 8)))
         held = width * height if file.decoded_whole else image.width * image.height
-        if held > max_pixels or width * height > max_pixels * REDUCED_TO_WHOLE:
-            raise ImageUnreadable(f"{width} x {height} pixels are more than the {max_pixels} allowed")
+        for pixels, allowed in ((held, max_pixels), (width * height, max_pixels * REDUCED_TO_WHOLE)):
+            if pixels > allowed:
+                raise ImageUnreadable(f"{width} x {height} pixels are more than the {allowed} allowed")
         image.load()
         reduced = _reduced_rgb(image, max(factor * image.width // width, 1))
         turn = UPRIGHT.get(orientation(file.exif or image.info.get("exif", b"")))

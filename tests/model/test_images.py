@@ -203,8 +203,12 @@ def test_pixels_are_counted_as_the_decoder_holds_them() -> None:
     for data in (encoded(photo, "JPEG", progressive=True), encoded(photo, "PNG", compress_level=1)):
         with pytest.raises(ImageUnreadable, match="5200 x 2600 pixels are more"):
             decode_image(data, max_pixels=limit)
-    with pytest.raises(ImageUnreadable, match="more than"):
-        decode_image(encoded(photo, "JPEG"), max_pixels=1_600_000)
+    with pytest.raises(ImageUnreadable, match="more than the 3000000 allowed"):
+        decode_image(encoded(photo, "JPEG"), max_pixels=3_000_000)
+    # At an eighth it has 1.7 million, but all 107 million are to be read.
+    large = encoded(photo.resize((10_400, 10_300)), "JPEG", quality=5)
+    with pytest.raises(ImageUnreadable, match="more than the 16000000 allowed"):
+        decode_image(large, max_pixels=2_000_000)
 
 
 def test_the_notes_of_a_file_change_nothing_about_its_pixels() -> None:
