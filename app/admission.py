@@ -12,7 +12,6 @@ from app.errors import ApiError, problem_response
 
 MAX_JSON_BYTES = 64 * 1024
 """Several times what the largest request in JSON takes"""
-MAX_HEADER_BYTES = 32 * 1024
 ALWAYS_ANSWERED = {"/livez", "/readyz", "/metrics"}
 """Whoever watches the service must see it when it is busy, too"""
 
@@ -50,7 +49,7 @@ class Admission:
         max_bytes = self._max_body_bytes
         if headers.get(b"content-type", b"").startswith(b"application/json"):
             max_bytes = min(MAX_JSON_BYTES, max_bytes)
-        if (refusal := self._refusal(scope, headers, max_bytes)) is not None:
+        if (refusal := self._refusal(headers, max_bytes)) is not None:
             await problem_response(refusal)(scope, receive, send)
             return
         body = _Body(self, receive, max_bytes)
@@ -61,9 +60,7 @@ class Admission:
             self._requests -= 1
             self._bytes_in_flight -= body.received
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], max_bytes: int) -> ApiError | None:
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-            return ApiError("headers_too_large", f"headers have at most {MAX_HEADER_BYTES} bytes in all")
+    def _refusal(self, headers: dict[bytes, bytes], max_bytes: int) -> ApiError | None:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > max_bytes:
             return ApiError("body_too_large", f"a request of this kind has at most {max_bytes} bytes")
@@ -84,7 +81,7 @@ class Admission:
         """Of the bytes that may be in flight. Raises: HTTPException."""
         self._bytes_in_flight += count
         if self._bytes_in_flight > self._max_bytes_in_flight:
-            raise HTTPException(429)
+            raise HTTPException(429, "the bodies of too many requests are on their way: try again shortly")
 
     def seconds_left(self, begun: float) -> float:
         """For the next part of a body that began to arrive at a moment of time.monotonic()."""
@@ -106,11 +103,11 @@ class _Body:
             async with asyncio.timeout(self._admission.seconds_left(self._begun)):
                 message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408) from None
+            raise HTTPException(408, "the body did not arrive in time") from None
         self._complete = message["type"] != "http.request" or not message.get("more_body", False)
         count = len(message.get("body", b""))
         self.received += count
         self._admission.take(count)
         if self.received > self._max_bytes:
-            raise HTTPException(413)
+            raise HTTPException(413, f"a request of this kind has at most {self._max_bytes} bytes")
         return message

@@ -23,6 +23,9 @@ Lane = Hashable
 """Whose work it is: lanes take turns, so that one's long queue does not keep the others waiting"""
 
 
+CLOSE_S = 5
+
+
 class QueueFull(Exception):
     """More work waits than is allowed; try again later."""
 
@@ -115,12 +118,13 @@ class Batcher(Generic[Job, Outcome]):
         return await asyncio.gather(*map(asyncio.wrap_future, self._put(jobs, lane)))
 
     def close(self) -> None:
-        """Finish what is queued, then end the threads. One that is stuck is left behind."""
+        """Finish what is queued, then end the threads. What takes longer than CLOSE_S is left behind."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        until = time.monotonic() + CLOSE_S
         for worker in self._workers:
-            worker.thread.join(self._stall_s)
+            worker.thread.join(max(until - time.monotonic(), 0))
 
     def _put(self, jobs: Sequence[Job], lane: Lane) -> list[concurrent.futures.Future[Outcome]]:
         futures: list[concurrent.futures.Future[Outcome]] = [concurrent.futures.Future() for _ in jobs]
@@ -171,13 +175,15 @@ class Batcher(Generic[Job, Outcome]):
             outcomes = self._run_batch([job for job, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _settle(future, outcome=outcome)
+            return
         except Exception as error:
             logger.exception("a batch of %d jobs failed", len(batch))
             if len(batch) == 1:
                 _settle(batch[0][1], error=error)
-            else:
-                for item in batch:
-                    self._resolve([item])
+                return
+        # Not above, where the error would hold what the batch held.
+        for item in batch:
+            self._resolve([item])
 
     def _next_batch(self) -> list[tuple[Job, concurrent.futures.Future[Outcome]]]:
         """Jobs up to the batch limit, at least one; empty when closed. Cancelled jobs are dropped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import cast
 
@@ -300,6 +301,7 @@ class Engine:
             return self._run(jobs)
         except (torch.OutOfMemoryError, MemoryError) as error:
             # What the failed batch held goes back, before its jobs are tried one by one.
+            traceback.clear_frames(error.__traceback__)
             torch.cuda.empty_cache()
             raise DeviceFull from error
 

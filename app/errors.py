@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.problems import CODES, Problem
+
+logger = logging.getLogger("csrn")
 
 RETRY_AFTER_S = 1
 MAX_ERRORS = 20
@@ -102,9 +105,16 @@ def add_error_handlers(app: FastAPI) -> None:
         }
         # What else there is comes from parsers of bodies.
         code = codes.get(error.status_code, "invalid_request")
-        if error.detail.startswith(FORM_LIMITS):
-            code = "body_too_large"
-        detail = "the body is not what its content type says" if code == "invalid_request" else CODES[code][1]
+        detail = CODES[code][1]
+        if code in ("request_timeout", "body_too_large", "overloaded"):
+            detail = error.detail
+        elif error.detail.startswith(FORM_LIMITS):
+            code, detail = "body_too_large", error.detail
+        elif isinstance(error.__cause__, OSError):
+            logger.error("a body cannot be held", exc_info=error.__cause__)
+            code, detail = "not_ready", "the service cannot hold the body: its temporary files have no room"
+        elif code == "invalid_request":
+            detail = "the body is not what its content type says"
         response = problem_response(ApiError(code, detail))
         response.headers.update(error.headers or {})
         return response

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from app.batching import Batcher, Lane
+from app.batching import CLOSE_S, Batcher, Lane
 from app.observer import Observer
 from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.faces import Face, FaceReader
@@ -29,18 +29,25 @@ class FaceStream:
     """Follows the face of one video on whichever thread is free, one frame at a time."""
 
     def __init__(self, *, max_pixels: int) -> None:
-        self._reader = FaceReader(max_pixels=max_pixels, tracking=True)
-        self._lock = threading.Lock()
+        self._max_pixels = max_pixels
+        self._open()
 
     def read(self, frame: bytes) -> list[Face]:
         """As FaceReader.read."""
+        if self._lock.locked():
+            # The thread that had the last frame was given up, and has the reader still.
+            self._open()
         with self._lock:
             return self._reader.read(frame)
 
     def close(self) -> None:
-        """Waits for the frame that is being read."""
-        with self._lock:
+        """Waits for the frame that is being read, if that does not take too long."""
+        if self._lock.acquire(timeout=CLOSE_S):
             self._reader.close()
+
+    def _open(self) -> None:
+        self._reader = FaceReader(max_pixels=self._max_pixels, tracking=True)
+        self._lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import urllib.parse
 
@@ -10,6 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import ApiError, problem_response
 from app.security import KEYED_PATHS
+
+REFUSED = (
+    "without keys the service answers to localhost and 127.0.0.1 alone, and to no page of another origin: "
+    "set CSRN_API_KEYS, or CSRN_ALLOW_ANONYMOUS=true to serve by any name"
+)
 
 
 class RefuseForeignPages:
@@ -27,9 +33,7 @@ class RefuseForeignPages:
         if scope["type"] == "http" and scope["path"].startswith(KEYED_PATHS):
             headers = Headers(scope=scope)
             if is_foreign_page(headers) or (self._loopback_only and not is_loopback(headers.get("host", ""))):
-                refusal = ApiError(
-                    "forbidden_origin", "without keys the service answers no page of another origin"
-                )
+                refusal = ApiError("forbidden_origin", REFUSED)
                 await problem_response(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -50,8 +54,17 @@ def is_foreign_origin(headers: Headers) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a name or address, with or without a port, means this machine."""
+    for name in (host, _hostname(host)):
+        if name == "localhost":
+            return True
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(name).is_loopback
+    return False
+
+
+def _hostname(host: str) -> str:
+    """Without its port, and without the brackets of IPv6."""
     try:
-        name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        return urllib.parse.urlsplit(f"//{host}").hostname or ""
     except ValueError:
-        return False
+        return ""

@@ -11,14 +11,13 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import ApiError, problem_response
-from app.problems import CODES
 
 
 class RateLimited(Exception):
     """The key has used up its rate."""
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(CODES["rate_limited"][1])
+    def __init__(self, retry_after_s: int, detail: str | None = None) -> None:
+        super().__init__(detail or f"the key may go on in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -34,16 +33,14 @@ class RateLimit:
         """Raises: RateLimited, and then nothing is counted."""
         if self._item is None or self._counter.hit(self._item, owner, cost=cost):
             return
+        if cost > self._item.amount:
+            raise RateLimited(self._item.get_expiry(), f"one request may count {self._item.amount} at most")
         reset = self._counter.get_window_stats(self._item, owner).reset_time
         raise RateLimited(max(math.ceil(reset - time.time()), 1))
 
 
 def rate_problem(error: RateLimited) -> ApiError:
-    return ApiError(
-        "rate_limited",
-        f"the key may go on in {error.retry_after_s} s",
-        retry_after_s=error.retry_after_s,
-    )
+    return ApiError("rate_limited", str(error), retry_after_s=error.retry_after_s)
 
 
 class ChargeRequests:

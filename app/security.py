@@ -96,6 +96,8 @@ def _read_entry(entry: str, number: int) -> tuple[str, bytes, int | None]:
         if not key:
             raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
         digest, length = _digest(key), len(key)
+    if name == "sha256":
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has a hash and no name: NAME:sha256:HEX")
     if not _NAME.fullmatch(name):
         raise KeysInvalid(
             f"CSRN_API_KEYS: the name of entry {number} needs 1 to 64 of A-Z a-z 0-9 . _ -, "

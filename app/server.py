@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from types import FrameType
 
@@ -15,7 +17,10 @@ from app.errors import ApiError, problem_response
 from app.problems import CODES
 
 MAX_CONNECTIONS = 1000
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 32 * 1024
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 8000
+"""Of one header. What uvicorn hands on to the WebSocket library must fit there: it would hang otherwise."""
 UNREAD_S = 60
 """An answer that its client does not take for so long is given up, with its connection; so is what is left
 of a body that was answered before its end, which many clients send before they read"""
@@ -73,9 +78,12 @@ class DrainingServer(uvicorn.Server):
 
     async def _end(self) -> None:
         await asyncio.sleep(self._drain_s)
+        until = time.monotonic() + self._grace_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace_s):
                 await self._streams_ended()
+        # uvicorn waits as long for requests: together it is one grace.
+        self.config.timeout_graceful_shutdown = max(math.ceil(until - time.monotonic()), 1)
         self.should_exit = True
 
 
@@ -89,6 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_begun, self._head_bytes = False, 0
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -102,11 +111,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         # Not the rest of a body that was answered before its end
         self._head_bytes = self._head_bytes + len(data) if self._head_begun else 0
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(ApiError("headers_too_large", f"headers have at most {MAX_HEAD_BYTES} bytes"))
+            self._refuse(_headers_too_large())
 
     def on_message_begin(self) -> None:
         self._head_begun = True
@@ -115,7 +126,27 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_begun = False
         self._head_arrived()
-        super().on_headers_complete()
+        sizes = [len(name) + len(value) for name, value in self.headers]
+        if (
+            len(sizes) > MAX_HEADERS
+            or max([len(self.url), *sizes]) > MAX_HEADER_BYTES
+            or sum(sizes) > MAX_HEAD_BYTES
+        ):
+            self._refuse(_headers_too_large())
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        if not self._refused:
+            super().handle_websocket_upgrade()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -147,9 +178,22 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answer in place of the application, and close."""
+        self._refused = True
         self._head_arrived()
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The answer would be taken for that of the request before.
+            self.transport.close()
+            return
         response = problem_response(error)
         lines = [f"HTTP/1.1 {error.status} {CODES[error.code][1]}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)]))
         self.transport.close()
+
+
+def _headers_too_large() -> ApiError:
+    return ApiError(
+        "headers_too_large",
+        f"a request has at most {MAX_HEADERS} headers, of at most {MAX_HEADER_BYTES} bytes each "
+        f"and {MAX_HEAD_BYTES} in all",
+    )

@@ -96,9 +96,11 @@ class Settings(BaseSettings):
     def _known_rate(cls, value: str) -> str:
         if value:
             try:
-                limits.parse(value)
+                (rate,) = limits.parse_many(value)
             except ValueError:
-                raise ValueError("expected a rate such as 600/minute") from None
+                raise ValueError("expected one rate, such as 600/minute") from None
+            if rate.amount < 1:
+                raise ValueError("expected a rate of at least 1")
         return value
 
     @field_validator("log_format", "log_level", mode="before")

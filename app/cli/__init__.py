@@ -46,8 +46,10 @@ def main() -> None:
     except CsrnError as error:
         _fail(str(error))
     except pydantic.ValidationError as error:
+        from app.errors import plain_message
+
         first = error.errors()[0]
-        _fail(f"CSRN_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
+        _fail(f"CSRN_{'_'.join(str(part) for part in first['loc']).upper()}: {plain_message(first['msg'])}")
     except OSError as error:
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     except Exception as error:

@@ -57,9 +57,9 @@ def serve(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=round(settings.grace_s) or 1,
+            # It stops reading while its messages wait.
+            ws="websockets-sansio",
             ws_max_size=settings.max_image_bytes,
-            # A stream is read all the time; what waits for it costs memory.
-            ws_max_queue=2,
             # Pictures do not deflate, and a small frame could inflate to a large one.
             ws_per_message_deflate=False,
         ),

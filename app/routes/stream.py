@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Iterator
 from typing import Annotated
@@ -29,6 +30,7 @@ from app.settings import Settings
 from app.streams import OpenStreams, TooManyStreams
 from model.errors import CsrnError
 
+logger = logging.getLogger("csrn")
 router = APIRouter(tags=["classify"])
 
 KEY_PROTOCOL = "csrn.key."
@@ -192,8 +194,12 @@ class _Stream:
             error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
         except RateLimited as limited:
             error = ItemError(code="rate_limited", detail=rate_problem(limited).detail)
-        except WorkerLost:
-            error = ItemError(code="internal_error", detail="what worked on this frame was lost")
+        except Closed:
+            raise
+        except Exception as fault:
+            if not isinstance(fault, WorkerLost):
+                logger.exception("a frame failed")
+            error = ItemError(code="internal_error", detail="the fault has been logged")
         observer = self._engine.observer
         observer.frames_ended(_frame_outcome(outcome, error), 1)
         observer.frames_ended("dropped", frame.dropped)
@@ -246,7 +252,7 @@ def _frame_outcome(outcome: QueryOutcome, error: ItemError | None) -> FrameOutco
     if error is not None:
         return OUTCOME_OF_CODE[error.code]
     if isinstance(outcome, CsrnError):
-        return "unreadable"
+        return OUTCOME_OF_CODE.get(outcome.code, "unreadable")
     return "scored" if outcome else "no_face"
 
 

@@ -45,12 +45,17 @@ async def livez() -> Status:
 @router.get("/readyz")
 async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status:
     """The weights are loaded, all worker threads are at work, the store answers, nothing is ending."""
+    await _require_ready(request, engine, store)
+    return Status(status="ready")
+
+
+async def _require_ready(request: Request, engine: Engine, store: SessionStore) -> None:
+    """Raises: ApiError; StoreUnavailable."""
     if request.app.state.draining.is_set():
         raise ApiError("not_ready", "the service is shutting down")
     if (fault := engine.fault) is not None:
         raise ApiError("not_ready", fault)
     await store.check()
-    return Status(status="ready")
 
 
 @router.get(
@@ -85,7 +90,7 @@ async def _sessions_and_readiness(
     try:
         async with asyncio.timeout(STORE_LIMIT_S):
             sessions = await store.count()
-            await readyz(request, engine, store)
+            await _require_ready(request, engine, store)
     except (StoreUnavailable, ApiError, TimeoutError):
         return sessions, False
     return sessions, True

@@ -105,7 +105,7 @@ def start_tracing(environ: Mapping[str, str] = os.environ) -> Tracing | None:
         return Tracing(_provider(exporter))
     except ImportError:
         raise TracingImpossible(
-            "OTEL_* asks for traces, but their packages are missing: pip install 'csrn-serve[tracing]'"
+            "OTEL_* asks for traces, but their packages are missing: see docs/observability.md"
         ) from None
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from app.engine import _Encode
 from app.main import create_app
 from model.classifier import Classifier
 from model.faces import FaceReader
@@ -89,6 +92,81 @@ def test_a_fault_of_the_landmarks_is_no_fault_of_an_example(
     added = client.post(f"{taught}/classes/a/examples", files=[sample("anger", 1)])
     assert_problem(added, 500, "internal_error")
     assert client.post(f"{taught}/classes/a/examples", files=[sample("anger", 1)]).status_code == 201
+
+
+def test_after_a_fault_of_the_landmarks_a_thread_has_a_new_face_mesh(
+    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = []
+    read = FaceReader.read
+
+    def failing(self: FaceReader, data: bytes, **options: Any) -> Any:
+        readers.append(self)
+        if len(readers) == 1:
+            raise RuntimeError(SECRET)
+        return read(self, data, **options)
+
+    monkeypatch.setattr(FaceReader, "read", failing)
+    assert_problem(classify(client, taught), 500, "internal_error")
+    assert_answers_again(client, taught)
+    assert readers[0] is not readers[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(RuntimeError, "internal_error"), (torch.OutOfMemoryError, "overloaded")]
+)
+def test_a_fault_within_a_stream_is_an_error_of_its_frame(
+    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception], code: str
+) -> None:
+    with client.websocket_connect(f"{taught}/stream") as stream:
+        monkeypatch.setattr(Classifier, "encode", fails_once(lambda: error(SECRET), Classifier.encode))
+        stream.send_bytes(sample_bytes("anger", 4))
+        assert stream.receive_json()["error"]["code"] == code
+        stream.send_bytes(sample_bytes("anger", 4))
+        assert len(stream.receive_json()["faces"]) == 1
+
+
+def test_a_stream_goes_on_after_a_frame_that_was_stuck(
+    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    read, stuck = FaceReader.read, list[int]()
+
+    def waiting(self: FaceReader, data: bytes, **options: Any) -> Any:
+        if not stuck:
+            stuck.append(1)
+            go_on.wait(20)
+        return read(self, data, **options)
+
+    monkeypatch.setattr(FaceReader, "read", waiting)
+    with client.websocket_connect(f"{taught}/stream") as stream:
+        stream.send_bytes(sample_bytes("anger", 4))
+        assert stream.receive_json()["error"]["code"] == "internal_error"
+        stream.send_bytes(sample_bytes("anger", 4))
+        assert len(stream.receive_json()["faces"]) == 1
+    go_on.set()
+
+
+def test_what_a_batch_without_memory_held_is_free_before_its_jobs_are_tried_alone(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = client.app.state.engine  # type: ignore[attr-defined]
+    held: list[weakref.ref[Any]] = []
+    alive_at_retry = []
+    encode = Classifier.encode
+
+    def failing(self: Classifier, patches: Any) -> Any:
+        if len(patches) > 1:
+            intermediate = np.zeros(3)
+            held.append(weakref.ref(intermediate))
+            raise torch.OutOfMemoryError(SECRET)
+        alive_at_retry.append(held[0]() is not None)
+        return encode(self, patches)
+
+    monkeypatch.setattr(Classifier, "encode", failing)
+    jobs = [_Encode(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)) for _ in range(2)]
+    client.portal.call(engine._device.submit_all, jobs)  # type: ignore[union-attr]
+    assert alive_at_retry == [False, False]
 
 
 def test_a_batch_that_raises_is_a_500_for_its_request_alone(

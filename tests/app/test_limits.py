@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from app.foreign_pages import is_loopback
 from app.main import create_app
 from tests.app.test_api import assert_problem, image, sample, settings
 from tests.conftest import LOCAL, sample_bytes
@@ -75,6 +78,51 @@ def test_a_key_has_a_rate_and_images_count(client: TestClient) -> None:
     assert_problem(answer, 429, "rate_limited")
     assert 1 <= int(answer.headers["retry-after"]) <= 3600
     assert client.get("/v1/model", headers=bearer("zoe")).status_code == 200
+
+
+def test_a_request_that_no_rate_allows_is_told_so(weights: Path, tmp_path: Path) -> None:
+    app = create_app(settings(weights, tmp_path, rate_limit="2/minute"))
+    with TestClient(app, headers=LOCAL) as client:
+        path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+        refused = client.post(f"{path}/classify", files=[sample("anger", index) for index in range(3)])
+        assert_problem(refused, 429, "rate_limited")
+        assert "2 at most" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("rate", ["often", "0/minute", "10/minute;5/second"])
+def test_a_rate_that_cannot_be_kept_is_refused(weights: Path, tmp_path: Path, rate: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        settings(weights, tmp_path, rate_limit=rate)
+
+
+def test_without_room_for_a_body_the_service_is_at_fault(
+    client: TestClient, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+    large = image(bytes(2 * 2**20))
+    refused = client.post(f"{session}/classify", files=[large], headers=bearer("ann"))
+    assert_problem(refused, 503, "not_ready")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("::1", True),
+        ("[::1]:80", True),
+        ("127.3.2.1:80", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("localhost.example", False),
+        ("127.0.0.1.example:80", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+def test_names_of_this_machine_are_known(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
 
 
 def test_without_keys_pages_of_other_origins_are_refused(weights: Path, tmp_path: Path) -> None:

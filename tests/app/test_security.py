@@ -36,6 +36,7 @@ def test_a_key_without_a_name_has_one_of_its_own() -> None:
     ("configured", "said"),
     [
         ("ann:s3cret,bob:", "entry 2 has no key"),
+        ("sha256:" + "s3cret" * 10, "entry 1 has a hash and no name"),
         ("ann:sha256:s3cret", "entry 1 needs 64 hexadecimal digits"),
         ("ann:sha256:" + "zz" * 32, "entry 1 needs 64 hexadecimal digits"),
         ("a b:s3cret", "name of entry 1"),

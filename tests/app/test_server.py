@@ -7,10 +7,19 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.server import MAX_HEAD_BYTES, DrainingServer, GuardedProtocol, listen
+import app.server
+from app.server import (
+    MAX_HEAD_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    DrainingServer,
+    GuardedProtocol,
+    listen,
+)
 
 
 class Impatient(GuardedProtocol):
@@ -161,6 +170,57 @@ def test_a_head_that_does_not_end_is_refused() -> None:
         async with served.running():
             reader, _ = await connect(served.port, "GET / HTTP/1.1\r\nX-Long: " + "x" * MAX_HEAD_BYTES)
             assert problem(await answer(reader)) == (431, "headers_too_large")
+
+    asyncio.run(use())
+
+
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n"
+
+
+@pytest.mark.parametrize("kind", ["", UPGRADE], ids=["http", "websocket"])
+@pytest.mark.parametrize(
+    "headers",
+    ["X-Long: " + "x" * MAX_HEADER_BYTES + "\r\n", "X-Many: x\r\n" * (MAX_HEADERS + 1)],
+    ids=["long", "many"],
+)
+def test_headers_beyond_the_limits_are_refused_at_once(kind: str, headers: str) -> None:
+    async def use() -> None:
+        served = Served()
+        async with served.running():
+            reader, _ = await connect(served.port, f"GET / HTTP/1.1\r\nHost: x\r\n{kind}{headers}\r\n")
+            assert problem(await answer(reader)) == (431, "headers_too_large")
+            assert not served.asked.is_set()
+
+    asyncio.run(use())
+
+
+def test_headers_of_a_second_request_are_not_answered_before_the_first() -> None:
+    async def use() -> None:
+        served = Served()
+        async with served.running():
+            first = "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+            second = f"GET / HTTP/1.1\r\nX-Long: {'x' * MAX_HEADER_BYTES}\r\n\r\n"
+            reader, _ = await connect(served.port, first + second)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+    asyncio.run(use())
+
+
+def test_there_are_only_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.server, "MAX_CONNECTIONS", 2)
+
+    async def use() -> None:
+        served = Served()
+        async with served.running():
+            kept = [await connect(served.port) for _ in range(2)]
+            reader, writer = await connect(served.port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+            kept[0][1].close()
+            await asyncio.sleep(0.05)
+            reader, _ = await connect(served.port, "GET / HTTP/1.0\r\n\r\n")
+            assert await answer(reader) == (200, b"ok")
 
     asyncio.run(use())
 

@@ -132,6 +132,21 @@ def test_there_are_only_so_many_streams_at_once_and_places_become_free(
         assert len(ask(again, sample_bytes("anger", 4))["faces"]) == 1
 
 
+def test_a_key_has_only_so_many_streams(weights: Path, tmp_path: Path) -> None:
+    app = create_app(settings(weights, tmp_path, api_keys="ann:s,bob:t", max_streams_per_key=1))
+    with TestClient(app) as client:
+        ann, bob = ({"Authorization": f"Bearer {key}"} for key in "st")
+        paths = [
+            "/v1/sessions/" + client.post("/v1/sessions", headers=key).json()["id"] + "/stream"
+            for key in (ann, bob)
+        ]
+        with client.websocket_connect(paths[0], headers=ann) as socket:
+            ask(socket, sample_bytes("anger", 4))
+            assert closed_with(client, paths[0], headers=ann) == (4429, "overloaded")
+            with client.websocket_connect(paths[1], headers=bob) as other:
+                ask(other, sample_bytes("anger", 4))
+
+
 def test_a_stream_needs_its_sessions_key(weights: Path, tmp_path: Path) -> None:
     with TestClient(
         create_app(settings(weights, tmp_path, api_keys="ann:s,bob:t/+?")), headers=LOCAL
