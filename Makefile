@@ -20,7 +20,7 @@ bench: $(READY)  ## what this machine does, and the guards on its ratios; a few 
 	$(BIN)/csrn bench serve
 	$(BIN)/python -m pytest -m bench tests/benchmarks
 
-soak: $(READY)  ## a quarter of an hour under load, then an attack: what must stay flat stays flat
+soak: $(READY)  ## an attack, then a quarter of an hour under load: what must stay flat stays flat
 	$(BIN)/python -m pytest -s -m soak tests/soak
 
 fuzz: $(READY)  ## 100,000 damaged inputs to all that takes bytes from strangers; half an hour, goes on if stopped: make fuzz SEED=2
