@@ -72,7 +72,7 @@ def describe_problems(app: FastAPI) -> None:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error that `app` expects as a problem; app.faults answers the others."""
+    """Answer every error that `app` expects as a problem; app.middleware.faults answers the others."""
 
     @app.exception_handler(ApiError)
     async def on_api_error(_: Request, error: ApiError) -> JSONResponse:

@@ -12,24 +12,26 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.admission import Admission
 from app.batching import QueueFull, WorkerLost
 from app.device import choose_device, choose_precision, default_support_cache_bytes
-from app.disconnect import CancelOnDisconnect
-from app.encoded_paths import EncodedPaths
 from app.engine import DeviceFull, Engine, NoClasses
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
-from app.faults import Faults
-from app.foreign_pages import RefuseForeignPages
+from app.middleware.admission import Admission
+from app.middleware.charge_requests import ChargeRequests
+from app.middleware.disconnect import CancelOnDisconnect
+from app.middleware.encoded_paths import EncodedPaths
+from app.middleware.faults import Faults
+from app.middleware.foreign_pages import RefuseForeignPages
+from app.middleware.require_key import RequireKey
 from app.observer import Observer
-from app.rate_limit import ChargeRequests, RateLimit, RateLimited, rate_problem
+from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes import api_docs, classify, examples, page, sessions, stream, system
-from app.security import MIN_KEY_LENGTH, ApiKeys, RequireKey
+from app.security import MIN_KEY_LENGTH, ApiKeys
 from app.sessions import store as stores
 from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.settings import Settings
-from app.streams import OpenStreams
+from app.stream_places import OpenStreams
 from app.telemetry.metrics import Metrics
 from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates

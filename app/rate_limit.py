@@ -8,9 +8,8 @@ import time
 import limits
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import ApiError, problem_response
+from app.errors import ApiError
 
 
 class RateLimited(Exception):
@@ -41,19 +40,3 @@ class RateLimit:
 
 def rate_problem(error: RateLimited) -> ApiError:
     return ApiError("rate_limited", str(error), retry_after_s=error.retry_after_s)
-
-
-class ChargeRequests:
-    """ASGI middleware: each request of a key counts one; its images are counted where they are read."""
-
-    def __init__(self, app: ASGIApp, *, rate_limit: RateLimit) -> None:
-        self._app, self._rate_limit = app, rate_limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (owner := scope.get("state", {}).get("owner")) is not None:
-            try:
-                self._rate_limit.charge(owner, 1)
-            except RateLimited as error:
-                await problem_response(rate_problem(error))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)

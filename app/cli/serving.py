@@ -26,8 +26,8 @@ def serve(
     """Serve the HTTP API. Settings come from CSRN_* variables."""
     import uvicorn
 
-    from app.foreign_pages import is_loopback
     from app.main import create_app
+    from app.middleware.foreign_pages import is_loopback
     from app.security import ApiKeys
     from app.server import MAX_CONNECTIONS, DrainingServer, GuardedProtocol, listen
     from app.telemetry.logs import set_up_logging

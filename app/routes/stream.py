@@ -19,7 +19,7 @@ from app.answers import result_answer
 from app.batching import QueueFull, WorkerLost
 from app.engine import DeviceFull, Engine, NoClasses, QueryOutcome, Timings, scored_face
 from app.face_pool import FaceStream
-from app.foreign_pages import is_foreign_origin, is_loopback
+from app.middleware.foreign_pages import is_foreign_origin, is_loopback
 from app.observer import FrameOutcome
 from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes.context import session_support
@@ -27,7 +27,7 @@ from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys
 from app.sessions import store as stores
 from app.settings import Settings
-from app.streams import OpenStreams, TooManyStreams
+from app.stream_places import OpenStreams, TooManyStreams
 from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")

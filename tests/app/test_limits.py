@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app.foreign_pages import is_loopback
 from app.main import create_app
+from app.middleware.foreign_pages import is_loopback
 from tests.app.test_api import assert_problem, image, sample, settings
 from tests.conftest import LOCAL, sample_bytes
 

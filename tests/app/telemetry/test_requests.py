@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from app.disconnect import CancelOnDisconnect
 from app.main import create_app
+from app.middleware.disconnect import CancelOnDisconnect
 from app.telemetry.metrics import Metrics
 from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates

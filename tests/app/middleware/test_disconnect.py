@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from app.disconnect import CancelOnDisconnect
+from app.middleware.disconnect import CancelOnDisconnect
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 

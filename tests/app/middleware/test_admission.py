@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.types import Message
 
-from app.admission import Admission
 from app.errors import add_error_handlers
+from app.middleware.admission import Admission
 
 LIMITS: dict[str, Any] = {
     "max_requests": 2,

@@ -1,0 +1,1 @@
+"""What every request passes before a route: main puts them in order."""

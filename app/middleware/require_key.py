@@ -1,0 +1,31 @@
+"""Asks for a key before anything else is done for a request."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import ApiError, problem_response
+from app.security import KEYED_PATHS, ApiKeys
+
+
+class RequireKey:
+    """ASGI middleware: refuses whoever has no valid key before their body is read, and notes the owner.
+
+    The stream's route asks for its key by itself: only it can tell a browser why it is refused.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys) -> None:
+        self._app, self._keys = app, keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(KEYED_PATHS):
+            kind, _, key = (
+                dict(scope["headers"]).get(b"authorization", b"").decode(errors="replace").partition(" ")
+            )
+            owner = self._keys.owner(key.strip() if kind.lower() == "bearer" else None)
+            if owner is None:
+                refusal = ApiError("unauthorized", "send Authorization: Bearer KEY with a configured key")
+                await problem_response(refusal)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["owner"] = owner
+        await self._app(scope, receive, send)
