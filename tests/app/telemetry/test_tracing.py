@@ -50,7 +50,7 @@ def test_what_cannot_be_made_is_refused(environ: dict[str, str], told: str) -> N
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(TracingImpossible, match=r"csrn-serve\[tracing\]"):
+    with pytest.raises(TracingImpossible, match=r"docs/observability.md"):
         start_tracing(ENDPOINT)
 
 
