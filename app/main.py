@@ -112,6 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.streams = OpenStreams(most=settings.max_streams, most_per_key=settings.max_streams_per_key)
     app.state.loopback_only = not (keys.required or settings.allow_anonymous)
     app.state.draining = asyncio.Event()
+    app.state.export_places = asyncio.Semaphore(sessions.EXPORTS_AT_ONCE)
     add_error_handlers(app)
     _add_domain_error_handlers(app, settings)
     describe_problems(app)

@@ -96,8 +96,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self._head_timer: asyncio.TimerHandle | None = None
-        self._head_begun, self._head_bytes = False, 0
-        self._refused = False
+        self._head_begun, self._refused = False, False
+        self._advanced, self._bytes_between = False, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -113,18 +113,24 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._advanced = False
         super().data_received(data)
-        # Not the rest of a body that was answered before its end
-        self._head_bytes = self._head_bytes + len(data) if self._head_begun else 0
-        if self._head_bytes > MAX_HEAD_BYTES:
+        # Whatever is neither a whole head nor body: heads that do not end, trailers, extensions of chunks
+        self._bytes_between = 0 if self._advanced else self._bytes_between + len(data)
+        if self._bytes_between > MAX_HEAD_BYTES:
             self._refuse(_headers_too_large())
 
     def on_message_begin(self) -> None:
         self._head_begun = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers come here too: uvicorn would keep each, and give them to the application as headers.
+        if self._head_begun:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head_begun = False
+        self._head_begun, self._advanced = False, True
         self._head_arrived()
         sizes = [len(name) + len(value) for name, value in self.headers]
         if (
@@ -137,10 +143,12 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._advanced = True
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._advanced = True
         if not self._refused:
             super().on_message_complete()
 
@@ -181,8 +189,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = True
         self._head_arrived()
         if self.cycle is not None and not self.cycle.response_complete:
-            # The answer would be taken for that of the request before.
-            self.transport.close()
+            # The answer would be taken for that of the request before, which still has its own.
+            self.cycle.keep_alive = False
             return
         response = problem_response(error)
         lines = [f"HTTP/1.1 {error.status} {CODES[error.code][1]}".encode()]

@@ -52,6 +52,8 @@ def still_image_file(data: bytes) -> StillImageFile:
 
 _SOI, _EOI, _SOS, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDA, 0xDB, 0xFE, 0x01
 _APP0_JFIF, _APP1_EXIF, _APP14_ADOBE, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+"""Frame headers of images that are refined scan by scan"""
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Begins a segment or ends a scan; in a scan's data 0xff is followed by 0 or a restart marker"""
 
@@ -60,6 +62,7 @@ def _jpeg(data: bytes) -> StillImageFile:
     """Up to the end of the first image: phones append others, or a video."""
     kept, exif, scans = [b"\xff\xd8"], b"", 0
     components = components_of_first_scan = 0
+    progressive = False
     position, segments = 2, 0
     while found := _MARKER.search(data, position):
         start, marker = found.start(), data[found.start() + 1]
@@ -73,6 +76,8 @@ def _jpeg(data: bytes) -> StillImageFile:
         if marker in (_SOI, _TEM):
             continue
         (length,) = struct.unpack_from(">H", data, position)
+        if length < 2:
+            raise ImageUnreadable("the image is damaged or truncated")
         position += length
         if marker == _SOS:
             scans += 1
@@ -85,6 +90,7 @@ def _jpeg(data: bytes) -> StillImageFile:
             raise ImageUnreadable("the image is damaged or truncated")
         elif _is_frame_header(marker):
             components = data[start + 9]
+            progressive = progressive or marker in PROGRESSIVE
         elif marker == _APP1_EXIF and data[start + 4 : start + 10] == b"Exif\0\0":
             exif = exif or data[start + 4 : position]
         if marker in (_APP0_JFIF, _APP14_ADOBE) or not (_APP0_JFIF <= marker <= _APP15 or marker == _COM):
@@ -93,8 +99,8 @@ def _jpeg(data: bytes) -> StillImageFile:
         data=b"".join(kept),
         decoder=JpegImagePlugin.JpegImageFile,
         exif=exif,
-        # A scan of all components alone is decoded block by block; of several, the decoder keeps all blocks.
-        decoded_whole=scans > 1 or components_of_first_scan < components,
+        # One sequential scan of all components is decoded block by block; else the decoder keeps all blocks.
+        decoded_whole=progressive or scans > 1 or components_of_first_scan < components,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import sys
@@ -68,7 +69,9 @@ def serve(
         grace_s=settings.grace_s,
         streams_ended=app.state.streams.wait_until_none,
     )
-    server.run(sockets=[bound])
+    # Ctrl-C is a good end, too.
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[bound])
 
 
 def key(

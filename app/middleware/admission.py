@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ApiError, problem_response
 
-MAX_JSON_BYTES = 64 * 1024
-"""Several times what the largest request in JSON takes"""
+MAX_SMALL_BYTES = 64 * 1024
+"""Of what is no file: several times what the largest request in JSON takes"""
+IMPORT_PATH = "/v1/sessions/import"
+UNREAD_S = 60
+"""A part of an answer that its client does not take for so long ends it"""
 ALWAYS_ANSWERED = {"/livez", "/readyz", "/metrics"}
 """Whoever watches the service must see it when it is busy, too"""
 
@@ -32,6 +36,7 @@ class Admission:
         max_body_bytes_in_flight: int,
         body_idle_s: float,
         body_s: float,
+        unread_s: float = UNREAD_S,
         draining: asyncio.Event,
     ) -> None:
         self._app = app
@@ -39,43 +44,49 @@ class Admission:
         self._max_body_bytes = max_body_bytes
         self._max_bytes_in_flight, self._bytes_in_flight = max_body_bytes_in_flight, 0
         self._body_idle_s, self._body_s = body_idle_s, body_s
-        self._draining = draining
+        self._unread_s, self._draining = unread_s, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        headers = Headers(scope=scope)
         max_bytes = self._max_body_bytes
-        if headers.get(b"content-type", b"").startswith(b"application/json"):
-            max_bytes = min(MAX_JSON_BYTES, max_bytes)
+        if not _may_be_large(scope, headers):
+            max_bytes = min(MAX_SMALL_BYTES, max_bytes)
         if (refusal := self._refusal(headers, max_bytes)) is not None:
             await problem_response(refusal)(scope, receive, send)
             return
         body = _Body(self, receive, max_bytes)
         self._requests += 1
         try:
-            await self._app(scope, body.receive, self._closing(send) if self._draining.is_set() else send)
+            await self._app(scope, body.receive, self._sending(send))
+        except* _Unread:
+            # uvicorn closes the connection of an answer that does not end.
+            pass
         finally:
             self._requests -= 1
             self._bytes_in_flight -= body.received
 
-    def _refusal(self, headers: dict[bytes, bytes], max_bytes: int) -> ApiError | None:
-        declared = headers.get(b"content-length", b"0")
+    def _refusal(self, headers: Headers, max_bytes: int) -> ApiError | None:
+        declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > max_bytes:
             return ApiError("body_too_large", f"a request of this kind has at most {max_bytes} bytes")
         if self._requests >= self._max_requests:
             return ApiError("overloaded", "too many requests are being answered: try again shortly")
         return None
 
-    @staticmethod
-    def _closing(send: Send) -> Send:
-        async def send_and_close(message: Message) -> None:
-            if message["type"] == "http.response.start":
+    def _sending(self, send: Send) -> Send:
+        async def send_in_time(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._draining.is_set():
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
-            await send(message)
+            try:
+                async with asyncio.timeout(self._unread_s):
+                    await send(message)
+            except TimeoutError:
+                raise _Unread from None
 
-        return send_and_close
+        return send_in_time
 
     def take(self, count: int) -> None:
         """Of the bytes that may be in flight. Raises: HTTPException."""
@@ -86,6 +97,16 @@ class Admission:
     def seconds_left(self, begun: float) -> float:
         """For the next part of a body that began to arrive at a moment of time.monotonic()."""
         return min(self._body_idle_s, begun + self._body_s - time.monotonic())
+
+
+def _may_be_large(scope: Scope, headers: Headers) -> bool:
+    """Whether the body is parsed as files, not as a whole; told as FastAPI does, by the first header."""
+    is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+    return is_form or scope["path"] == IMPORT_PATH
+
+
+class _Unread(Exception):
+    """The client does not take its answer."""
 
 
 class _Body:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
 from app.answers import quality_answer, session_answer
@@ -17,6 +19,9 @@ from app.security import Owner
 from app.sessions import store as stores
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+EXPORTS_AT_ONCE = 4
+"""Each holds a whole session in memory until its client has taken it"""
+PART_BYTES = 64 * 1024
 ARCHIVE_MEDIA_TYPE = "application/octet-stream"
 ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 
@@ -78,19 +83,42 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
     return quality_answer(session.revision, session.classes, left_out)
 
 
+async def _export_place(request: Request) -> AsyncIterator[None]:
+    """One of the exports that there may be at once. Raises: ApiError."""
+    places: asyncio.Semaphore = request.app.state.export_places
+    if places.locked():
+        raise ApiError("overloaded", f"{EXPORTS_AT_ONCE} exports are under way: try again shortly")
+    async with places:
+        yield
+
+
+ExportPlaceDep = Annotated[None, Depends(_export_place, scope="request")]
+
+
 @router.get(
     "/{session_id}/export",
     response_class=Response,
     responses={200: {"description": "A safetensors file", "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA}}},
 )
-async def export(session_id: str, owner: Owner, store: StoreDep) -> Response:
+async def export(session_id: str, owner: Owner, store: StoreDep, _: ExportPlaceDep) -> Response:
     """The session with its features as a safetensors file, for POST /v1/sessions/import."""
     session, examples = await store.load_examples(owner, session_id)
-    return Response(
-        await asyncio.to_thread(export_session, session, examples),
+    archive = await asyncio.to_thread(export_session, session, examples)
+    # In parts, so that the answer counts as being given until its client has taken it.
+    parts = (archive[start : start + PART_BYTES] for start in range(0, len(archive), PART_BYTES))
+    return StreamingResponse(
+        _each(parts),
         media_type=ARCHIVE_MEDIA_TYPE,
-        headers={"Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"'},
+        headers={
+            "Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"',
+            "Content-Length": str(len(archive)),
+        },
     )
+
+
+async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
 
 
 @router.post(

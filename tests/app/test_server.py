@@ -52,6 +52,7 @@ class Served:
         await self.streams_ended.wait()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.asked.set()
         if scope["path"] == "/slow":
             await self.go_on.wait()
@@ -194,14 +195,52 @@ def test_headers_beyond_the_limits_are_refused_at_once(kind: str, headers: str) 
     asyncio.run(use())
 
 
-def test_headers_of_a_second_request_are_not_answered_before_the_first() -> None:
+def test_a_refused_head_does_not_take_the_answer_of_the_request_before() -> None:
     async def use() -> None:
         served = Served()
         async with served.running():
             first = "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
             second = f"GET / HTTP/1.1\r\nX-Long: {'x' * MAX_HEADER_BYTES}\r\n\r\n"
             reader, _ = await connect(served.port, first + second)
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            await served.asked.wait()
+            served.go_on.set()
+            assert await answer(reader) == (200, b"ok")
+
+    asyncio.run(use())
+
+
+def test_a_head_that_begins_behind_a_long_body_is_no_long_head() -> None:
+    async def use() -> None:
+        served = Served()
+        async with served.running():
+            count = 3 * MAX_HEAD_BYTES
+            post = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {count}\r\n\r\n{'x' * count}"
+            reader, writer = await connect(served.port, post + "GET / HTTP/1.1\r\nHo")
+            await asyncio.sleep(0.1)
+            writer.write(b"st: x\r\nConnection: close\r\n\r\n")
+            received = await asyncio.wait_for(reader.read(), 5)
+            assert received.count(b"200 OK") == 2
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("trailer", ["{}: x\r\n", "xxxxxxxx"], ids=["many", "endless"])
+def test_trailers_are_neither_kept_nor_taken_for_ever(trailer: str) -> None:
+    async def use() -> None:
+        served = Served()
+        async with served.running():
+            head = "POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+            reader, writer = await connect(served.port, head)
+            await served.asked.wait()
+            with contextlib.suppress(ConnectionError):
+                for number in range(40):
+                    writer.write("".join(trailer.format(f"t{number}-{n}") for n in range(500)).encode())
+                    await writer.drain()
+                    await asyncio.sleep(0.005)
+            assert len(served.headers) == 2
+            served.go_on.set()
+            with contextlib.suppress(ConnectionError):
+                assert (await answer(reader))[0] == 200
 
     asyncio.run(use())
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from model.errors import ImageUnreadable
+from model.image_files import still_image_file
 from model.images import decode_image
 from tests.conftest import encoded, sample_bytes
 from tests.fuzz.bombs import BOMBS, FILE_BYTES
@@ -240,3 +241,22 @@ def test_decoders_do_not_warn_of_what_is_taken_or_refused(recwarn: pytest.Warnin
         with contextlib.suppress(ImageUnreadable):
             decode_image(data)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_scans_that_a_segment_without_a_length_would_hide_are_refused() -> None:
+    data = encoded(Image.new("L", (64, 64)), "JPEG")
+    start = data.index(b"\xff\xda")
+    hidden = b"\xff\xdc\x00\x00" + b"\xff\xdc\xff\xff" + data[start:-2] * 200
+    with pytest.raises(ImageUnreadable):
+        decode_image(data[:start] + hidden + data[start:])
+
+
+def test_a_progressive_jpeg_counts_whole_with_one_scan_too() -> None:
+    photo = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    first, second = photo.index(b"\xff\xda"), photo.index(b"\xff\xda", photo.index(b"\xff\xda") + 2)
+    end = photo.index(b"\xff\xc4", first) if b"\xff\xc4" in photo[first:second] else second
+    frame = photo.index(b"\xff\xc2")
+    large = photo[: frame + 5] + (8000).to_bytes(2, "big") * 2 + photo[frame + 9 : end] + b"\xff\xd9"
+    assert still_image_file(large).decoded_whole
+    with pytest.raises(ImageUnreadable, match="pixels are more"):
+        decode_image(large)

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.types import Message
 
 from app.errors import add_error_handlers
-from app.middleware.admission import Admission
+from app.middleware.admission import MAX_SMALL_BYTES, Admission
 
 LIMITS: dict[str, Any] = {
     "max_requests": 2,
@@ -23,7 +23,8 @@ LIMITS: dict[str, Any] = {
 class Client:
     """One request, sent part by part to an application that echoes the length of its body."""
 
-    def __init__(self, app: Admission, path: str = "/echo"):
+    def __init__(self, app: Admission, path: str = "/echo", *content_types: bytes, taken: bool = True):
+        self._taken = taken
         self._parts: asyncio.Queue[Message] = asyncio.Queue()
         self._answered: list[Message] = []
         scope = {
@@ -32,17 +33,22 @@ class Client:
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"",
-            "headers": [],
+            "headers": [(b"content-type", kind) for kind in content_types or (b"multipart/form-data",)],
             "state": {},
         }
         self._task = asyncio.ensure_future(app(scope, self._parts.get, self._send))
 
     async def _send(self, message: Message) -> None:
+        if not self._taken:
+            await asyncio.sleep(60)
         self._answered.append(message)
 
     async def send(self, count: int, *, more: bool = True) -> None:
         self._parts.put_nowait({"type": "http.request", "body": b"x" * count, "more_body": more})
         await asyncio.sleep(0.02)
+
+    async def ended(self) -> None:
+        await asyncio.wait_for(self._task, 5)
 
     async def answer(self) -> tuple[int, Any]:
         await self._task
@@ -141,6 +147,33 @@ def test_a_body_that_drips_is_given_up_too() -> None:
         for _ in range(20):
             await client.send(1)
         assert problem(await client.answer()) == (408, "request_timeout")
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    "content_types",
+    [(b"application/json",), (b"application/x+json",), (b"application/JSON", b"multipart/form-data"), (b"",)],
+)
+def test_what_is_no_file_is_small(content_types: tuple[bytes, ...]) -> None:
+    async def use() -> None:
+        app = admission(max_body_bytes=10**6, max_body_bytes_in_flight=10**6)
+        client = Client(app, "/echo", *content_types)
+        await client.send(MAX_SMALL_BYTES + 1)
+        assert problem(await client.answer()) == (413, "body_too_large")
+
+    asyncio.run(use())
+
+
+def test_an_answer_that_is_not_taken_is_given_up_and_leaves_its_place() -> None:
+    async def use() -> None:
+        app = admission(unread_s=0.1, max_requests=1)
+        unread = Client(app, taken=False)
+        await unread.send(1, more=False)
+        await unread.ended()
+        after = Client(app)
+        await after.send(1, more=False)
+        assert await after.answer() == (200, 1)
 
     asyncio.run(use())
 
