@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import time
 import urllib.parse
@@ -495,6 +496,16 @@ def test_an_exported_session_answers_alike_once_imported(client: TestClient, tau
             assert imported.json()[same] == original[same]
         path = f"/v1/sessions/{imported.json()['id']}"
         assert client.post(f"{path}/classify", files=query).json()["results"] == answer
+
+
+def test_there_are_only_so_many_exports_at_once(
+    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for places in (1, 0):
+        monkeypatch.setattr(client.app.state, "export_places", asyncio.Semaphore(places))  # type: ignore[attr-defined]
+        answers = [client.get(f"{taught}/export") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200 if places else 429] * 2
+    assert_problem(answers[0], 429, "overloaded")
 
 
 def test_a_damaged_import_is_refused_and_leaves_no_session(client: TestClient, taught: str) -> None:
