@@ -502,7 +502,7 @@ def test_there_are_only_so_many_exports_at_once(
     client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for places in (1, 0):
-        monkeypatch.setattr(client.app.state, "export_places", asyncio.Semaphore(places))  # type: ignore[attr-defined]
+        monkeypatch.setitem(client.app.state._state, "export_places", asyncio.Semaphore(places))  # type: ignore[attr-defined]
         answers = [client.get(f"{taught}/export") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200 if places else 429] * 2
     assert_problem(answers[0], 429, "overloaded")
