@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 
 from model.errors import CsrnError
 
@@ -63,6 +64,14 @@ class ApiKeys:
             if hmac.compare_digest(known, digest):
                 owner = name
         return owner
+
+
+def bearer_key(headers: Headers) -> str | None:
+    """The key that a request was sent with, if it has one."""
+    # Headers are read as Latin-1; a key may be any text.
+    sent = headers.get("authorization", "").encode("latin-1").decode(errors="replace")
+    kind, _, key = sent.partition(" ")
+    return key.strip() if kind.lower() == "bearer" else None
 
 
 def new_key(name: str) -> tuple[str, str]:

@@ -32,7 +32,7 @@ class RefuseForeignPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(KEYED_PATHS):
             headers = Headers(scope=scope)
-            if is_foreign_page(headers) or (self._loopback_only and not is_loopback(headers.get("host", ""))):
+            if is_foreign_page(headers) or (self._loopback_only and not asks_for_loopback(headers)):
                 refusal = ApiError("forbidden_origin", REFUSED)
                 await problem_response(refusal)(scope, receive, send)
                 return
@@ -50,6 +50,11 @@ def is_foreign_origin(headers: Headers) -> bool:
     """Whether the Origin that a browser sent is another than the host that was asked."""
     origin = headers.get("origin")
     return origin is not None and origin.partition("://")[2] != headers.get("host")
+
+
+def asks_for_loopback(headers: Headers) -> bool:
+    """Whether it was this machine's own name that was asked for."""
+    return is_loopback(headers.get("host", ""))
 
 
 def is_loopback(host: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import ApiError, problem_response
-from app.security import KEYED_PATHS, ApiKeys
+from app.security import KEYED_PATHS, ApiKeys, bearer_key
 
 
 class RequireKey:
@@ -19,10 +20,7 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(KEYED_PATHS):
-            kind, _, key = (
-                dict(scope["headers"]).get(b"authorization", b"").decode(errors="replace").partition(" ")
-            )
-            owner = self._keys.owner(key.strip() if kind.lower() == "bearer" else None)
+            owner = self._keys.owner(bearer_key(Headers(scope=scope)))
             if owner is None:
                 refusal = ApiError("unauthorized", "send Authorization: Bearer KEY with a configured key")
                 await problem_response(refusal)(scope, receive, send)

@@ -19,12 +19,12 @@ from app.answers import result_answer
 from app.batching import QueueFull, WorkerLost
 from app.engine import DeviceFull, Engine, NoClasses, QueryOutcome, Timings, scored_face
 from app.face_pool import FaceStream
-from app.middleware.foreign_pages import is_foreign_origin, is_loopback
+from app.middleware.foreign_pages import asks_for_loopback, is_foreign_origin
 from app.observer import FrameOutcome
 from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes.context import session_support
 from app.schemas import ItemError, StreamResult
-from app.security import ApiKeys
+from app.security import ApiKeys, bearer_key
 from app.sessions import store as stores
 from app.settings import Settings
 from app.stream_places import OpenStreams, TooManyStreams
@@ -269,10 +269,10 @@ def _store_faults() -> Iterator[None]:
 def _owner(websocket: WebSocket, keys: ApiKeys, *, loopback_only: bool) -> str:
     """Whose stream it is, by header or subprotocol. Raises: Closed."""
     headers = websocket.headers
-    if is_foreign_origin(headers) or (loopback_only and not is_loopback(headers.get("host", ""))):
+    if is_foreign_origin(headers) or (loopback_only and not asks_for_loopback(headers)):
         raise Closed("forbidden_origin")
-    kind, _, key = websocket.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":
+    key = bearer_key(headers)
+    if key is None:
         key = next(map(_decoded, filter(_is_key, websocket.scope.get("subprotocols", []))), "")
     owner = keys.owner(key)
     if owner is None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.api_target import Requests
 from tests.fuzz.archive_targets import Archives, Checkpoints
 from tests.fuzz.faulty import Faulty
-from tests.fuzz.image_targets import Images
+from tests.fuzz.image_targets import Faces, Images
 from tests.fuzz.large_images import PIXELS, LargeImages, LargeWebp
 from tests.fuzz.pth_target import PublishedPairs
 from tests.fuzz.run import Tally, fuzz
@@ -23,7 +24,7 @@ def tally_of(target: type[Target], count: int, keep: Path, *, hangs_after_s: flo
 
 @pytest.mark.parametrize(
     ("target", "count"),
-    [(Images, 300), (Archives, 500), (Checkpoints, 40), (PublishedPairs, 40)],
+    [(Images, 300), (Faces, 20), (Requests, 40), (Archives, 500), (Checkpoints, 40), (PublishedPairs, 40)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_damaged_input_ends_as_documented(target: type[Target], count: int, tmp_path: Path) -> None:
