@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import socket
 import time
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import ApiError, problem_response
 from app.problems import CODES
+
+logger = logging.getLogger("csrn")
 
 MAX_CONNECTIONS = 1000
 MAX_HEAD_BYTES = 32 * 1024
@@ -63,6 +66,9 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        for bound in sockets or []:
+            host, port = bound.getsockname()[:2]
+            logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second ends at once."""
