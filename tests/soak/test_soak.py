@@ -132,6 +132,8 @@ def test_memory_handles_and_threads_stay_flat(tmp_path: Path) -> None:
         assert wrong == []
         assert late.rss_mb < GROWTH * early.rss_mb
         assert late.handles <= early.handles + CLIENTS
-        assert late.threads <= early.threads + 2
+        # Thread pools grow to their bound as they are used: they have within the first half.
+        half = len(readings) // 2
+        assert max(item.threads for item in readings[half:]) <= max(item.threads for item in readings[:half])
     finally:
         assert service.stop() == 0
