@@ -10,14 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ApiError, problem_response
+from app.telemetry.routes import FOR_WATCHERS
 
 MAX_SMALL_BYTES = 64 * 1024
 """Of what is no file: several times what the largest request in JSON takes"""
 IMPORT_PATH = "/v1/sessions/import"
 UNREAD_S = 60
 """A part of an answer that its client does not take for so long ends it"""
-ALWAYS_ANSWERED = {"/livez", "/readyz", "/metrics"}
-"""Whoever watches the service must see it when it is busy, too"""
 
 
 class Admission:
@@ -47,7 +46,7 @@ class Admission:
         self._unread_s, self._draining = unread_s, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
+        if scope["type"] != "http" or scope["path"] in FOR_WATCHERS:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_id import HEADER, LOG_FIELDS, request_id
-from app.telemetry.routes import QUIET, RouteTemplates
+from app.telemetry.routes import FOR_WATCHERS, RouteTemplates
 from app.telemetry.tracing import Tracing, end_request, trace_id
 
 logger = logging.getLogger("csrn.requests")
@@ -83,7 +83,7 @@ class Requests:
         start = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.requests_in_flight += 1
-        tracing = None if scope["path"] in QUIET else self._tracing
+        tracing = None if scope["path"] in FOR_WATCHERS else self._tracing
         with tracing.request(method, scope["headers"]) if tracing else contextlib.nullcontext() as span:
             if span is not None:
                 LOG_FIELDS.set({**LOG_FIELDS.get(), "trace_id": trace_id(span)})
@@ -107,7 +107,7 @@ class Requests:
     def _log_request(
         self, scope: Scope, exchange: _Exchange, method: str, route: str, status: int, seconds: float
     ) -> None:
-        level = logging.WARNING if status >= 500 else logging.DEBUG if route in QUIET else logging.INFO
+        level = logging.WARNING if status >= 500 else logging.DEBUG if route in FOR_WATCHERS else logging.INFO
         if not logger.isEnabledFor(level):
             return
         fields = {

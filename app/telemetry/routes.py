@@ -9,8 +9,8 @@ from starlette.types import Scope
 
 UNKNOWN = "unknown"
 """Of every path that no route has"""
-QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: not worth a line or a trace each"""
+FOR_WATCHERS = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: not worth a line or a trace each, but answered when all is busy"""
 
 
 class RouteTemplates:
