@@ -55,6 +55,18 @@ def fails_once(error: Callable[[], BaseException], work: Callable[..., Any]) -> 
     return failing
 
 
+def hangs_once(go_on: threading.Event, work: Callable[..., Any]) -> Callable[..., Any]:
+    calls = []
+
+    def hanging(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            go_on.wait(20)
+        return work(*args, **options)
+
+    return hanging
+
+
 def assert_answers_again(client: TestClient, path: str) -> None:
     answer = classify(client, path)
     assert answer.status_code == 200
@@ -130,15 +142,7 @@ def test_a_stream_goes_on_after_a_frame_that_was_stuck(
     client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    read, stuck = FaceReader.read, list[int]()
-
-    def waiting(self: FaceReader, data: bytes, **options: Any) -> Any:
-        if not stuck:
-            stuck.append(1)
-            go_on.wait(20)
-        return read(self, data, **options)
-
-    monkeypatch.setattr(FaceReader, "read", waiting)
+    monkeypatch.setattr(FaceReader, "read", hangs_once(go_on, FaceReader.read))
     with client.websocket_connect(f"{taught}/stream") as stream:
         stream.send_bytes(sample_bytes("anger", 4))
         assert stream.receive_json()["error"]["code"] == "internal_error"
@@ -222,16 +226,7 @@ def test_a_thread_that_is_stuck_is_given_up(
     client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    read = FaceReader.read
-    stuck = list[int]()
-
-    def waiting(self: FaceReader, data: bytes, **options: Any) -> Any:
-        if not stuck:
-            stuck.append(1)
-            go_on.wait(20)
-        return read(self, data, **options)
-
-    monkeypatch.setattr(FaceReader, "read", waiting)
+    monkeypatch.setattr(FaceReader, "read", hangs_once(go_on, FaceReader.read))
     assert_problem(classify(client, taught), 500, "internal_error")
     assert_answers_again(client, taught)
     go_on.set()
