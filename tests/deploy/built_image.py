@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-BASE = "docker.io/library/debian:bookworm-slim"
+BASE = "localhost/debian:bookworm-slim"
 TAG = "csrn-serve:check"
 NOT_IN_SLIM = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
 APPLICATION = ("app", "model", "weights")
