@@ -7,7 +7,7 @@ import dataclasses
 from model.errors import NoFace, SeveralFaces
 from model.images import MAX_PIXELS, DecodedImage, decode_image
 from model.landmarks import LandmarkFinder, Landmarks
-from model.patches import Patches, cut_patches
+from model.patches import Patches, PatchLayout
 
 LARGEST_TO_NEXT_AREA = 4.0
 """A face stands alone where it has at least this many times the area of the next largest."""
@@ -36,8 +36,11 @@ class Face:
 class FaceReader:
     """Decodes images and cuts the patches of their faces. Not thread-safe: one per thread."""
 
-    def __init__(self, *, max_pixels: int = MAX_PIXELS, tracking: bool = False) -> None:
-        """tracking: images are frames of one video, of which the one face is followed."""
+    def __init__(
+        self, layout: PatchLayout, *, max_pixels: int = MAX_PIXELS, tracking: bool = False
+    ) -> None:
+        """layout: which patches the checkpoint needs. tracking: images are frames of a video of one face."""
+        self._layout = layout
         self._finder = LandmarkFinder(tracking=True, max_faces=1) if tracking else LandmarkFinder()
         self._max_pixels = max_pixels
 
@@ -48,7 +51,7 @@ class FaceReader:
         """
         image = decode_image(data, max_pixels=self._max_pixels)
         found = self._finder.find(image.pixels)
-        return [_face(image, landmarks) for landmarks in (found if all_faces else found[:1])]
+        return [self._face(image, landmarks) for landmarks in (found if all_faces else found[:1])]
 
     def read_single(self, data: bytes) -> Face:
         """The only face of an encoded support image.
@@ -65,23 +68,22 @@ class FaceReader:
                 f"{len(found)} faces were found: a support image must show one, "
                 "or one much larger than the others"
             )
-        return _face(image, found[0])
+        return self._face(image, found[0])
 
     def close(self) -> None:
         self._finder.close()
 
-
-def _face(image: DecodedImage, found: Landmarks) -> Face:
-    landmarks = found.enlarged(image.reduction)
-    height, width = (side * image.reduction for side in image.pixels.shape[:2])
-    x_min, y_min, x_max, y_max = landmarks.extent_px
-    return Face(
-        box_px=Box(
-            x_min=min(max(x_min, 0.0), width),
-            y_min=min(max(y_min, 0.0), height),
-            x_max=min(max(x_max, 0.0), width),
-            y_max=min(max(y_max, 0.0), height),
-        ),
-        landmarks=landmarks,
-        patches=cut_patches(image.pixels, found),
-    )
+    def _face(self, image: DecodedImage, found: Landmarks) -> Face:
+        landmarks = found.enlarged(image.reduction)
+        height, width = (side * image.reduction for side in image.pixels.shape[:2])
+        x_min, y_min, x_max, y_max = landmarks.extent_px
+        return Face(
+            box_px=Box(
+                x_min=min(max(x_min, 0.0), width),
+                y_min=min(max(y_min, 0.0), height),
+                x_max=min(max(x_max, 0.0), width),
+                y_max=min(max(y_max, 0.0), height),
+            ),
+            landmarks=landmarks,
+            patches=self._layout.cut(image.pixels, found.points_px),
+        )

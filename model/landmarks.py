@@ -31,6 +31,8 @@ class Landmarks:
 
     points_px: Points
     """(468, 2) float32"""
+    depths_px: npt.NDArray[np.float32]
+    """(468,) float32: how far each point lies behind the middle of the head, about in pixels"""
     found_after_padding: bool
 
     @property
@@ -42,7 +44,9 @@ class Landmarks:
     def enlarged(self, factor: float) -> Landmarks:
         """The same face in an image that is larger by a factor."""
         return Landmarks(
-            points_px=self.points_px * np.float32(factor), found_after_padding=self.found_after_padding
+            points_px=self.points_px * np.float32(factor),
+            depths_px=self.depths_px * np.float32(factor),
+            found_after_padding=self.found_after_padding,
         )
 
     @property
@@ -113,6 +117,9 @@ class LandmarkFinder:
                         for point in face.landmark[:LANDMARK_COUNT]
                     ],
                     dtype=np.float32,
+                ),
+                depths_px=np.array(
+                    [point.z * side for point in face.landmark[:LANDMARK_COUNT]], dtype=np.float32
                 ),
                 found_after_padding=padding > 0,
             )
