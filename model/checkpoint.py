@@ -20,16 +20,19 @@ from torch import Tensor, nn
 
 from model.errors import CheckpointInvalid
 from model.network import CSRN
+from model.patches import LAYOUTS, LayoutName, PatchLayout
+from model.unknown import UnknownRule
 
 
 class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """Weight of each part in a class score; the defaults are the paper's, which has no cosine part."""
+    """Weight of each part in a class score; the defaults are the paper's, which has four parts."""
 
     face: float = pydantic.Field(1.0, ge=0)
     eyes: float = pydantic.Field(1.0, ge=0)
     lips: float = pydantic.Field(1.0, ge=0)
     prototype: float = pydantic.Field(0.7, ge=0)
     cosine: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
+    geometry: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
 
     def by_name(self) -> dict[str, float]:
         """The weight of each part that the checkpoint has, in the order of `EpisodeScores.class_parts`."""
@@ -39,15 +42,27 @@ class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
 class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """What must be known to rebuild the network and to read its scores."""
 
-    encoder: Literal["conv4", "resnet12"] = "conv4"
-    patch_size_px: Literal[64] = 64
+    encoder: Literal["conv4", "resnet", "resnet-large"] = "conv4"
+    patches: LayoutName = "squares"
+    """Which patch layout of LAYOUTS the network was trained on"""
+    residual: bool = False
+    """Whether the relation module starts from the cosine of the two maps"""
     part_weights: PartWeights = PartWeights()
-    unknown_below: float = pydantic.Field(0.0, ge=0, le=1)
-    """Class score under which no class is predicted; 0 where it has not been calibrated."""
+    unknown_rule: UnknownRule | None = None
+    """How the threshold of a session is computed; None where it has not been fitted: then it is 0"""
 
     def build_network(self) -> CSRN:
         """A network of this shape with fresh weights."""
-        return CSRN(self.encoder, cosine=self.part_weights.cosine is not None)
+        return CSRN(
+            self.encoder,
+            residual=self.residual,
+            cosine=self.part_weights.cosine is not None,
+            geometry=self.part_weights.geometry is not None,
+        )
+
+    @property
+    def layout(self) -> PatchLayout:
+        return LAYOUTS[self.patches]
 
 
 class Provenance(pydantic.BaseModel, frozen=True, extra="forbid"):

@@ -5,7 +5,8 @@
 over the parts p = face, eyes, lips and prototype, where r_p is the mean relation score of the part
 over the class's shots (of the prototype: its one score). With the paper's weights 1, 1, 1, 0.7 and
 equal shots this orders classes exactly as the paper's sum over shots does; the mean also compares
-classes of unequal shots, and stays in [0, 1]. A checkpoint may add a fifth part, cosine.
+classes of unequal shots, and stays in [0, 1]. A checkpoint may add two parts that compare the query with
+the mean of a class: cosine (of the feature maps) and geometry (of the blendshape coefficients).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.folded import FoldedRelation, fold_batch_norms
-from model.network import PART_COUNT, select_prototypes
+from model.network import PART_COUNT, FaceFeatures, score_cosines, select_prototypes
 from model.pairs import Pairs
 from model.support_set import Example, Features, SupportSet
+from model.unknown import describe_session
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class ClassScore:
     score: float
     """Weighted mean of the parts, in [0, 1]"""
     parts: dict[str, float]
-    """face, eyes, lips, prototype, and what the checkpoint adds: mean relation scores in [0, 1]"""
+    """face, eyes, lips, prototype, and the parts that the checkpoint adds, each in [0, 1]"""
     nearest_example_id: str
     """The example whose face, eyes and lips score highest with the query"""
 
@@ -49,7 +51,7 @@ class Classifier:
         self.checkpoint = checkpoint
         self.device = next(checkpoint.network.parameters()).device
         self.network = checkpoint.network
-        self.relation = FoldedRelation(checkpoint.network.relation, dtype=torch.float32)
+        self.relation = FoldedRelation(checkpoint.network, dtype=torch.float32)
         self._encoder = fold_batch_norms(checkpoint.network.encoder).to(dtype=encoder_dtype)
         self._encoder.to(memory_format=torch.channels_last)
         weights = checkpoint.config.part_weights.by_name()
@@ -57,16 +59,22 @@ class Classifier:
         self._part_weights = torch.tensor([*weights.values()]).to(self.device)
 
     @torch.inference_mode()
-    def encode(self, patches: npt.NDArray[np.uint8]) -> Features:
-        """Patches (faces, 3 parts, 64, 64, 3) uint8 to features (faces, 3 parts, C, H, W) float16."""
+    def encode(self, patches: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]) -> Features:
+        """Patches (faces, 3 parts, size, size, 3) uint8 and landmarks (faces, 468, 2) to features.
+
+        Returns: (faces, numbers) float16.
+        """
         # NHWC in memory seen as NCHW is already channels_last, the layout convolutions like best.
         stored = torch.from_numpy(patches)
         if self.device.type == "cuda":
             # From pinned memory the copy does not hold up the thread that queues the network's work.
             stored = stored.pin_memory().to(self.device, non_blocking=True)
         pixels = stored.permute(0, 1, 4, 2, 3).flatten(0, 1)
-        features = self._encoder(pixels.float() / 255).unflatten(0, patches.shape[:2])
-        encoded: Features = features.half().contiguous().cpu().numpy()
+        features = self._encoder(pixels.float() / 255).contiguous().half().reshape(len(patches), -1)
+        if self.network.geometry is not None:
+            blendshapes = self.network.geometry(torch.from_numpy(points).to(self.device))
+            features = torch.cat([features, blendshapes.half()], dim=1)
+        encoded: Features = features.cpu().numpy()
         return encoded
 
     @torch.inference_mode()
@@ -74,31 +82,49 @@ class Classifier:
         """Make a support set of at least one example ready for scoring."""
         labels = tuple(dict.fromkeys(example.label for example in examples))
         grouped = sorted(examples, key=lambda example: labels.index(example.label))
-        features = torch.from_numpy(np.stack([example.features for example in grouped]))
-        features = features.to(self.device, torch.float32)
+        faces = self.unpack(np.stack([example.features for example in grouped]))
         class_of_example = np.array([labels.index(example.label) for example in grouped])
-        classes = torch.split(features, np.bincount(class_of_example).tolist())
-        prototypes = torch.stack([select_prototypes(examples[:, 0]) for examples in classes])
-        cosine, descriptors = self.network.cosine, None
-        if cosine is not None:
-            descriptors = torch.stack([cosine.describe(examples).mean(dim=0) for examples in classes])
+        shots = np.bincount(class_of_example).tolist()
+        face_maps = torch.split(faces.maps[:, 0], shots)
+        described = self.network.describe(faces)
         return SupportSet(
             labels=labels,
             example_ids=tuple(example.example_id for example in grouped),
             class_of_example=class_of_example,
-            example_halves=self.relation.support_half(features),
-            prototype_halves=self.relation.support_half(prototypes),
-            class_descriptors=descriptors,
+            example_halves=self.relation.support_half(faces.maps),
+            prototype_halves=self.relation.prototype_half(
+                torch.stack([select_prototypes(maps) for maps in face_maps])
+            ),
+            class_means={
+                name: torch.stack([part.mean(dim=0) for part in torch.split(found, shots)])
+                for name, found in described.items()
+            },
+            unknown_below=self.unknown_below(described, class_of_example),
         )
 
+    def unknown_below(self, described: dict[str, Tensor], class_of_example: npt.NDArray[np.int64]) -> float:
+        """The class score below which a face is taken for none of the classes of a support set.
+
+        Args: described, (examples, D) of each of the network's `mean_parts`; class_of_example (examples,).
+        """
+        rule = self.checkpoint.config.unknown_rule
+        if rule is None:
+            return 0.0
+        weights = {name: getattr(self.checkpoint.config.part_weights, name) for name in described}
+        return rule.threshold(describe_session(described, class_of_example, weights))
+
+    def unpack(self, features: Features) -> FaceFeatures:
+        """Stored features (..., numbers) on the device."""
+        return self.network.unpack(torch.from_numpy(features).to(self.device))
+
     def score(self, support: SupportSet, query: Features) -> list[list[ClassScore]]:
-        """Class scores of each query (queries, 3 parts, C, H, W), best first."""
+        """Class scores of each query's features (queries, numbers), best first."""
         (scores,) = self.score_all([(support, query)])
         return scores
 
     @torch.inference_mode()
     def score_all(self, asked: Sequence[tuple[SupportSet, Features]]) -> list[list[list[ClassScore]]]:
-        """`score` of many support sets, each with its queries, in one go whatever their ways and shots."""
+        """`score` of many support sets, each with its queries, in one go for any ways and shots."""
         pairs = Pairs.of(asked)
         pair_scores, class_parts = self.relate(asked, pairs)
         scores = iter(self.class_scores(class_parts).tolist())
@@ -111,10 +137,11 @@ class Classifier:
 
     def relate(self, asked: Sequence[tuple[SupportSet, Features]], pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Relation scores (pairs, 3 parts), and class parts (rows, parts) as `class_scores` takes them."""
-        cosine = self.network.cosine
-        features = np.concatenate([query for _, query in asked])
-        queries = torch.from_numpy(features).to(self.device, torch.float32)
-        halves = torch.split(self.relation.query_half(queries), [len(query) for _, query in asked])
+        queries = self.unpack(np.concatenate([query for _, query in asked]))
+        counts = [len(query) for _, query in asked]
+        starts = np.cumsum([0, *counts])
+        together = self.relation.query_half(queries.maps)
+        halves = [together[start : start + count] for start, count in zip(starts, counts, strict=False)]
         supports = [support for support, _ in asked]
         scores = self.relation.score(
             [
@@ -124,9 +151,9 @@ class Classifier:
         )
         pair_scores = scores[: -pairs.row_count].reshape(-1, PART_COUNT)
         parts = [*pairs.class_means(pair_scores).unbind(dim=-1), scores[-pairs.row_count :]]
-        if cosine is not None:
-            classes = torch.cat([s.class_descriptors for s in supports if s.class_descriptors is not None])
-            parts.append(cosine.score(pairs.cosines(classes, cosine.describe(queries))))
+        for name, described in self.network.describe(queries).items():
+            classes = torch.cat([support.class_means[name] for support in supports])
+            parts.append(score_cosines(pairs.cosines(classes, described)))
         return pair_scores, torch.stack(parts, dim=-1)
 
     def class_scores(self, class_parts: Tensor) -> Tensor:

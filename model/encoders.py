@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 FeatureShape = tuple[int, int, int]
 """Channels, height and width of a feature map"""
@@ -33,63 +36,63 @@ class Conv4Encoder(nn.Module):
         return features
 
 
-class ResNet12Encoder(nn.Module):
-    """Four residual blocks of three 3x3 convolutions, as few-shot learning uses them, made slim.
+class ResNetEncoder(nn.Module):
+    """Residual blocks of two 3x3 convolutions (He et al., "Deep residual learning", CVPR 2016).
 
-    After the ResNet-12 of Lee et al., "Meta-learning with differentiable convex optimization",
-    CVPR 2019, with a tenth of its work: it sees luminance alone, because colour says little about an
-    expression and grey training images say nothing about colour; each patch is brought to zero mean
-    and unit deviation, against the light; and 2x2 pixels become channels before the first block.
+    It sees luminance alone, because colour says little about an expression and grey training images say
+    nothing about colour. Each patch is brought to zero mean and unit deviation, which takes out most of
+    the light, and each 2x2 pixels become four channels before the first convolution.
     """
 
-    feature_shape: FeatureShape = (128, 8, 8)
     sees_colour = False
-    WIDTHS = (32, 64, 128, 128)
 
-    def __init__(self) -> None:
+    def __init__(self, *, stem: int, blocks: Sequence[tuple[int, int]]) -> None:
+        """stem: channels of the first convolution. blocks: channels and stride of each block."""
         super().__init__()
-        first, second, third, fourth = self.WIDTHS
-        self.blocks = nn.Sequential(
-            _ResidualBlock(4, first, pool=True),
-            _ResidualBlock(first, second, pool=True),
-            _ResidualBlock(second, third, pool=False),
-            _ResidualBlock(third, fourth, pool=False),
-        )
+        layers: list[nn.Module] = [Conv2dNormActivation(4, stem, kernel_size=3)]
+        channels, side = stem, 24
+        for channels_out, stride in blocks:
+            layers.append(_ResidualBlock(channels, channels_out, stride))
+            channels, side = channels_out, side // stride
+        self.layers = nn.Sequential(*layers)
+        self.feature_shape: FeatureShape = (channels, side, side)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches (patches, 3, 64, 64) float in [0, 1] to feature maps (patches, 128, 8, 8)."""
+        """Patches (patches, 3, 48, 48) float in [0, 1] to feature maps (patches, C, H, W)."""
         grey = luminance(patches)
         grey = grey - grey.mean(dim=(2, 3), keepdim=True)
         grey = grey / (grey.square().mean(dim=(2, 3), keepdim=True) + 1e-3).sqrt()
         pixels = nn.functional.pixel_unshuffle(grey, 2).contiguous(memory_format=torch.channels_last)
         # Served in bfloat16, the network sees patches that were standardised in float32.
-        features: Tensor = self.blocks(pixels.to(next(self.blocks.parameters()).dtype))
+        features: Tensor = self.layers(pixels.to(next(self.layers.parameters()).dtype))
         return features
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, channels_in: int, channels_out: int, *, pool: bool) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *_conv_norm(channels_in, channels_out),
-            nn.ReLU(inplace=True),
-            *_conv_norm(channels_out, channels_out),
-            nn.ReLU(inplace=True),
-            *_conv_norm(channels_out, channels_out),
+            Conv2dNormActivation(channels_in, channels_out, kernel_size=3, stride=stride),
+            Conv2dNormActivation(channels_out, channels_out, kernel_size=3, activation_layer=None),
         )
+        # Averages before it projects: a stride alone would look at one pixel of four.
         self.shortcut = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False), nn.BatchNorm2d(channels_out)
+            nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
+            Conv2dNormActivation(channels_in, channels_out, kernel_size=1, activation_layer=None)
+            if channels_in != channels_out
+            else nn.Identity(),
         )
-        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.relu(self.pool(self.body(features) + self.shortcut(features)))
+        return torch.relu(self.body(features) + self.shortcut(features))
 
 
-ENCODERS: dict[str, type[Conv4Encoder] | type[ResNet12Encoder]] = {
+ENCODERS: dict[str, Callable[[], Conv4Encoder | ResNetEncoder]] = {
     "conv4": Conv4Encoder,
-    "resnet12": ResNet12Encoder,
+    "resnet": lambda: ResNetEncoder(stem=32, blocks=[(64, 2), (64, 1), (128, 2)]),
+    "resnet-large": lambda: ResNetEncoder(stem=48, blocks=[(96, 2), (96, 1), (192, 2), (192, 1)]),
 }
+"""The published encoder, the one of the shipped weights, and a larger one to teach it"""
 
 
 def luminance(pixels: Tensor) -> Tensor:
@@ -108,8 +111,3 @@ def conv_block(channels_in: int, channels_out: int, *, padding: int, pool: bool)
         # The maximum of rectified values is the rectified maximum: this order has a quarter to rectify.
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
-
-
-def _conv_norm(channels_in: int, channels_out: int) -> tuple[nn.Module, nn.Module]:
-    convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(channels_out)

@@ -36,9 +36,7 @@ class Face:
 class FaceReader:
     """Decodes images and cuts the patches of their faces. Not thread-safe: one per thread."""
 
-    def __init__(
-        self, layout: PatchLayout, *, max_pixels: int = MAX_PIXELS, tracking: bool = False
-    ) -> None:
+    def __init__(self, layout: PatchLayout, *, max_pixels: int = MAX_PIXELS, tracking: bool = False) -> None:
         """layout: which patches the checkpoint needs. tracking: images are frames of a video of one face."""
         self._layout = layout
         self._finder = LandmarkFinder(tracking=True, max_faces=1) if tracking else LandmarkFinder()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.network import RELATION_CHANNELS, RelationModule
+from model.network import CSRN, RELATION_CHANNELS, Half, RelationModule
 
 PAIRS_AT_ONCE = 2048
 """More would leave the CPU's cache"""
@@ -35,8 +35,9 @@ class FoldedRelation:
     maximum and a product with the second convolution's weights.
     """
 
-    def __init__(self, relation: RelationModule, *, dtype: torch.dtype) -> None:
-        folded = fold_batch_norms(relation)
+    def __init__(self, network: CSRN, *, dtype: torch.dtype) -> None:
+        self._network, self._padding = network, network.relation.padding
+        folded = fold_batch_norms(network.relation)
         assert isinstance(folded, RelationModule)
         first, second = folded.layer1[0], folded.layer2[0]
         assert isinstance(first, nn.Conv2d)
@@ -56,35 +57,43 @@ class FoldedRelation:
         self._fc1, self._fc1_bias = columns.mT.flatten(1), folded.fc1.bias.to(dtype)
         self._fc2 = folded.fc2.to(dtype)
 
-    def support_half(self, support: Tensor) -> Tensor:
-        """Feature maps (..., C, H, W) to the support's halves (..., 4, positions, 64)."""
-        return self._half(support, self._support, self._bias)
+    def support_half(self, maps: Tensor) -> Half:
+        """Halves (..., 3 parts) of the feature maps (..., 3 parts, C, H, W) of examples."""
+        convolved = self._half(maps, self._support, self._bias)
+        return Half(convolved=convolved, direction=self._network.directions(maps))
 
-    def query_half(self, query: Tensor) -> Tensor:
-        """Feature maps (..., C, H, W) to the query's halves (..., 4, positions, 64)."""
-        return self._half(query, self._query, None)
+    def prototype_half(self, maps: Tensor) -> Half:
+        """Halves of selected prototypes (..., C, H, W) of faces."""
+        convolved = self._half(maps, self._support, self._bias)
+        return Half(convolved=convolved, direction=self._network.face_directions(maps))
 
-    def score(self, halves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def query_half(self, maps: Tensor) -> Half:
+        """Halves (..., 3 parts) of the feature maps (..., 3 parts, C, H, W) of queries."""
+        convolved = self._half(maps, self._query, None)
+        return Half(convolved=convolved, direction=self._network.directions(maps))
+
+    def score(self, halves: Sequence[tuple[Half, Half]]) -> Tensor:
         """Relation scores (pairs,) float32 of many pairs at once.
 
-        Args: halves, supports (supports, ..., 4, positions, 64) and queries (queries, ..., 4, positions, 64)
-            each: every query with every support. The scores are in that order: query by query, support
-            by support.
+        Args: halves, those of supports (supports, ...) and of queries (queries, ...) each: every query with
+            every support. The scores are in that order: query by query, support by support.
         """
         chunks = _chunked(halves, PAIRS_AT_ONCE)
         return torch.cat([self._score(chunk) for chunk in chunks])
 
-    def _score(self, chunk: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        supports, queries = chunk[0]
-        counts = [_count(supports, queries) for supports, queries in chunk]
-        summed = supports.new_empty(sum(counts), *supports.shape[-3:])
-        for (supports, queries), rows in zip(chunk, torch.split(summed, counts), strict=True):
-            shape = (len(queries), *supports.shape[:-3])
-            torch.add(supports, queries[:, None], out=rows.view(*shape, *rows.shape[1:]))
-        return self._rest(_pooled(summed))
+    def _score(self, chunk: Sequence[tuple[Half, Half]]) -> Tensor:
+        first = chunk[0][0].convolved
+        counts = [_count(support, query) for support, query in chunk]
+        summed = first.new_empty(sum(counts), *first.shape[-3:])
+        cosines = []
+        for (support, query), rows in zip(chunk, torch.split(summed, counts), strict=True):
+            shape = (len(query.convolved), *support.convolved.shape[:-3])
+            torch.add(support.convolved, query.convolved[:, None], out=rows.view(*shape, *rows.shape[1:]))
+            cosines.append(torch.einsum("s...c,q...c->qs...", support.direction, query.direction).flatten())
+        return self._network.relation.score(self._rest(_pooled(summed)), torch.cat(cosines))
 
     def _rest(self, first: Tensor) -> Tensor:
-        """What the first layer gave, (pairs, positions, 64), to relation scores (pairs,)."""
+        """What the first layer gave, (pairs, positions, 64), to f(s, q) (pairs,) float32."""
         side = math.isqrt(first.shape[1])
         patches = first.reshape(-1, side, side, RELATION_CHANNELS).unfold(1, 3, 1).unfold(2, 3, 1)
         # (pairs, rows, columns, 64, 3, 3); of a side of 3 this is no copy
@@ -92,11 +101,12 @@ class FoldedRelation:
         second = nn.functional.linear(patches, self._second, self._second_bias)
         hidden = _pooled(_windows(second)) if self._second_pools else second.relu_()
         hidden = nn.functional.linear(hidden.flatten(1), self._fc1, self._fc1_bias).relu_()
-        return torch.sigmoid(self._fc2(hidden).float()).squeeze(1)
+        logits: Tensor = self._fc2(hidden).float().squeeze(1)
+        return logits
 
     def _half(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         maps = features.flatten(0, -4).to(weight.dtype).contiguous(memory_format=torch.channels_last)
-        half = nn.functional.conv2d(maps, weight, bias).permute(0, 2, 3, 1)
+        half = nn.functional.conv2d(maps, weight, bias, padding=self._padding).permute(0, 2, 3, 1)
         return _windows(half).reshape(*features.shape[:-3], 4, -1, RELATION_CHANNELS)
 
 
@@ -112,23 +122,23 @@ def _pooled(windows: Tensor) -> Tensor:
     return windows.amax(dim=-3).relu_()
 
 
-def _count(supports: Tensor, queries: Tensor) -> int:
-    return len(queries) * math.prod(supports.shape[:-3])
+def _count(support: Half, query: Half) -> int:
+    return len(query.direction) * math.prod(support.direction.shape[:-1])
 
 
-def _chunked(halves: Sequence[tuple[Tensor, Tensor]], limit: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _chunked(halves: Sequence[tuple[Half, Half]], limit: int) -> Iterator[list[tuple[Half, Half]]]:
     """The same in lists of up to about `limit` pairs, cut between queries."""
-    chunk: list[tuple[Tensor, Tensor]] = []
+    chunk: list[tuple[Half, Half]] = []
     room = limit
     for supports, queries in halves:
         by_query = _count(supports, queries[:1])
-        while len(queries):
+        while len(queries.direction):
             some = max(room // by_query, 0 if chunk else 1)
             if some:
                 chunk.append((supports, queries[:some]))
-                room -= by_query * len(queries[:some])
+                room -= by_query * len(queries[:some].direction)
                 queries = queries[some:]
-            if len(queries):
+            if len(queries.direction):
                 yield chunk
                 chunk, room = [], limit
     if chunk:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.network import PART_COUNT, select_prototypes
+from model.network import PART_COUNT, score_cosines, select_prototypes
 from model.pairs import Pairs
 from model.support_set import Example, SupportSet
 
@@ -64,7 +64,7 @@ def _class_parts(
     classifier: Classifier, support: SupportSet, of_class: Sequence[Example], left_out: range, own: int
 ) -> Tensor:
     """Parts (left out, way, parts): only those of the own class are changed by leaving one out."""
-    cosine, way, shots = classifier.network.cosine, len(support.labels), len(of_class)
+    way, shots = len(support.labels), len(of_class)
     stored = np.stack([example.features for example in of_class])
     queries = torch.tensor([*left_out], device=classifier.device)
     asked = [(support, stored[left_out.start : left_out.stop])]
@@ -76,15 +76,15 @@ def _class_parts(
     with_itself = pairs[torch.arange(len(queries)), first + queries]
     parts[:, own, :PART_COUNT] = (parts[:, own, :PART_COUNT] * shots - with_itself) / (shots - 1)
 
-    features = torch.from_numpy(stored).to(classifier.device, torch.float32)
+    examples = classifier.unpack(stored)
     everyone = torch.arange(shots, device=classifier.device).expand(len(queries), -1)
     others = everyone[everyone != queries[:, None]].reshape(len(queries), shots - 1)
-    prototypes = classifier.relation.support_half(select_prototypes(features[:, 0][others]))
-    faces = classifier.relation.query_half(features[queries, 0])
+    prototypes = classifier.relation.prototype_half(select_prototypes(examples.maps[:, 0][others]))
+    faces = classifier.relation.query_half(examples.maps[queries])[:, 0]
     with_own = [(prototypes[index : index + 1], faces[index : index + 1]) for index in range(len(queries))]
     parts[:, own, PART_COUNT] = classifier.relation.score(with_own)
-    if cosine is not None:
-        descriptors = cosine.describe(features)
-        means = (descriptors.sum(dim=0) - descriptors[queries]) / (shots - 1)
-        parts[:, own, PART_COUNT + 1] = cosine(means[:, None], descriptors[queries][:, None])[:, 0, 0]
+    for index, described in enumerate(classifier.network.describe(examples).values(), start=PART_COUNT + 1):
+        means = (described.sum(dim=0) - described[queries]) / (shots - 1)
+        cosines = torch.nn.functional.cosine_similarity(means, described[queries], dim=-1)
+        parts[:, own, index] = score_cosines(cosines)
     return parts

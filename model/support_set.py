@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from model.network import Half
+
 Features = npt.NDArray[np.float16]
-"""Feature maps of one or more faces, (..., 3 parts, C, H, W) float16: what a session stores."""
+"""Features of one or more faces, (..., numbers) float16: the feature maps of face, eyes and lips one after
+the other, then the blendshape coefficients if the checkpoint has geometry. This is what a session stores."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,7 @@ class Example:
     example_id: str
     label: str
     features: Features
-    """(3 parts, C, H, W) float16, of the checkpoint's encoder"""
+    """(numbers,) float16, of the checkpoint's network"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,15 +35,19 @@ class SupportSet:
     """One per example, classes one after the other."""
     class_of_example: npt.NDArray[np.int64]
     """(examples,) ascending"""
-    example_halves: Tensor
-    """(examples, 3 parts, 4, positions, 64): support halves of the folded relation module"""
-    prototype_halves: Tensor
-    """(classes, 4, positions, 64): those of the selected prototypes"""
-    class_descriptors: Tensor | None
-    """(classes, D): mean descriptors for the cosine part, None where the checkpoint has none"""
+    example_halves: Half
+    """(examples, 3 parts) of the folded relation module"""
+    prototype_halves: Half
+    """(classes,): those of the selected prototypes"""
+    class_means: dict[str, Tensor]
+    """(classes, D): mean descriptions of each of the network's `mean_parts`"""
+    unknown_below: float
+    """Class score below which a face is taken for none of the classes"""
 
     @property
     def size_bytes(self) -> int:
-        """What it takes of the device's memory."""
-        tensors = (self.example_halves, self.prototype_halves, self.class_descriptors)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        """Device memory that it takes."""
+        halves = (self.example_halves, self.prototype_halves)
+        return sum(half.convolved.nbytes + half.direction.nbytes for half in halves) + sum(
+            means.nbytes for means in self.class_means.values()
+        )

@@ -1,95 +1,56 @@
-"""Augmentation in patch space: a mirrored face stays one face, each patch is moved a little by itself."""
+"""Augmentation in patch space: a mirrored face stays one face, patches are moved and lit in small groups."""
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torchvision.transforms import v2
 
-MAX_TURN_RAD = math.radians(12)
-MAX_SCALE_CHANGE = 0.12
-MAX_SHIFT = 0.08
-"""Share of the patch's side"""
-MAX_BLUR, MAX_SHARPENING = 1.0, 0.5
-"""Of the difference to a 3x3 mean: photos are sharper than FER2013, webcams less sharp"""
-MAX_LOG_GAMMA = 0.4
-MAX_CONTRAST_CHANGE = 0.35
-MAX_BRIGHTNESS_CHANGE = 0.2
-MAX_NOISE = 0.05
-ERASED_PATCHES = 0.3
-"""Share of the patches of which a square is erased"""
-ERASED_REACH_PX = (4, 13)
+GROUP_PATCHES = 12
+"""Patches that share one draw of the transforms: drawn for each patch alone they would cost more than the
+network's training step"""
+
+
+def build_transforms(size_px: int) -> v2.Transform:
+    """What happens to a group of patches (patches, 1, size, size) float in [0, 1]."""
+    margin = size_px // 8
+    return v2.Compose(
+        [
+            # The edge is repeated outwards first, so that no black corner is turned or moved in.
+            v2.Pad(margin, padding_mode="edge"),
+            v2.RandomAffine(
+                degrees=12,
+                translate=(0.07, 0.07),
+                scale=(0.88, 1.12),
+                shear=(-4, 4, -4, 4),
+                interpolation=v2.InterpolationMode.BILINEAR,
+            ),
+            v2.CenterCrop(size_px),
+            # Photos are sharper than FER2013, webcams less sharp.
+            v2.RandomChoice(
+                [v2.GaussianBlur(3, sigma=(0.3, 1.2)), v2.RandomAdjustSharpness(2.0, p=1.0), v2.Identity()]
+            ),
+            v2.ColorJitter(brightness=0.3, contrast=0.4),
+            v2.RandomApply([v2.GaussianNoise(sigma=0.04)]),
+            v2.RandomErasing(p=0.35, scale=(0.02, 0.2), value=0.5),
+        ]
+    )
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Move, light, blur and partly erase patches (images, 3 parts, channels, 64, 64) float in [0, 1].
+    """Mirror, move, light, blur and partly erase patches (images, parts, 1, size, size) float in [0, 1].
 
-    Half of the images are mirrored, all parts alike, so that eyes and lips stay of the same face;
-    light, blur and noise change per image; turn, scale, shift and erasure per patch.
+    Half of the images are mirrored, all parts alike, so that eyes and lips stay of the same face.
 
     Returns: patches of the same shape, and (images,) bool, true for the mirrored ones.
     """
-    images = pixels.shape[0]
-    mirrored = torch.rand(images, generator=generator) < 0.5
-    moved = _moved(pixels, mirrored, generator)
-    return _erased(_relit(_blurred(moved, generator), generator), generator), mirrored
-
-
-def _uniform(*shape: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + torch.rand(shape, generator=generator) * (high - low)
-
-
-def _moved(pixels: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
-    images, parts = pixels.shape[:2]
-
-    def reach(*shape: int, limit: float) -> Tensor:
-        return _uniform(images, parts, *shape, low=-limit, high=limit, generator=generator)
-
-    turn, scale = reach(limit=MAX_TURN_RAD), 1 + reach(limit=MAX_SCALE_CHANGE)
-    shift = reach(2, limit=2 * MAX_SHIFT)
-    mirror = torch.where(mirrored, -1.0, 1.0)[:, None]
-    cos, sin = torch.cos(turn) * scale, torch.sin(turn) * scale
-    transform = torch.stack(
-        [
-            torch.stack([cos * mirror, -sin, shift[..., 0]], dim=-1),
-            torch.stack([sin * mirror, cos, shift[..., 1]], dim=-1),
-        ],
-        dim=-2,
-    ).flatten(0, 1)
-    flat = pixels.flatten(0, 1)
-    grid = nn.functional.affine_grid(transform, list(flat.shape), align_corners=False)
-    moved = nn.functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return moved.reshape(pixels.shape)
-
-
-def _blurred(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    share = _uniform(len(pixels), 1, 1, 1, 1, low=-MAX_SHARPENING, high=MAX_BLUR, generator=generator)
-    mean = nn.functional.avg_pool2d(
-        pixels.flatten(0, 1), kernel_size=3, stride=1, padding=1, count_include_pad=False
-    )
-    return pixels.lerp(mean.reshape(pixels.shape), share).clamp(0, 1)
-
-
-def _relit(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    def per_image(low: float, high: float) -> Tensor:
-        return _uniform(len(pixels), 1, 1, 1, 1, low=low, high=high, generator=generator)
-
-    gamma = per_image(-MAX_LOG_GAMMA, MAX_LOG_GAMMA).exp()
-    contrast = 1 + per_image(-MAX_CONTRAST_CHANGE, MAX_CONTRAST_CHANGE)
-    brightness = per_image(-MAX_BRIGHTNESS_CHANGE, MAX_BRIGHTNESS_CHANGE)
-    lit = ((pixels**gamma - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
-    return lit + torch.randn(pixels.shape, generator=generator) * per_image(0, MAX_NOISE)
-
-
-def _erased(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Patches some of which have one square set to their mean."""
-    images, parts, _, height, width = pixels.shape
-    chosen = torch.rand(images, parts, 1, generator=generator) < ERASED_PATCHES
-    reach = torch.randint(*ERASED_REACH_PX, (images, parts, 1), generator=generator)
-    rows = torch.randint(height, (images, parts, 1), generator=generator)
-    columns = torch.randint(width, (images, parts, 1), generator=generator)
-    in_rows = ((torch.arange(height) - rows).abs() < reach) & chosen
-    in_columns = (torch.arange(width) - columns).abs() < reach
-    square = in_rows[..., :, None] & in_columns[..., None, :]
-    return torch.where(square[:, :, None], pixels.mean(dim=(2, 3, 4), keepdim=True), pixels)
+    mirrored = torch.rand(len(pixels), generator=generator) < 0.5
+    flat = torch.where(mirrored[:, None, None, None, None], pixels.flip(-1), pixels).flatten(0, 1)
+    order = torch.randperm(len(flat), generator=generator)
+    transforms = build_transforms(pixels.shape[-1])
+    moved = torch.empty_like(flat)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        for group in order.split(GROUP_PATCHES):
+            moved[group] = transforms(flat[group])
+    return moved.reshape(pixels.shape), mirrored
