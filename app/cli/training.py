@@ -293,7 +293,8 @@ def _print_extras(faces: PreparedImages) -> None:
     taught = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
     print(
         f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
-        f"{int((faces.persons != '').sum())} of {len(persons)} known persons, {taught} with blendshapes"
+        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
+        f"{taught} with blendshapes"
     )
 
 
