@@ -7,15 +7,13 @@ from torch import Tensor, nn
 
 from model.checkpoint import PartWeights
 from model.encoders import Conv4Encoder, ResNetEncoder
-from model.network import CSRN, PART_COUNT, RESIDUAL_REACH, EpisodeScores, FaceFeatures, score_episodes
+from model.network import CSRN, PART_COUNT, EpisodeScores, FaceFeatures, score_episodes
 from model.patches import PARTS
 
-LABEL_WEIGHT, VOTE_WEIGHT = 0.5, 1.0
+CLASS_WEIGHTS = {"labels": 0.5, "votes": 1.0}
 PART_CLASS_WEIGHTS = {"face": 0.5, "eyes": 0.25, "lips": 0.25}
 """Weight of each patch's own cross-entropy beside that of the three together"""
 REGRESSION_WEIGHTS = {"components": 0.3, "blendshapes": 0.3, "teacher": 1.0}
-RESIDUAL_WEIGHT = 0.1
-"""Of the square of what a residual relation module adds to the cosine"""
 
 
 class WarmUp(nn.Module):
@@ -55,7 +53,8 @@ class WarmUp(nn.Module):
             for name, heads in self.heads.items()
         }
         loss = patches.new_zeros(())
-        for name, weight in (("labels", LABEL_WEIGHT), ("votes", VOTE_WEIGHT)):
+        for name in CLASS_WEIGHTS.keys() & said.keys():
+            weight = CLASS_WEIGHTS[name]
             together = torch.stack([of_part[:whole] for of_part in said[name]]).sum(dim=0)
             loss = loss + weight * _cross_entropy(together, targets[name])
             for part, logits in zip(PARTS, said[name], strict=True):
@@ -110,8 +109,6 @@ class EpisodeObjective(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             maps = self.network.encode(pixels)
-        if self.network.relation.residual and self.training:
-            maps = mix_styles(maps)
         _, way, images = maps.shape[:3]
         scores = score_episodes(
             self.network,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from model.blendshapes import BLENDSHAPE_NAMES
-from model.errors import DatasetInvalid
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 
@@ -24,9 +23,7 @@ MAX_DEVIATIONS = 4.0
 
 MIRROR_BLENDSHAPES = np.array(
     [
-        BLENDSHAPE_NAMES.index(
-            name.replace("Left", "?").replace("Right", "Left").replace("?", "Right")
-        )
+        BLENDSHAPE_NAMES.index(name.replace("Left", "?").replace("Right", "Left").replace("?", "Right"))
         for name in BLENDSHAPE_NAMES
     ]
 )
@@ -48,6 +45,16 @@ class Targets:
     has_blendshapes: npt.NDArray[np.float32]
     """(images,) 1 or 0"""
 
+    def by_name(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The targets that the images have."""
+        every = {
+            "labels": self.labels,
+            "votes": self.votes,
+            "components": self.components,
+            "blendshapes": self.blendshapes,
+        }
+        return {name: values for name, values in every.items() if values.any()}
+
     def of(self, chosen: npt.NDArray[np.int64], mirrored: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Targets of the chosen images, some of which are mirrored (1, else 0)."""
         return {
@@ -68,14 +75,17 @@ def build_targets(
     one_hot = np.eye(len(classes), dtype=np.float32)[labels]
     coefficients, found = blendshapes_of(images)
     roots = np.sqrt(coefficients)
-    mean, deviation = _mean_and_deviation(roots[found])
-    seen = [(each - mean) / deviation for each in (roots, roots[:, MIRROR_BLENDSHAPES])]
+    if found.any():
+        mean, deviation = roots[found].mean(axis=0), roots[found].std(axis=0) + np.float32(1e-3)
+        seen = [(each - mean) / deviation for each in (roots, roots[:, MIRROR_BLENDSHAPES])]
+    else:
+        seen = [roots, roots]
     return Targets(
         labels=one_hot * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / len(classes),
         votes=vote_shares(images.votes, classes),
-        components=np.stack(
-            [components.of(points), components.of(points, mirrored=True)], axis=1
-        ).clip(-MAX_DEVIATIONS, MAX_DEVIATIONS),
+        components=np.stack([components.of(points), components.of(points, mirrored=True)], axis=1).clip(
+            -MAX_DEVIATIONS, MAX_DEVIATIONS
+        ),
         blendshapes=np.stack(seen, axis=1).clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         * found[:, None, None].astype(np.float32),
         has_blendshapes=found.astype(np.float32),
@@ -97,12 +107,12 @@ def vote_shares(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> npt.N
     return shares
 
 
-def voted_elsewhere(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """(images,) whether most votes (images, 10) are for a class that is not trained on.
+def shown_elsewhere(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """(images,) whether most votes (images, 10) are for none of the classes, or for no expression at all.
 
-    Such an image shows an expression that training must not see, whatever its label says.
+    Such an image shows something that training must not see, whatever its label says.
     """
-    others = [index for index, name in enumerate(VOTED) if name not in voted_classes(classes)]
+    others = [i for i in range(votes.shape[1]) if i >= len(VOTED) or VOTED[i] not in voted_classes(classes)]
     kept = [index for index, name in enumerate(VOTED) if name in voted_classes(classes)]
     most: npt.NDArray[np.bool_] = votes[:, others].max(axis=1, initial=0) >= np.maximum(
         votes[:, kept].max(axis=1, initial=0), 1
@@ -110,19 +120,18 @@ def voted_elsewhere(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> n
     return most
 
 
-def blendshapes_of(images: PreparedImages) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Coefficients (images, 52) with zeros where the teacher found no face, and (images,) where it did.
+def voted_names(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> npt.NDArray[np.str_]:
+    """(images,) the class that most of the votes (images, 10) are for; "" where none has most."""
+    shares = vote_shares(votes, classes)
+    names = np.array(["", *voted_classes(classes)])
+    alone = (shares == shares.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    return names[np.where(alone, shares.argmax(axis=1) + 1, 0)]
 
-    Raises: DatasetInvalid where the images were prepared without, or the teacher found no face at all.
-    """
+
+def blendshapes_of(images: PreparedImages) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Coefficients (images, 52), and (images,) bool; zeros and False where there are none."""
+    if images.all_blendshapes is None:
+        return np.zeros((len(images), len(BLENDSHAPE_NAMES)), dtype=np.float32), np.zeros(len(images), bool)
     coefficients = images.blendshapes()
     found = np.isfinite(coefficients).all(axis=1)
-    if not found.any():
-        raise DatasetInvalid("the Face Landmarker found none of these faces: geometry cannot be learnt")
     return np.nan_to_num(coefficients), found
-
-
-def _mean_and_deviation(
-    values: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    return values.mean(axis=0), values.std(axis=0) + np.float32(1e-3)
