@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import skimage.data
 from PIL import Image
 
-from model.landmarks import LandmarkFinder, Points
+from model.landmarks import Points
 from model.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from tests.support.portrait import face_crop
 from tests.support.warp import GROUPS, resample, source_map
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
@@ -80,20 +80,6 @@ def main() -> None:
         for index in range(IMAGES_PER_EXPRESSION):
             warped = _warp(portrait, points, moves, strength=rng.uniform(0.75, 1.15))
             Image.fromarray(_vary(warped, rng)).save(folder / f"{index:02}.jpg", quality=88)
-
-
-def face_crop() -> tuple[npt.NDArray[np.uint8], Points]:
-    """The portrait's head at twice its size, and its landmarks in pixels of that crop."""
-    image = np.ascontiguousarray(skimage.data.astronaut())
-    (face,) = LandmarkFinder().find(image)
-    x_min, y_min, x_max, y_max = face.extent_px
-    side = 2 * max(x_max - x_min, y_max - y_min)
-    left = max(round((x_min + x_max - side) / 2), 0)
-    top = max(round((y_min + y_max - side) / 2), 0)
-    crop = image[top : top + round(side), left : left + round(side)]
-    crop = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    points = (face.points_px - (left, top)) * 2
-    return crop, points.astype(np.float32)  # type: ignore[return-value]
 
 
 def _warp(
