@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -230,10 +231,8 @@ def _geometry_stage(network: CSRN, inputs: _Inputs) -> Stage:
 
     @torch.inference_mode()
     def explained(averaged: nn.Module) -> float:
-        drawn = (measured.draw(np.random.default_rng(index)) for index in range(4))
-        return float(
-            np.mean([float(averaged(*(each.to(inputs.device) for each in pair))[1]) for pair in drawn])
-        )
+        points, roots = measured.draw(np.random.default_rng(0))
+        return float(averaged(points.to(inputs.device), roots.to(inputs.device))[1])
 
     torch.manual_seed(settings.seed)
     return Stage(
@@ -329,10 +328,8 @@ def _episode_batches(
     if settings.label_episodes:
         kinds.append([like])
         voted = voted_names(images.votes, settings.classes)
-        try:
+        with contextlib.suppress(EpisodeImpossible):  # too few images with votes
             kinds.append([_sampler(images, voted, settings, query=settings.query)])
-        except EpisodeImpossible:
-            pass  # too few images with votes
     if settings.encoder != "conv4":
         kinds.append(cluster_samplers(images, targets.components[:, 0], like, rng))
         if targets.has_blendshapes.any():
@@ -360,9 +357,11 @@ def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit:
     held = build_targets(images, inputs.components, classes=settings.classes)
     kinds = [images.labels, voted_names(images.votes, settings.classes)]
     for descriptions in (held.components[:, 0], held.blendshapes[:, 0]):
-        for clusters in RULE_CLUSTERS:
-            if len(images) >= 8 * clusters:
-                kinds.append(cluster_faces(descriptions, clusters=clusters, rng=rng).astype(np.str_))
+        kinds += [
+            cluster_faces(descriptions, clusters=clusters, rng=rng).astype(np.str_)
+            for clusters in RULE_CLUSTERS
+            if len(images) >= 8 * clusters
+        ]
     samplers = session_samplers(kinds, groups=images.kin)
     return fit_unknown_rule(
         inputs.relation_scorer(network), samplers, episodes=RULE_EPISODES, seed=settings.seed
