@@ -38,7 +38,8 @@ def _finite(value: float) -> float:
 
 class Encoder(enum.StrEnum):
     conv4 = "conv4"
-    resnet12 = "resnet12"
+    resnet = "resnet"
+    resnet_large = "resnet-large"
 
 
 def _person(text: str | None) -> str | None:
@@ -126,30 +127,25 @@ def train(
         str | None, typer.Option(help="Split to train on; by default train, or all images if there is none")
     ] = None,
     classes: Classes = "",
-    encoder: Annotated[Encoder, typer.Option(help="conv4 is the published one")] = Encoder.resnet12,
+    encoder: Annotated[
+        Encoder, typer.Option(help="conv4 is the published one; resnet-large makes a teacher")
+    ] = Encoder.resnet,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Weights of a larger network for the encoder to learn from")
+    ] = None,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
-    ] = 9000,
+    ] = 6000,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1000,
-    way: AtLeastOne = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
+    way: AtLeastOne = 5,
     shot: AtLeastOne = 4,
-    query: AtLeastOne = 4,
+    query: AtLeastOne = 3,
     episodes_per_step: Annotated[int, typer.Option(min=1)] = 4,
-    landmark_episodes: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, callback=_finite, help="Share of episodes on classes of landmark geometry"
-        ),
-    ] = 0.6,
-    cosine_weight: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            callback=_finite,
-            help="Weight of the cosine part in class scores; 0 leaves it out, as does no warm-up",
-        ),
-    ] = 1.0,
+    label_episodes: Annotated[
+        bool,
+        typer.Option(help="Draw the classes of some episodes from the labels and votes, not only clusters"),
+    ] = True,
     seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
@@ -157,7 +153,7 @@ def train(
         int, typer.Option(min=1, help="Steps between measuring and saving the run's state")
     ] = 250,
 ) -> None:
-    """Train weights. A stopped run goes on where it was; torchrun trains on several devices.
+    """Train weights. An interrupted run resumes where it stopped; torchrun trains on several devices.
 
     On two GPUs: torchrun --nproc-per-node 2 --no-python csrn train DATA --out WEIGHTS
     """
@@ -180,8 +176,7 @@ def train(
         shot=shot,
         query=query,
         episodes_per_step=episodes_per_step,
-        landmark_episodes=landmark_episodes,
-        cosine_weight=cosine_weight,
+        label_episodes=label_episodes,
         seed=seed,
         bfloat16=bfloat16,
     )
@@ -201,18 +196,19 @@ def train(
                     f"{progress.stage} step {progress.step}: {figures}  {held_out}", markup=False
                 )
 
-        calibration = train_weights(
+        train_weights(
             images,
             out,
             settings,
             trained_on=f"{data.name}, {split or 'all'} images of {', '.join(chosen)}",
             run_folder=run or out.with_suffix(".run"),
+            teacher=teacher,
             device=device,
             save_every=save_every,
             progress=show,
         )
         if rank_and_world()[0] == 0:
-            stderr.print(f"wrote {out}; unknown_below {calibration.unknown_below}", markup=False)
+            stderr.print(f"wrote {out}", markup=False)
 
 
 def evaluate(
