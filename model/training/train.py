@@ -92,7 +92,7 @@ def train(
     device: torch.device | str = "cpu",
     save_every: int = 250,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> RuleFit:
+) -> RuleFit | None:
     """Train on `images` and write weights to `out`; resumes an interrupted run in `run_folder`.
 
     With blendshapes prepared, the blendshape network learns first. Then the encoder learns to predict
@@ -140,9 +140,9 @@ def train(
                 "images": len(inputs.trained),
                 "torch": torch.__version__,
             },
-            evaluation={"unknown": fit.summary()},
+            evaluation={} if fit is None else {"unknown": fit.summary()},
         )
-        config = inputs.config.model_copy(update={"unknown_rule": fit.rule})
+        config = inputs.config.model_copy(update={"unknown_rule": None if fit is None else fit.rule})
         save_checkpoint(out, network, config=config, provenance=provenance)
     return fit
 
@@ -350,8 +350,10 @@ def _fit_pooled_maps(network: CSRN, inputs: _Inputs) -> None:
     network.pooled.deviation.copy_(means.std(dim=0).clamp_min(1e-3))
 
 
-def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit:
-    """The rule of the threshold, from held-out images in classes of several kinds."""
+def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit | None:
+    """The rule of the threshold, from held-out images in classes of several kinds; None without means."""
+    if not network.mean_parts:
+        return None
     images, settings = inputs.measured, inputs.settings
     rng = np.random.default_rng(settings.seed)
     held = build_targets(images, inputs.components, classes=settings.classes)
