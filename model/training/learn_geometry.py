@@ -14,7 +14,7 @@ from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import MIRROR_BLENDSHAPES, blendshapes_of
 
-BATCH = 512
+BATCH = 256
 MAX_YAW_RAD, MAX_PITCH_RAD = math.radians(20), math.radians(15)
 NOISE_PER_SPAN = 0.006
 """Deviation of the noise on each point, in eye spans: about what FaceMesh differs by between two frames"""

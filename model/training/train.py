@@ -48,7 +48,7 @@ EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label
 RULE_CLUSTERS = (8, 24)
 RULE_EPISODES = 40
 """Episodes of each way, shot and kind of classes that the rule of the threshold is fitted on"""
-GEOMETRY_STEPS = 3000
+GEOMETRY_STEPS = 2500
 PART_WEIGHTS = PartWeights(face=0.25, eyes=0.25, lips=0.25, prototype=0.15, cosine=2.0, geometry=0.6)
 """Chosen on photos of another source and on warped expressions (weights/csrn-fer2013.md)"""
 
