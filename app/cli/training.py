@@ -36,6 +36,11 @@ def _finite(value: float) -> float:
     return value
 
 
+class Labels(enum.StrEnum):
+    original = "original"
+    votes = "votes"
+
+
 class Encoder(enum.StrEnum):
     conv4 = "conv4"
     resnet = "resnet"
@@ -216,6 +221,13 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="Weights to measure; by default those that are served")
     ] = None,
+    labels: Annotated[
+        Labels,
+        typer.Option(
+            help="original: of the data set. votes: the majority of the annotators; images without one are "
+            "skipped, and so, by default, are classes with too few images"
+        ),
+    ] = Labels.original,
     classes: Classes = "",
     split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
     way: AtLeastOne = 3,
@@ -223,13 +235,25 @@ def evaluate(
     query: AtLeastOne = 1,
     episodes: Annotated[int, typer.Option(min=2)] = 2000,
     seed: Seed = 0,
+    personal: Annotated[
+        bool,
+        typer.Option(
+            "--personal",
+            help="All images of an episode show one person; otherwise no known person is both in the support "
+            "set and among the queries",
+        ),
+    ] = False,
     against: Annotated[
         list[str] | None,
         typer.Option(
             help="Compare on the same episodes with other weights, or with a baseline: cosine "
-            "(nearest mean on the same encoder) or landmarks (their geometry alone); repeatable"
+            "(nearest mean on the same encoder), geometry (its blendshapes alone) or landmarks "
+            "(their principal components alone); repeatable"
         ),
     ] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Measure each part of the class scores alone, and what it adds")
+    ] = False,
     shot_curve: Annotated[str, typer.Option(help="More shots to measure, such as 1,3,5,10")] = "",
     confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here")] = None,
     record: Annotated[
@@ -239,23 +263,39 @@ def evaluate(
 ) -> None:
     """Measure few-shot accuracy over seeded episodes, with its 95% interval."""
     from model.checkpoint import record_evaluation
+    from model.training.episodes import classes_with_enough
+    from model.training.labels import label_by_votes
     from model.training.prepared import load_prepared
     from model.training.report import draw_confusion, measure_weights
 
     images = load_prepared(data, split=split)
+    names = _split_list(classes)
+    shots = _shots(shot_curve)
+    if labels is Labels.votes:
+        images = label_by_votes(images)
+        names = names or classes_with_enough(
+            images.labels,
+            shot=max(shot, *shots) if shots else shot,
+            query=query,
+            groups=images.kin,
+            persons=images.persons,
+            personal=personal,
+        )
     chosen = weights or Settings().weights
     with StageBars() as bars:
         report = measure_weights(
             images,
             chosen,
-            classes=_split_list(classes) or tuple(sorted(set(images.labels.tolist()))),
+            classes=names or tuple(sorted(set(images.labels.tolist()))),
             way=way,
             shot=shot,
             query=query,
             episodes=episodes,
             seed=seed,
+            personal=personal,
             against=against or (),
-            shot_curve=_shots(shot_curve),
+            parts=parts,
+            shot_curve=shots,
             device=torch_device(),
             progress=bars.show,
         )
@@ -316,6 +356,24 @@ def _print_report(report: Report) -> None:
             f"against {comparison.name}: {_percent(other.accuracy, other.ci95)}, "
             f"difference {_percent(difference.difference, difference.ci95)} on the same episodes"
         )
+    if report.parts:
+        _print_parts(console, report)
+    if report.unknown is not None:
+        unknown = report.unknown
+        print(
+            f"unknown ({unknown.way}-way {unknown.shot}-shot, one more class): "
+            f"{100 * unknown.known_kept:.1f} % of the known queries kept, "
+            f"{100 * unknown.absent_told:.1f} % of the others called unknown, AUROC {unknown.auroc:.3f}"
+        )
+
+
+def _print_parts(console: Console, report: Report) -> None:
+    table = Table("part", "alone", "without it", "it adds")
+    for name, part in report.parts.items():
+        without = "" if part.without is None else f"{100 * part.without:.2f} %"
+        added = "" if part.difference is None else _percent(part.difference.difference, part.difference.ci95)
+        table.add_row(escape(name), f"{100 * part.alone:.2f} %", without, added)
+    console.print(table)
 
 
 def _percent(value: float, half_width: float) -> str:

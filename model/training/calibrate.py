@@ -1,80 +1,169 @@
-"""Find the class score under which a query had better be called unknown."""
+"""Fit the rule of a session's threshold: nine in ten queries of taught classes shall reach it.
+
+A linear quantile regression (Koenker and Bassett, "Regression quantiles", Econometrica 1978) of the best
+scores of known queries on what is known of a support set, over sessions of many ways, shots and kinds of
+classes. A query of a class that was not taught takes no part in the fit; it is only counted afterwards.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from model.training.episodes import EpisodeSampler
-from model.training.scorers import EpisodeScorer
+from model.errors import EpisodeImpossible
+from model.training.episodes import EpisodeSampler, classes_with_enough
+from model.training.open_set import BestScores, UnknownResult, draw_best_scores, judge_thresholds
+from model.training.scorers import ThresholdScorer
+from model.unknown import SessionStatistics, UnknownRule
 
-KEPT_KNOWN = 0.95
-"""Share of the queries of a taught class whose best score must reach the threshold"""
-CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-"""Shares of known queries kept for which the curve says how many absent ones are told"""
+KNOWN_KEPT = 0.90
+"""Share of the queries of taught classes that the rule keeps"""
+WAYS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 20)
+SHOTS = (1, 2, 3, 5, 10)
+QUERIES = 2
+"""Queries of each class in an episode"""
+
+ROUNDS = 300
+LARGEST_SMOOTHING, SMALLEST_SMOOTHING = 1e-2, 1e-5
+"""Residuals smaller than this count as this, first and last"""
+RIDGE = 1e-6
+"""Keeps the coefficient of a term that is always 0 at 0, and shares one among equal terms"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """What one threshold does."""
+class RuleFit:
+    """A fitted rule, and what it does in the sessions that it was fitted on."""
 
-    unknown_below: float
-    known_kept: float
-    """Share of the queries of a taught class that keep a prediction"""
-    absent_told: float
-    """Share of the queries of a class that was not taught that are called unknown"""
+    rule: UnknownRule
+    results: tuple[UnknownResult, ...]
+    """One for each way and shot, in ascending order"""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """The chosen threshold and the curve that it was chosen from."""
-
-    unknown_below: float
-    curve: tuple[CurvePoint, ...]
-    way: int
-    shot: int
-    episodes: int
+    def summary(self) -> dict[str, object]:
+        """Ready for JSON."""
+        return {
+            "coefficients": list(self.rule.coefficients),
+            "results": [result.summary() for result in self.results],
+        }
 
 
-def calibrate(scorer: EpisodeScorer, sampler: EpisodeSampler, *, episodes: int, seed: int) -> Calibration:
-    """Calibrate `unknown_below` on episodes of which the last class is asked for but not taught.
+def session_samplers(
+    kinds: Iterable[npt.NDArray[np.str_]],
+    *,
+    ways: Sequence[int] = WAYS,
+    shots: Sequence[int] = SHOTS,
+    query: int = QUERIES,
+    groups: npt.NDArray[np.str_] | None = None,
+    persons: npt.NDArray[np.str_] | None = None,
+) -> list[EpisodeSampler]:
+    """A sampler for each way and shot that each kind of classes has enough images for.
 
-    The threshold keeps KEPT_KNOWN of the queries of taught classes: a session is asked about what it
-    was taught far more often than about what it was not, and a wrong "unknown" is the dearer fault.
-
-    Args: sampler: of way + 1 classes, over held-out images.
+    Args:
+        kinds: each the labels (images,) of the same images, "" for one that is in no class.
+        ways: how many classes are taught; each sampler draws one more.
+        query, groups, persons: as of EpisodeSampler.
+    Raises: EpisodeImpossible if no kind has enough for any way and shot.
     """
-    way = sampler.way - 1
-    known, absent = [], []
-    for _, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
-        scores = scorer.class_scores(support[:, :way], query.reshape(len(query), -1))
-        best = scores.amax(dim=-1).reshape(query.shape).numpy()
-        known.append(best[:, :way].ravel())
-        absent.append(best[:, way].ravel())
-    return _calibration(np.concatenate(known), np.concatenate(absent), way, sampler.shot, episodes)
-
-
-def _calibration(
-    known: npt.NDArray[np.floating],
-    absent: npt.NDArray[np.floating],
-    way: int,
-    shot: int,
-    episodes: int,
-) -> Calibration:
-    def point(kept: float) -> CurvePoint:
-        threshold = round(float(np.quantile(known, 1 - kept)), 4)
-        return CurvePoint(
-            unknown_below=threshold,
-            known_kept=float((known >= threshold).mean()),
-            absent_told=float((absent < threshold).mean()),
+    samplers = []
+    for labels in kinds:
+        for shot in shots:
+            classes = classes_with_enough(labels, shot=shot, query=query, groups=groups, persons=persons)
+            for way in ways:
+                try:
+                    samplers.append(
+                        EpisodeSampler(
+                            labels,
+                            classes=classes,
+                            way=way + 1,
+                            shot=shot,
+                            query=query,
+                            groups=groups,
+                            persons=persons,
+                        )
+                    )
+                except EpisodeImpossible:
+                    continue
+    if not samplers:
+        raise EpisodeImpossible(
+            f"no classes have the {min(shots) + query} images each that fitting `unknown_below` needs"
         )
+    return samplers
 
-    return Calibration(
-        unknown_below=point(KEPT_KNOWN).unknown_below,
-        curve=tuple(point(kept) for kept in CURVE),
-        way=way,
-        shot=shot,
-        episodes=episodes,
+
+def fit_unknown_rule(
+    scorer: ThresholdScorer,
+    samplers: Sequence[EpisodeSampler],
+    *,
+    episodes: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> RuleFit:
+    """Fit the rule on episodes of every sampler; each sampler weighs the same, whatever its queries.
+
+    Args:
+        scorer: over held-out images.
+        samplers: each of one class more than is taught and of equal queries, as from `session_samplers`.
+        episodes: of each sampler.
+        progress: called with (episodes done, in all).
+    """
+    drawn: list[tuple[BestScores, list[SessionStatistics]]] = []
+    for number, sampler in enumerate(samplers):
+        best = draw_best_scores(scorer, sampler, episodes=episodes, seed=seed + number)
+        drawn.append((best, scorer.statistics(best.support)))
+        progress(episodes * (number + 1), episodes * len(samplers))
+    coefficients = fit_quantile(
+        np.array([session.vector() for _, sessions in drawn for session in sessions]),
+        [scores for best, _ in drawn for scores in best.known],
+        quantile=1 - KNOWN_KEPT,
     )
+    rule = UnknownRule(coefficients=tuple(coefficients.tolist()))
+    return RuleFit(rule=rule, results=_results(rule, drawn))
+
+
+def fit_quantile(
+    terms: npt.NDArray[np.float64], scores: Sequence[npt.NDArray[np.float64]], *, quantile: float
+) -> npt.NDArray[np.float64]:
+    """Coefficients (terms,) of the quantile of scores as a sum of terms, by iterated least squares.
+
+    Hunter and Lange, "Quantile regression via an MM algorithm", J. Comput. Graph. Stat. 2000. Every session
+    weighs the same, however many scores it has.
+
+    Args:
+        terms: (sessions, terms).
+        scores: of each session, of any number.
+    """
+    sessions = np.repeat(np.arange(len(scores)), [len(found) for found in scores])
+    weights = np.concatenate([np.full(len(found), 1 / len(found)) for found in scores]) / len(scores)
+    flat = np.concatenate(scores)
+    pull = (2 * quantile - 1) * (terms.T @ np.full(len(scores), 1 / len(scores)))
+    ridge = RIDGE * np.eye(terms.shape[1])
+    coefficients = np.zeros(terms.shape[1])
+    for smoothing in np.geomspace(LARGEST_SMOOTHING, SMALLEST_SMOOTHING, ROUNDS):
+        residuals = flat - (terms @ coefficients)[sessions]
+        nearness = weights / (smoothing + np.abs(residuals))
+        of_session = np.bincount(sessions, nearness, minlength=len(scores))
+        of_scores = np.bincount(sessions, nearness * flat, minlength=len(scores))
+        coefficients = np.linalg.solve(
+            (terms * of_session[:, None]).T @ terms + ridge, terms.T @ of_scores + pull
+        )
+    return coefficients
+
+
+def _results(
+    rule: UnknownRule, drawn: Sequence[tuple[BestScores, list[SessionStatistics]]]
+) -> tuple[UnknownResult, ...]:
+    """What the rule does by way and shot, over the kinds of classes together."""
+    shapes = sorted({best.support.shape[1:] for best, _ in drawn})
+    results = []
+    for shape in shapes:
+        alike = [(best, sessions) for best, sessions in drawn if best.support.shape[1:] == shape]
+        together = BestScores(
+            support=np.concatenate([best.support for best, _ in alike]),
+            known=np.concatenate([best.known for best, _ in alike]),
+            absent=np.concatenate([best.absent for best, _ in alike]),
+        )
+        thresholds = [rule.threshold(session) for _, sessions in alike for session in sessions]
+        results.append(judge_thresholds(together, np.array(thresholds)))
+    return tuple(results)

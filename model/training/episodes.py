@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from model.errors import EpisodeImpossible
 
 EPISODES_AT_ONCE = 64
+DIVISIONS_TRIED = 200
+"""How often the persons are divided anew before an episode counts as impossible"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,9 @@ class Episode:
 class EpisodeSampler:
     """Draws episodes: classes without replacement, then each class's images without replacement.
 
-    Of a group, such as the frames of one video, an episode takes one image at most.
+    Of a group, such as the frames of one video, an episode takes one image of a class at most. Where the
+    persons are known, an episode has different persons in its support set and among its queries, or, if it
+    is personal, the same one person in both.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class EpisodeSampler:
         shot: int,
         query: int,
         groups: npt.NDArray[np.str_] | None = None,
+        persons: npt.NDArray[np.str_] | None = None,
+        personal: bool = False,
     ) -> None:
-        """labels, groups: (images,); "" or None is an image by itself.
+        """labels, groups, persons: (images,); "" or None is an image by itself, or its own person.
 
         Raises: EpisodeImpossible, with the counts.
         """
@@ -51,6 +57,7 @@ class EpisodeSampler:
         if way > len(classes):
             raise EpisodeImpossible(f"{way}-way episodes need {way} classes, there are {len(classes)}")
         self.classes, self.way, self.shot, self.query = classes, way, shot, query
+        self.personal = personal
         self._images = {label: _grouped(np.flatnonzero(labels == label), groups) for label in classes}
         for label, images in self._images.items():
             if len(images) < shot + query:
@@ -60,13 +67,44 @@ class EpisodeSampler:
                     f"{shot}-shot episodes with {query} queries need {shot + query} images a class"
                     f"{' of different groups' if len(images) < frames else ''}, {label!r} has {counted}"
                 )
+        self._of_person: list[dict[str, list[npt.NDArray[np.int64]]]] = []
+        self._persons: dict[str, npt.NDArray[np.int64]] | None = None
+        if personal:
+            self._of_person = self._by_person(persons)
+        elif persons is not None and (persons != "").any():
+            numbers = _person_numbers(persons, groups)
+            self._persons = {
+                label: numbers[[group[0] for group in images]] for label, images in self._images.items()
+            }
+            rng = np.random.default_rng(0)
+            for label in classes:
+                self._divide((label,), rng)
+            self.draw(rng)
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode; the same rng state gives the same episode."""
-        chosen = rng.choice(len(self.classes), size=self.way, replace=False)
-        classes = tuple(self.classes[index] for index in chosen)
-        images = np.array([self._draw_images(self._images[label], rng) for label in classes])
-        return Episode(classes=classes, support=images[:, : self.shot], query=images[:, self.shot :])
+        """One episode; the same rng state gives the same episode.
+
+        Raises: EpisodeImpossible if no division of the persons was found for the classes drawn.
+        """
+        images, names = self._images, self.classes
+        if self.personal:
+            images = self._of_person[rng.choice(len(self._of_person))]
+            names = tuple(images)
+        chosen = rng.choice(len(names), size=self.way, replace=False)
+        classes = tuple(names[index] for index in chosen)
+        if self._persons is None:
+            drawn = np.array([self._draw_images(images[label], rng) for label in classes])
+        else:
+            drawn = np.array(
+                [
+                    [
+                        *_one_of_each(images[label], rng.choice(taught, size=self.shot, replace=False), rng),
+                        *_one_of_each(images[label], rng.choice(asked, size=self.query, replace=False), rng),
+                    ]
+                    for label, (taught, asked) in zip(classes, self._divide(classes, rng), strict=True)
+                ]
+            )
+        return Episode(classes=classes, support=drawn[:, : self.shot], query=drawn[:, self.shot :])
 
     def draw_batches(
         self, count: int, rng: np.random.Generator
@@ -82,10 +120,105 @@ class EpisodeSampler:
 
     def _draw_images(self, groups: list[npt.NDArray[np.int64]], rng: np.random.Generator) -> list[int]:
         chosen = rng.choice(len(groups), size=self.shot + self.query, replace=False)
-        return [
-            int(group[0] if len(group) == 1 else rng.choice(group))
-            for group in (groups[index] for index in chosen)
+        return _one_of_each(groups, chosen, rng)
+
+    def _divide(
+        self, classes: tuple[str, ...], rng: np.random.Generator
+    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Divide the persons of the classes at random into those of the support set and those of the queries.
+
+        The first tries divide them as the images are; every second one divides them anywhere.
+
+        Returns: of each class, which of its groups show persons of the one and of the other kind.
+        """
+        assert self._persons is not None
+        persons = np.unique(np.concatenate([self._persons[label] for label in classes]))
+        share = self.shot / (self.shot + self.query)
+        for attempt in range(DIVISIONS_TRIED):
+            count = round(len(persons) * (rng.random() if attempt % 2 else share))
+            count = min(max(count, 1), max(len(persons) - 1, 1))
+            taught = rng.choice(persons, size=count, replace=False)
+            sides = [np.isin(self._persons[label], taught) for label in classes]
+            if all(side.sum() >= self.shot and (~side).sum() >= self.query for side in sides):
+                return [(np.flatnonzero(side), np.flatnonzero(~side)) for side in sides]
+        counts = ", ".join(
+            f"{label!r} has {len(self._persons[label])} of {len(np.unique(self._persons[label]))}"
+            for label in classes
+        )
+        raise EpisodeImpossible(
+            f"no division of the persons gives each class {self.shot} images of some to teach and "
+            f"{self.query} of others to ask about: of images and persons {counts}"
+        )
+
+    def _by_person(
+        self, persons: npt.NDArray[np.str_] | None
+    ) -> list[dict[str, list[npt.NDArray[np.int64]]]]:
+        """The images of each person who has enough of enough classes."""
+        if persons is None or not (persons != "").any():
+            raise EpisodeImpossible(
+                "personal episodes need to know the persons: run `csrn prepare` with --person"
+            )
+        by_person: dict[str, dict[str, list[npt.NDArray[np.int64]]]] = {}
+        for label, groups in self._images.items():
+            for group in groups:
+                for person in np.unique(persons[group]).tolist():
+                    if person:
+                        of_class = by_person.setdefault(person, {}).setdefault(label, [])
+                        of_class.append(group[persons[group] == person])
+        enough = [
+            {label: groups for label, groups in images.items() if len(groups) >= self.shot + self.query}
+            for images in by_person.values()
         ]
+        most = max(map(len, enough), default=0)
+        if most < self.way:
+            raise EpisodeImpossible(
+                f"personal {self.way}-way {self.shot}-shot episodes with {self.query} queries need a person "
+                f"with {self.shot + self.query} images of {self.way} classes; "
+                f"of {len(by_person)} persons none has them of more than {most}"
+            )
+        return [images for images in enough if len(images) >= self.way]
+
+
+def classes_with_enough(
+    labels: npt.NDArray[np.str_],
+    *,
+    shot: int,
+    query: int,
+    groups: npt.NDArray[np.str_] | None = None,
+    persons: npt.NDArray[np.str_] | None = None,
+    personal: bool = False,
+) -> tuple[str, ...]:
+    """The classes that have enough images to be in an episode, in order of name; "" is no class."""
+
+    def is_enough(label: str) -> bool:
+        try:
+            EpisodeSampler(
+                labels,
+                classes=(label,),
+                way=1,
+                shot=shot,
+                query=query,
+                groups=groups,
+                persons=persons,
+                personal=personal,
+            )
+        except EpisodeImpossible:
+            return False
+        return True
+
+    return tuple(label for label in np.unique(labels).tolist() if label and is_enough(label))
+
+
+def _one_of_each(
+    groups: list[npt.NDArray[np.int64]],
+    chosen: Sequence[int] | npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> list[int]:
+    """One image of each of the chosen groups."""
+    return [
+        int(group[0] if len(group) == 1 else rng.choice(group))
+        for group in (groups[index] for index in chosen)
+    ]
 
 
 def _grouped(
@@ -97,3 +230,24 @@ def _grouped(
         name = str(groups[image]) if groups is not None else ""
         by_group.setdefault(name or f"/{image}", []).append(image)
     return [np.array(members, dtype=np.int64) for members in by_group.values()]
+
+
+def _person_numbers(
+    persons: npt.NDArray[np.str_], groups: npt.NDArray[np.str_] | None
+) -> npt.NDArray[np.int64]:
+    """Numbers (images,) that are alike for images of one person or of one group, directly or in a chain."""
+    numbers = np.arange(len(persons))
+    alike = [
+        np.unique([name or f"/{image}" for image, name in enumerate(names.tolist())], return_inverse=True)[1]
+        for names in (persons, groups)
+        if names is not None
+    ]
+    while True:
+        joined = numbers
+        for members in alike:
+            lowest = np.full(members.max(initial=0) + 1, len(persons))
+            np.minimum.at(lowest, members, joined)
+            joined = lowest[members]
+        if (joined == numbers).all():
+            return numbers
+        numbers = joined

@@ -94,7 +94,12 @@ def evaluate(
 
 def paired_difference(first: Evaluation, second: Evaluation) -> Difference:
     """The difference in accuracy of two evaluations on the same episodes."""
-    differences = first.episode_accuracies - second.episode_accuracies
+    return difference_of(first.episode_accuracies, second.episode_accuracies)
+
+
+def difference_of(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> Difference:
+    """The mean difference of accuracies (episodes,) of the same episodes."""
+    differences = first - second
     return Difference(difference=float(differences.mean()), ci95=_half_width(differences))
 
 

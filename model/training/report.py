@@ -1,4 +1,4 @@
-"""Everything that `csrn evaluate` measures of one weight file: accuracy, comparison, shot curve."""
+"""Everything that `csrn evaluate` measures of one weight file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from model.classifier import Classifier
+from model.errors import CheckpointInvalid, EpisodeImpossible
 from model.training.episodes import EpisodeSampler
 from model.training.evaluate import Difference, Evaluation, evaluate, paired_difference
+from model.training.open_set import UnknownResult, measure_unknown
+from model.training.parts import PartResult, measure_parts
 from model.training.prepared import PreparedImages
 from model.training.scorers import (
     CosineScorer,
     EpisodeScorer,
+    GeometryScorer,
     LandmarkScorer,
     RelationScorer,
     encode_images,
 )
 
-COSINE, LANDMARKS = "cosine", "landmarks"
-"""Baselines: nearest mean by cosine on the same encoder, and by landmark geometry alone"""
+COSINE, LANDMARKS, GEOMETRY = BASELINES = "cosine", "landmarks", "geometry"
+"""Nearest class mean by cosine on the same encoder, by landmark components, and by blendshapes alone"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,10 +42,9 @@ class Comparison:
     def summary(self) -> dict[str, object]:
         """Ready for JSON."""
         other = self.evaluation
-        is_weights = self.name not in (COSINE, LANDMARKS)
         return {
             "name": self.name,
-            **({"weights_sha256": other.weights_sha256} if is_weights else {}),
+            **({} if self.name in BASELINES else {"weights_sha256": other.weights_sha256}),
             "accuracy": other.accuracy,
             "ci95": other.ci95,
             "difference": self.difference.difference,
@@ -54,14 +57,20 @@ class Report:
     """What was measured of one weight file."""
 
     evaluation: Evaluation
+    unknown: UnknownResult | None
+    """None where the data has no class to leave out"""
     against: tuple[Comparison, ...]
+    parts: dict[str, PartResult]
+    """Empty where they were not asked for"""
     shot_curve: tuple[Evaluation, ...]
 
     def summary(self) -> dict[str, object]:
         """Ready for JSON."""
         summary = self.evaluation.summary()
-        if self.against:
-            summary["against"] = [comparison.summary() for comparison in self.against]
+        summary["unknown"] = None if self.unknown is None else self.unknown.summary()
+        summary["against"] = [comparison.summary() for comparison in self.against]
+        if self.parts:
+            summary["parts"] = {name: part.summary() for name, part in self.parts.items()}
         if self.shot_curve:
             summary["shot_curve"] = [
                 {"shot": point.shot, "accuracy": point.accuracy, "ci95": point.ci95}
@@ -80,7 +89,9 @@ def measure_weights(
     query: int,
     episodes: int,
     seed: int,
+    personal: bool = False,
     against: Sequence[str] = (),
+    parts: bool = False,
     shot_curve: tuple[int, ...] = (),
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -88,41 +99,54 @@ def measure_weights(
     """Measure weights over seeded episodes. Every image is encoded once, as a session would store it.
 
     Args:
-        against: each COSINE, LANDMARKS or the path of other weights, measured on the same episodes.
+        personal: whether all images of an episode show one person; otherwise no person that is known is
+            both in the support set and among the queries.
+        against: each of BASELINES or the path of other weights, measured on the same episodes.
+        parts: whether to measure each part of the class scores.
         shot_curve: shots to measure besides.
         progress: called with (stage, done, total).
-    Raises: EpisodeImpossible, before anything is encoded; CheckpointInvalid.
+    Raises: EpisodeImpossible or CheckpointInvalid, before anything is encoded.
     """
     images = images.select(np.isin(images.labels, classes))
 
-    def sampler(shot: int) -> EpisodeSampler:
+    def sampler(shot: int, way: int = way) -> EpisodeSampler:
         return EpisodeSampler(
-            images.labels, classes=classes, way=way, shot=shot, query=query, groups=images.kin
+            images.labels,
+            classes=classes,
+            way=way,
+            shot=shot,
+            query=query,
+            groups=images.kin,
+            persons=images.persons,
+            personal=personal,
         )
 
     samplers = {number: sampler(number) for number in (shot, *shot_curve)}
     classifier = Classifier(load_checkpoint(weights, device=device))
+    if GEOMETRY in against and classifier.network.geometry is None:
+        raise CheckpointInvalid(f"{weights} has no geometry to compare with")
     others = {
         name: Classifier(load_checkpoint(Path(name), device=device))
         for name in against
-        if name not in (COSINE, LANDMARKS)
+        if name not in BASELINES
     }
     features = encode_images(classifier, images, progress)
     scorer = RelationScorer(classifier, features)
 
+    def show(stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(stage, done, total)
+
     def measure(scorer: EpisodeScorer, shot: int, stage: str) -> Evaluation:
-        return evaluate(
-            scorer,
-            samplers[shot],
-            episodes=episodes,
-            seed=seed,
-            progress=lambda done, total: progress(stage, done, total),
-        )
+        return evaluate(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show(stage))
 
     def opponent(name: str) -> EpisodeScorer:
-        if name in others:
-            return RelationScorer(others[name], encode_images(others[name], images, progress))
-        return CosineScorer(classifier, features) if name == COSINE else LandmarkScorer(images)
+        if name == COSINE:
+            return CosineScorer(classifier, features)
+        if name == GEOMETRY:
+            return GeometryScorer(classifier, features)
+        if name == LANDMARKS:
+            return LandmarkScorer(images)
+        return RelationScorer(others[name], encode_images(others[name], images, progress))
 
     evaluation = measure(scorer, shot, "episodes")
     comparisons = []
@@ -130,11 +154,30 @@ def measure_weights(
         compared = measure(opponent(name), shot, f"against {name}")
         difference = paired_difference(evaluation, compared)
         comparisons.append(Comparison(name=name, evaluation=compared, difference=difference))
+    with_absent = _with_one_more_class(sampler, shot, way)
     return Report(
         evaluation=evaluation,
+        unknown=None
+        if with_absent is None
+        else measure_unknown(
+            scorer, with_absent, episodes=episodes, seed=seed, progress=show("unknown classes")
+        ),
         against=tuple(comparisons),
+        parts=measure_parts(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show("parts"))
+        if parts
+        else {},
         shot_curve=tuple(measure(scorer, number, f"{number}-shot episodes") for number in shot_curve),
     )
+
+
+def _with_one_more_class(
+    sampler: Callable[[int, int], EpisodeSampler], shot: int, way: int
+) -> EpisodeSampler | None:
+    """Samples one class more than is taught: way + 1 if there are as many, else way; None for one class."""
+    try:
+        return sampler(shot, way + 1)
+    except EpisodeImpossible:
+        return sampler(shot, way) if way > 1 else None
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
