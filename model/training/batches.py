@@ -92,8 +92,8 @@ class EpisodeBatches:
         """What `EpisodeObjective` takes: pixels and the shot."""
         drawn = []
         for _ in range(self._episodes):
-            samplers = self._kinds[rng.integers(len(self._kinds))]
-            drawn.append(samplers[rng.integers(len(samplers))].draw(rng))
+            samplers = self._kinds[int(rng.integers(len(self._kinds)))]
+            drawn.append(samplers[int(rng.integers(len(samplers)))].draw(rng))
         index = np.stack([np.concatenate([episode.support, episode.query], axis=1) for episode in drawn])
         pixels, _ = self._reader.read(index.ravel(), rng)
         return pixels.reshape(*index.shape, *pixels.shape[1:]), self._kinds[0][0].shot

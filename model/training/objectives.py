@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -48,18 +50,15 @@ class WarmUp(nn.Module):
         images = len(targets["labels"])
         whole = (len(patches) - images) // 2
         means = self.dropout(self.encoder(patches).mean(dim=(-2, -1))).split([images, whole, whole])
-        said = {
-            name: [head(mean).float() for head, mean in zip(heads, means, strict=True)]  # type: ignore[arg-type]
-            for name, heads in self.heads.items()
-        }
+        said = {name: self._say(name, means) for name in self.heads}
         loss = patches.new_zeros(())
-        for name in CLASS_WEIGHTS.keys() & said.keys():
+        for name in [name for name in CLASS_WEIGHTS if name in said]:
             weight = CLASS_WEIGHTS[name]
             together = torch.stack([of_part[:whole] for of_part in said[name]]).sum(dim=0)
             loss = loss + weight * _cross_entropy(together, targets[name])
             for part, logits in zip(PARTS, said[name], strict=True):
                 loss = loss + weight * PART_CLASS_WEIGHTS[part] * _cross_entropy(logits, targets[name])
-        for name in REGRESSION_WEIGHTS.keys() & said.keys():
+        for name in [name for name in REGRESSION_WEIGHTS if name in said]:
             loss = loss + REGRESSION_WEIGHTS[name] * self._regression_loss(name, said[name], targets)
         labels = torch.stack([of_part[:whole] for of_part in said["labels"]]).sum(dim=0).argmax(dim=1)
         return loss, (labels == targets["labels"][:whole].argmax(dim=1)).float().mean()
@@ -67,9 +66,13 @@ class WarmUp(nn.Module):
     def predict(self, pixels: Tensor) -> Tensor:
         """Labels (images,) of pixels (images, 3 parts, 3, size, size)."""
         means = self.encoder(pixels.flatten(0, 1)).mean(dim=(-2, -1)).unflatten(0, pixels.shape[:2])
-        heads = self.heads["labels"]
-        logits = torch.stack([head(means[:, part]).float() for part, head in enumerate(heads)])  # type: ignore[arg-type]
-        return logits.sum(dim=0).argmax(dim=1)
+        return torch.stack(self._say("labels", list(means.unbind(dim=1)))).sum(dim=0).argmax(dim=1)
+
+    def _say(self, name: str, means: Sequence[Tensor]) -> list[Tensor]:
+        """A target's numbers (images, count) by each part, from its spatial means (images, C)."""
+        heads = self.heads[name]
+        assert isinstance(heads, nn.ModuleList)
+        return [head(mean).float() for head, mean in zip(heads, means, strict=True)]
 
     def _regression_loss(self, name: str, said: list[Tensor], targets: dict[str, Tensor]) -> Tensor:
         losses = []

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from model.blendshapes import BLENDSHAPE_NAMES
 from model.training.geometry import LandmarkComponents
+from model.training.labels import LABEL_OF_VOTE, NO_EXPRESSION, majority_labels
 from model.training.prepared import PreparedImages
 
-VOTED = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
-"""FER+'s classes by FER2013's names, in the order of the votes; `unknown` and `no_face` follow them"""
+VOTED = LABEL_OF_VOTE[:8]
+"""The votes' columns that are expressions"""
 LEAST_VOTES = 3
 """Votes for the classes that an image needs, of ten"""
 LABEL_SMOOTHING = 0.1
@@ -121,11 +122,9 @@ def shown_elsewhere(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> n
 
 
 def voted_names(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> npt.NDArray[np.str_]:
-    """(images,) the class that most of the votes (images, 10) are for; "" where none has most."""
-    shares = vote_shares(votes, classes)
-    names = np.array(["", *voted_classes(classes)])
-    alone = (shares == shares.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    return names[np.where(alone, shares.argmax(axis=1) + 1, 0)]
+    """(images,) the class that most of the votes (images, 10) are for; "" if that is not trained on."""
+    names = majority_labels(votes)
+    return np.where(np.isin(names, voted_classes(classes)), names, NO_EXPRESSION)
 
 
 def blendshapes_of(images: PreparedImages) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -133,5 +132,5 @@ def blendshapes_of(images: PreparedImages) -> tuple[npt.NDArray[np.float32], npt
     if images.all_blendshapes is None:
         return np.zeros((len(images), len(BLENDSHAPE_NAMES)), dtype=np.float32), np.zeros(len(images), bool)
     coefficients = images.blendshapes()
-    found = np.isfinite(coefficients).all(axis=1)
+    found = ~np.isnan(coefficients[:, 0])
     return np.nan_to_num(coefficients), found

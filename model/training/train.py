@@ -182,7 +182,7 @@ class _Inputs:
             trained.landmarks()[..., :2], count=min(COMPONENTS, len(trained) - 1)
         )
         targets = build_targets(trained, components, classes=settings.classes)
-        config = _config(settings, geometry=targets.has_blendshapes.any())
+        config = _config(settings, geometry=bool(targets.has_blendshapes.any()))
         reader = PatchReader(trained, layout=config.patches, colour=ENCODERS[settings.encoder]().sees_colour)
         return cls(
             settings=settings,
