@@ -10,6 +10,7 @@ from PIL import Image
 
 from model.checkpoint import Checkpoint, CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.faces import FaceReader
+from model.patches import LAYOUTS
 from tests.model.golden import seeded_network
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
@@ -49,7 +50,7 @@ def no_face() -> bytes:
 @pytest.fixture(scope="session")
 def reader() -> Iterator[FaceReader]:
     """One reader for all tests: FaceMesh takes a moment to start."""
-    reader = FaceReader()
+    reader = FaceReader(LAYOUTS["squares"])
     yield reader
     reader.close()
 
