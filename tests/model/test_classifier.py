@@ -200,6 +200,9 @@ def test_the_cosine_part_compares_standardised_means_with_the_class_mean(full: C
 @pytest.mark.parametrize("part", ["cosine", "geometry"])
 def test_an_added_part_is_highest_for_the_class_of_the_same_features(full: Classifier, part: str) -> None:
     support = random_features(full, WAY, 1)
+    channels, height, width = full.network.feature_shape
+    each = np.random.default_rng(2).random((WAY, 1, 3 * channels))
+    support[..., : 3 * channels * height * width] = np.repeat(each, height * width, axis=-1)
     ranked = full.score(full.build_support_set(examples_of(support)), support[:, 0])
     for label, scores in enumerate(ranked):
         values = {score.label: score.parts[part] for score in scores}
