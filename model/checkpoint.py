@@ -25,7 +25,7 @@ from model.patches import LAYOUTS, LayoutName, PatchLayout
 from model.unknown import UnknownRule
 
 
-class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
+class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Weight of each part in a class score; the defaults are the paper's, which has four parts."""
 
     face: float = pydantic.Field(1.0, ge=0)

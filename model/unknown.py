@@ -47,7 +47,7 @@ class SessionStatistics:
 TERMS = len(SessionStatistics(way=1, inverse_shots=1, own=None, rival=None).vector())
 
 
-class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid"):
+class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Threshold = the sum of coefficients times the terms of `SessionStatistics.vector`, within [0, 1]."""
 
     coefficients: tuple[float, ...] = pydantic.Field(min_length=TERMS, max_length=TERMS)

@@ -69,6 +69,12 @@ def test_a_rule_has_one_coefficient_a_term(count: int) -> None:
         UnknownRule(coefficients=(0.1,) * count)
 
 
+@pytest.mark.parametrize("coefficient", [math.nan, math.inf, -math.inf])
+def test_a_rule_has_finite_coefficients(coefficient: float) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        rule(constant=coefficient)
+
+
 WEIGHTS = {"cosine": 2.0, "geometry": 0.5}
 
 
@@ -140,5 +146,6 @@ def test_classes_that_are_more_alike_have_a_higher_rival_score() -> None:
 
 def test_a_network_without_added_parts_has_statistics_too() -> None:
     found = describe_session({}, np.array([0, 0, 1]), {})
-    assert (found.way, found.inverse_shots) == (2, pytest.approx(0.75))
+    assert found.way == 2
+    assert found.inverse_shots == pytest.approx(0.75)
     assert all(math.isfinite(term) for term in found.vector())
