@@ -30,7 +30,8 @@ def moved(points: Tensor, *, angle: float, scale: float, shift: tuple[float, flo
 
 
 def distances(points: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(points[:, :, None] - points[:, None], dim=-1)
+    found: Tensor = torch.linalg.vector_norm(points[:, :, None] - points[:, None], dim=-1)
+    return found
 
 
 def test_levelled_eyes_lie_level_around_the_origin_one_unit_apart(points: Tensor) -> None:
