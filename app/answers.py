@@ -11,7 +11,7 @@ from app.sessions import store as stores
 from model.checkpoint import Checkpoint
 from model.faces import Box
 from model.leave_one_out import LeftOut
-from model.patches import PARTS, face_regions
+from model.patches import PARTS, PatchLayout
 
 CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be told right for the verdict"""
@@ -44,24 +44,19 @@ def results_answer(
     outcomes: Sequence[QueryOutcome],
     *,
     checkpoint: Checkpoint,
-    unknown_below: float | None,
+    unknown_below: float,
     regions: bool = False,
     timings_ms: dict[str, float],
 ) -> schemas.Results:
-    """unknown_below: None takes the checkpoint's. regions: whether to tell where the patches lie."""
+    """unknown_below: the threshold to apply. regions: whether to say where the patches lie."""
+    layout = checkpoint.config.layout if regions else None
     return schemas.Results(
         results=[
-            result_answer(
-                index,
-                upload.filename,
-                outcome,
-                checkpoint=checkpoint,
-                unknown_below=unknown_below,
-                regions=regions,
-            )
+            result_answer(index, upload.filename, outcome, unknown_below=unknown_below, layout=layout)
             for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True))
         ],
         model=schemas.ModelId(weights_sha256=checkpoint.sha256),
+        unknown_below=unknown_below,
         timings_ms=timings_ms,
     )
 
@@ -71,24 +66,26 @@ def result_answer(
     filename: str | None,
     outcome: QueryOutcome,
     *,
-    checkpoint: Checkpoint,
     unknown_below: float | None,
-    regions: bool = False,
+    layout: PatchLayout | None = None,
 ) -> schemas.Result:
-    """As results_answer, for one image."""
-    threshold = checkpoint.config.unknown_below if unknown_below is None else unknown_below
+    """As results_answer, for one image.
+
+    Args: unknown_below, None if no face has scores; layout, of the patches if regions were asked for.
+    """
     if isinstance(outcome, list):
-        faces = [_face(face, threshold, regions=regions) for face in outcome]
+        faces = [_face(face, unknown_below, layout) for face in outcome]
         return schemas.Result(index=index, filename=filename, faces=faces)
     error = schemas.ItemError(code=outcome.code, detail=str(outcome))
     return schemas.Result(index=index, filename=filename, faces=[], error=error)
 
 
-def _face(face: ScoredFace, unknown_below: float, *, regions: bool) -> schemas.Face:
+def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | None) -> schemas.Face:
     scores = face.scores
+    known = scores and unknown_below is not None and scores[0].score >= unknown_below
     answer = schemas.Face(
         box=box_answer(face.box_px),
-        predicted=scores[0].label if scores and scores[0].score >= unknown_below else None,
+        predicted=scores[0].label if known else None,
         scores=[
             schemas.ClassScore(
                 label=score.label,
@@ -100,22 +97,33 @@ def _face(face: ScoredFace, unknown_below: float, *, regions: bool) -> schemas.F
         ],
         margin=scores[0].score - scores[1].score if len(scores) > 1 else None,
     )
-    if regions:
-        squares = zip(PARTS, face_regions(face.landmarks.points_px), strict=True)
+    if layout is not None:
+        regions = zip(PARTS, layout.regions(face.landmarks.points_px), strict=True)
         corners = {
-            part: [(round(x, 1), round(y, 1)) for x, y in square.corners_px] for part, square in squares
+            part: [(round(x, 1), round(y, 1)) for x, y in region.corners_px] for part, region in regions
         }
         answer.regions = schemas.Regions(**corners)
     return answer
 
 
-def quality_answer(revision: int, classes: Mapping[str, int], left_out: Sequence[LeftOut]) -> schemas.Quality:
-    """classes: label to number of examples. left_out: of every class that could be measured."""
+def quality_answer(
+    revision: int,
+    classes: Mapping[str, int],
+    left_out: Sequence[LeftOut],
+    *,
+    unknown_below: float | None,
+) -> schemas.Quality:
+    """The quality of a support set.
+
+    Args: classes, label to number of examples; left_out, of every class that could be measured;
+        unknown_below, the threshold computed for the support set, None without classes.
+    """
     taken_for = collections.Counter((example.label, example.predicted) for example in left_out)
     right = sum(taken_for[label, label] for label in classes)
     return schemas.Quality(
         revision=revision,
         accuracy=right / len(left_out) if left_out else None,
+        unknown_below=unknown_below,
         labels=[*classes],
         confusion=[[taken_for[label, other] for other in classes] for label in classes],
         classes=[

@@ -19,7 +19,7 @@ from model.support_set import Example, Features
 ENTRY = "session"
 """Of the file's metadata: JSON of _Contents"""
 TENSOR = "features"
-"""(examples, 3 parts, C, H, W) float16, in the order of the listed examples; absent without examples"""
+"""(examples, numbers) float16, in the order of the listed examples; absent without examples"""
 MAX_HEADER_BYTES = 2**19
 """Several times what the longest labels and ids of a full session take"""
 
@@ -67,11 +67,11 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
 
 
 def read_archive(
-    data: bytes, *, weights_sha256: str, feature_shape: tuple[int, ...]
+    data: bytes, *, weights_sha256: str, numbers_per_face: int
 ) -> tuple[NewSession, list[Example]]:
     """The session that a file holds, checked like any request: the file may come from anyone.
 
-    Args: feature_shape (3, C, H, W) of an example, by the weights that are served.
+    Args: weights_sha256 and numbers_per_face of the weights that are served.
     Raises: ArchiveInvalid; ArchiveOfOtherWeights.
     """
     contents, tensors = _parse(data)
@@ -80,7 +80,7 @@ def read_archive(
     ids = [example.id for example in contents.examples]
     if len(set(ids)) < len(ids):
         raise ArchiveInvalid("an example id is there twice")
-    features = _features(tensors, (len(ids), *feature_shape))
+    features = _features(tensors, (len(ids), numbers_per_face))
     new = NewSession(
         name=contents.session.name,
         ttl_s=contents.session.ttl_s,
@@ -112,7 +112,7 @@ def _parse(data: bytes) -> tuple[_Contents, dict[str, dict[str, Any]]]:
         raise ArchiveInvalid(f"{place}: {plain_message(first['msg'])}") from None
 
 
-def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, ...]) -> Features:
+def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, int]) -> Features:
     if shape[0] == 0:
         return np.empty(shape, dtype=np.float16)
     tensor = tensors.get(TENSOR, {})

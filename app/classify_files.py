@@ -124,11 +124,12 @@ class LocalClassifier:
         outcomes = await self._engine.classify(
             uploads, self._support_set, all_faces=self._all_faces, timings=timings
         )
+        own = self._unknown_below
         return results_answer(
             uploads,
             outcomes,
             checkpoint=self._engine.checkpoint,
-            unknown_below=self._unknown_below,
+            unknown_below=self._support_set.unknown_below if own is None else own,
             timings_ms=timings.stages_ms,
         ).results
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from app.batching import Batcher, Lane
@@ -21,9 +20,9 @@ from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CheckpointInvalid, CsrnError
 from model.faces import Box, Face
-from model.landmarks import Landmarks
+from model.landmarks import LANDMARK_COUNT, Landmarks, Points
 from model.leave_one_out import LeftOut, leave_one_out
-from model.patches import PARTS
+from model.patches import PARTS, Patches
 from model.support_set import Example, Features, SupportSet
 
 
@@ -41,7 +40,7 @@ class SupportFace:
 
     box_px: Box
     features: Features
-    """(3 parts, C, H, W) float16"""
+    """(numbers,) float16"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,9 +87,41 @@ class Timings:
         self._last = now
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaceBatch:
+    """What the network sees of some faces."""
+
+    patches: Patches
+    """(faces, 3 parts, size, size, 3) uint8"""
+    points: Points
+    """(faces, 468, 2) float32"""
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def __getitem__(self, chosen: slice) -> FaceBatch:
+        return FaceBatch(patches=self.patches[chosen], points=self.points[chosen])
+
+    @classmethod
+    def of(cls, faces: Sequence[Face]) -> FaceBatch:
+        """One or more faces."""
+        return cls(
+            patches=np.stack([face.patches for face in faces]),
+            points=np.stack([face.landmarks.points_px for face in faces]),
+        )
+
+    @classmethod
+    def joined(cls, batches: Sequence[FaceBatch]) -> FaceBatch:
+        """The faces of one or more batches."""
+        return cls(
+            patches=np.concatenate([batch.patches for batch in batches]),
+            points=np.concatenate([batch.points for batch in batches]),
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Encode:
-    patches: npt.NDArray[np.uint8]
+    faces: FaceBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +131,7 @@ class _Prepare:
 
 @dataclasses.dataclass(frozen=True)
 class _Score:
-    patches: npt.NDArray[np.uint8]
+    faces: FaceBatch
     support: SupportSet
 
 
@@ -134,6 +165,7 @@ class Engine:
         self.checkpoint, self.observer = checkpoint, observer
         self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
         self.faces = FacePool(
+            checkpoint.config.layout,
             threads=face_threads,
             max_queued=max_queued_images,
             max_pixels=max_pixels,
@@ -157,9 +189,9 @@ class Engine:
         return str(self._classifier.device)
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """(3 parts, C, H, W) of an example's features."""
-        return (len(PARTS), *self.checkpoint.network.encoder.feature_shape)
+    def numbers_per_face(self) -> int:
+        """Length of an example's features."""
+        return self.checkpoint.network.numbers_per_face
 
     @property
     def fault(self) -> str | None:
@@ -184,7 +216,12 @@ class Engine:
     async def warm_up(self) -> None:
         """Load and run every stage once. Raises: CheckpointInvalid where the weights give no numbers."""
         await self.faces.warm_up()
-        encoded = await self._device.submit(_Encode(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)))
+        size_px = self.checkpoint.config.layout.size_px
+        black = FaceBatch(
+            patches=np.zeros((1, len(PARTS), size_px, size_px, 3), dtype=np.uint8),
+            points=np.zeros((1, LANDMARK_COUNT, 2), dtype=np.float32),
+        )
+        encoded = await self._device.submit(_Encode(black))
         if not np.isfinite(cast(Features, encoded)).all():
             raise CheckpointInvalid("the weights give values that are not finite")
 
@@ -200,10 +237,10 @@ class Engine:
         timings = Timings(self.observer)
         found = await self.faces.find_single_faces([upload.data for upload in uploads], lane=lane)
         timings.mark("faces")
-        patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
-        if not patches:
+        single = [face for faces in found if isinstance(faces, list) for face in faces]
+        if not single:
             return [error for error in found if isinstance(error, CsrnError)]
-        encoded = await self._device.submit(_Encode(np.stack(patches)), lane=lane)
+        encoded = await self._device.submit(_Encode(FaceBatch.of(single)), lane=lane)
         timings.mark("network")
         features = iter(cast(Features, encoded))
         return [
@@ -279,11 +316,11 @@ class Engine:
         self, found: Sequence[Found], support: SupportSet, *, lane: Lane = None
     ) -> list[QueryOutcome]:
         """Score the faces that were found in each of some images. Raises: QueueFull."""
-        patches = [face.patches for faces in found if isinstance(faces, list) for face in faces]
+        queries = [face for faces in found if isinstance(faces, list) for face in faces]
         at_once = max(PAIRS_AT_ONCE // len(support.example_ids), 1)
         jobs: list[_Job] = [
-            _Score(np.stack(patches[start : start + at_once]), support)
-            for start in range(0, len(patches), at_once)
+            _Score(FaceBatch.of(queries[start : start + at_once]), support)
+            for start in range(0, len(queries), at_once)
         ]
         scored = cast(list[list[list[ClassScore]]], await self._device.submit_all(jobs, lane=lane))
         rows = iter(scores for of_job in scored for scores in of_job)
@@ -293,7 +330,7 @@ class Engine:
         ]
 
     def _run_batch(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        """On the device thread: encode all patches of the batch together, score all queries together.
+        """On the device thread: encode all faces of the batch together, score all queries together.
 
         Raises: DeviceFull.
         """
@@ -306,11 +343,12 @@ class Engine:
             raise DeviceFull from error
 
     def _run(self, jobs: Sequence[_Job]) -> list[_Outcome]:
-        stacks = [job.patches for job in jobs if isinstance(job, _Encode | _Score)]
+        batches = [job.faces for job in jobs if isinstance(job, _Encode | _Score)]
         encoded: Iterator[Features] = iter(())
-        if stacks:
-            ends = np.cumsum([len(stack) for stack in stacks])[:-1]
-            encoded = iter(np.split(self._classifier.encode(np.concatenate(stacks)), ends))
+        if batches:
+            ends = np.cumsum([len(batch) for batch in batches])[:-1]
+            faces = FaceBatch.joined(batches)
+            encoded = iter(np.split(self._classifier.encode(faces.patches, faces.points), ends))
         features = [next(encoded) if isinstance(job, _Encode | _Score) else None for job in jobs]
         asked = [
             (job.support, found)
@@ -347,6 +385,6 @@ def _work(job: _Job) -> int:
         case _LeaveOut():
             return 1 + len(job.left_out) * len(job.support.example_ids) // PAIRS_PER_FACE
         case _Score():
-            return len(job.patches) * (1 + len(job.support.example_ids) // PAIRS_PER_FACE)
+            return len(job.faces) * (1 + len(job.support.example_ids) // PAIRS_PER_FACE)
         case _Encode():
-            return len(job.patches)
+            return len(job.faces)

@@ -12,6 +12,7 @@ from app.batching import CLOSE_S, Batcher, Lane
 from app.observer import Observer
 from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.faces import Face, FaceReader
+from model.patches import PatchLayout
 
 logger = logging.getLogger("csrn")
 
@@ -28,8 +29,8 @@ class ReadingFailed(CsrnError):
 class FaceStream:
     """Follows the face of one video on whichever thread is free, one frame at a time."""
 
-    def __init__(self, *, max_pixels: int) -> None:
-        self._max_pixels = max_pixels
+    def __init__(self, layout: PatchLayout, *, max_pixels: int) -> None:
+        self._layout, self._max_pixels = layout, max_pixels
         self._open()
 
     def read(self, frame: bytes) -> list[Face]:
@@ -46,7 +47,7 @@ class FaceStream:
             self._reader.close()
 
     def _open(self) -> None:
-        self._reader = FaceReader(max_pixels=self._max_pixels, tracking=True)
+        self._reader = FaceReader(self._layout, max_pixels=self._max_pixels, tracking=True)
         self._lock = threading.Lock()
 
 
@@ -65,6 +66,7 @@ class FacePool:
 
     def __init__(
         self,
+        layout: PatchLayout,
         *,
         threads: int,
         max_queued: int,
@@ -72,8 +74,9 @@ class FacePool:
         stall_s: float,
         observer: Observer = Observer(),
     ) -> None:
+        """layout: which patches the checkpoint needs."""
         self._readers = threading.local()
-        self._max_pixels, self._observer = max_pixels, observer
+        self._layout, self._max_pixels, self._observer = layout, max_pixels, observer
         self._batcher: Batcher[_Image, Found] = Batcher(
             self._run,
             name="faces",
@@ -111,7 +114,7 @@ class FacePool:
 
     async def open_stream(self) -> FaceStream:
         """For the frames of one video."""
-        return await asyncio.to_thread(FaceStream, max_pixels=self._max_pixels)
+        return await asyncio.to_thread(FaceStream, self._layout, max_pixels=self._max_pixels)
 
     async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane) -> Found:
         """The one face of a frame, followed from frame to frame. Raises: QueueFull."""
@@ -154,6 +157,6 @@ class FacePool:
 
     def _own_reader(self) -> FaceReader:
         if not hasattr(self._readers, "reader"):
-            self._readers.reader = FaceReader(max_pixels=self._max_pixels)
+            self._readers.reader = FaceReader(self._layout, max_pixels=self._max_pixels)
         reader: FaceReader = self._readers.reader
         return reader

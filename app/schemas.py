@@ -125,7 +125,7 @@ class Added(Documented):
 
 
 class Parts(Documented):
-    """Mean relation scores of the parts; a checkpoint may add parts of its own."""
+    """Scores of the parts. A checkpoint may add parts of its own, such as `cosine` and `geometry`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -144,7 +144,7 @@ class ClassScore(Documented):
 
 
 class Regions(Documented):
-    """Corners of the squares that the patches show: pixels of the image as it is seen upright."""
+    """Corners of the rectangles that the patches show, turned with the head; pixels of the upright image."""
 
     face: list[tuple[float, float]]
     eyes: list[tuple[float, float]]
@@ -179,6 +179,8 @@ class Result(Documented):
 class StreamResult(Result):
     """The answer to one frame of a stream; `index` counts the frames that came."""
 
+    unknown_below: float | None
+    """The threshold that was applied; null if the request sets none and no class was there to compare with"""
     dropped: int
     """Frames since the last answered one that were passed over, because newer ones had come"""
     latency_ms: float
@@ -192,6 +194,8 @@ class ModelId(Documented):
 class Results(Documented):
     results: list[Result]
     model: ModelId
+    unknown_below: float
+    """The threshold that was applied: the request's own, or the one computed for the support set"""
     timings_ms: dict[str, float]
 
 
@@ -230,6 +234,8 @@ class Quality(Documented):
     """Of the session that was looked at"""
     accuracy: float | None
     """Share of the measured examples that are told right; null where none could be measured"""
+    unknown_below: float | None
+    """The threshold computed for the session; null if it has no classes"""
     labels: list[str]
     confusion: list[list[int]]
     """Rows: the example's class. Columns: what it is taken for"""
@@ -238,10 +244,11 @@ class Quality(Documented):
 
 class Model(Documented):
     encoder: str
+    patch_layout: str
+    """Which regions of a face the patches show"""
     patch_size: int
-    """Pixels a side"""
+    """Side of a patch in pixels"""
     part_weights: dict[str, float]
-    unknown_below: float
     weights_sha256: str
     device: str
     trained_on: str

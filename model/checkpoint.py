@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from model.patches import LAYOUTS, LayoutName, PatchLayout
 from model.unknown import UnknownRule
 
 
-class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
+class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Weight of each part in a class score; the defaults are the paper's, which has four parts."""
 
     face: float = pydantic.Field(1.0, ge=0)
@@ -78,12 +79,13 @@ class Provenance(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A network in eval mode with its config, provenance and the SHA-256 of its file."""
+    """A network in eval mode with its config and provenance."""
 
     network: CSRN
     config: CheckpointConfig
     provenance: Provenance
     sha256: str
+    """Of the tensors and the config, as `hash_weights` computes it"""
 
 
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
@@ -113,8 +115,23 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         network=network.eval().requires_grad_(False).to(device),
         config=config,
         provenance=provenance,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hash_weights(network, config),
     )
+
+
+def hash_weights(network: CSRN, config: CheckpointConfig) -> str:
+    """SHA-256 of a network's tensors and config, in hexadecimal digits.
+
+    It names what decides features and scores. The provenance is text about them and is left out, so that
+    recording an evaluation makes no session's features incompatible.
+    """
+    # Settings at their default are left out: a setting that is added later changes no hash.
+    settings = config.model_dump(mode="json", exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_checkpoint(path: Path, network: CSRN, *, config: CheckpointConfig, provenance: Provenance) -> None:
@@ -129,12 +146,12 @@ def save_checkpoint(path: Path, network: CSRN, *, config: CheckpointConfig, prov
 
 
 def record_evaluation(path: Path, name: str, figures: dict[str, Any]) -> str:
-    """Note measured figures in a checkpoint's provenance; returns the new SHA-256 of the file."""
+    """Record measured figures in a checkpoint's provenance; returns its hash, which this does not change."""
     checkpoint = load_checkpoint(path)
     evaluation = {**checkpoint.provenance.evaluation, name: figures}
     provenance = checkpoint.provenance.model_copy(update={"evaluation": evaluation})
     save_checkpoint(path, checkpoint.network, config=checkpoint.config, provenance=provenance)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return checkpoint.sha256
 
 
 def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> None:

@@ -25,9 +25,11 @@ class SessionStatistics:
     inverse_shots: float
     """Mean of 1 / shots over the classes"""
     own: float | None
-    """Mean score of an example with its class's other examples; None if every class has one example"""
+    """Mean score of an example with its class's other examples; None if every class has one example,
+    or the network has no such part"""
     rival: float | None
-    """Mean best score of an example with the other classes; None if there is one class"""
+    """Mean best score of an example with the other classes; None if there is one class,
+    or the network has no such part"""
 
     def vector(self) -> list[float]:
         """The terms of the regression, a constant first; a missing statistic has no term."""
@@ -45,7 +47,7 @@ class SessionStatistics:
 TERMS = len(SessionStatistics(way=1, inverse_shots=1, own=None, rival=None).vector())
 
 
-class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid"):
+class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Threshold = the sum of coefficients times the terms of `SessionStatistics.vector`, within [0, 1]."""
 
     coefficients: tuple[float, ...] = pydantic.Field(min_length=TERMS, max_length=TERMS)
@@ -83,6 +85,8 @@ def describe_session(
     return SessionStatistics(
         way=len(shots),
         inverse_shots=float((1 / shots).mean()),
-        own=float(own[several].mean()) if several.any() else None,
-        rival=float(rival.masked_fill(is_own, -1).amax(dim=1).mean()) if len(shots) > 1 else None,
+        own=float(own[several].mean()) if described and several.any() else None,
+        rival=float(rival.masked_fill(is_own, -1).amax(dim=1).mean())
+        if described and len(shots) > 1
+        else None,
     )

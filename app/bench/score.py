@@ -10,11 +10,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from app.bench.plain import plain_scores
+from app.bench.plain import PlainFaces, plain_scores
+from app.engine import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.errors import CsrnError
-from model.support_set import Example
+from model.landmarks import LANDMARK_COUNT
+from model.patches import PARTS
+from model.support_set import Example, Features
 
 SHAPES = ((3, 3), (7, 5), (20, 10))
 """Way and shot"""
@@ -70,32 +73,44 @@ class _Bench:
         self._way, self._shot = way, shot
         self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
         rng = np.random.default_rng(0)
-        self._patches = rng.integers(0, 256, (way * shot + max(BATCHES), 3, 64, 64, 3), dtype=np.uint8)
-        features = self._classifier.encode(self._patches[: way * shot])
+        count, size_px = way * shot + max(BATCHES), checkpoint.config.layout.size_px
+        faces = FaceBatch(
+            patches=rng.integers(0, 256, (count, len(PARTS), size_px, size_px, 3), dtype=np.uint8),
+            points=rng.random((count, LANDMARK_COUNT, 2), dtype=np.float32),
+        )
+        self._examples, self._queries = faces[: way * shot], faces[way * shot :]
         self._support = self._classifier.build_support_set(
             [
                 Example(example_id=str(index), label=f"{index // shot:03}", features=of_example)
-                for index, of_example in enumerate(features)
+                for index, of_example in enumerate(self._encode(self._examples))
             ]
         )
-        self._queries = self._patches[way * shot :]
+
+    def _encode(self, faces: FaceBatch) -> Features:
+        return self._classifier.encode(faces.patches, faces.points)
 
     def plain_us(self) -> float:
-        pixels = torch.from_numpy(self._patches).permute(0, 1, 4, 2, 3).to(self._classifier.device)
-        support = pixels[: self._way * self._shot].float() / 255
-        support = support.reshape(self._way, self._shot, *pixels.shape[1:])
-        query = pixels[self._way * self._shot].float() / 255
-        expected = plain_scores(self._classifier, support, query)
-        (given,) = self._classifier.score(self._support, self._classifier.encode(self._queries[:1]))
+        support, query = self._on_device(self._examples), self._on_device(self._queries[:1])
+
+        def scores_of_one() -> torch.Tensor:
+            return plain_scores(self._classifier, support, query, way=self._way)
+
+        expected = scores_of_one()
+        (given,) = self._classifier.score(self._support, self._encode(self._queries[:1]))
         scores = torch.tensor([score.score for score in sorted(given, key=lambda score: score.label)])
         if not torch.allclose(scores, expected.cpu(), atol=TOLERANCE):
             raise ScoresDiffer(f"scores differ by {float((scores - expected.cpu()).abs().max()):.4f}")
-        return self._median_us(lambda: plain_scores(self._classifier, support, query).tolist())
+        return self._median_us(lambda: scores_of_one().tolist())
+
+    def _on_device(self, faces: FaceBatch) -> PlainFaces:
+        device = self._classifier.device
+        pixels = torch.from_numpy(faces.patches).permute(0, 1, 4, 2, 3).to(device).float() / 255
+        return PlainFaces(pixels=pixels, points=torch.from_numpy(faces.points).to(device))
 
     def measure(self, batch: int, plain_us: float) -> ScoreFigures:
         queries, classifier = self._queries[:batch], self._classifier
-        encode_us = self._median_us(lambda: classifier.encode(queries)) / batch
-        us = self._median_us(lambda: classifier.score(self._support, classifier.encode(queries))) / batch
+        encode_us = self._median_us(lambda: self._encode(queries)) / batch
+        us = self._median_us(lambda: classifier.score(self._support, self._encode(queries))) / batch
         return ScoreFigures(
             way=self._way,
             shot=self._shot,

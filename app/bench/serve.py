@@ -22,12 +22,13 @@ from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
 from app.client import Client
 from app.cores import usable_cores
+from app.engine import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.faces import FaceReader
 from model.images import decode_image
 from model.landmarks import LandmarkFinder
-from model.support_set import Example
+from model.support_set import Example, Features
 
 SIZES_PX = ((350, 350), (1920, 1080))
 CLIENTS = (1, 4, 16, 64)
@@ -211,24 +212,30 @@ def _faces_found(images: Sequence[bytes], duration_s: float) -> int:
 
 
 def _network_cpu_ms(classifier: Classifier, images: Sequence[bytes], taught: dict[str, list[Path]]) -> float:
-    reader = FaceReader()
+    reader = FaceReader(classifier.checkpoint.config.layout)
+
+    def encoded(image: bytes) -> Features:
+        faces = FaceBatch.of([reader.read_single(image)])
+        features: Features = classifier.encode(faces.patches, faces.points)[0]
+        return features
+
     support = classifier.build_support_set(
         [
             Example(
                 example_id=file.name,
                 label=label,
-                features=classifier.encode(reader.read_single(file.read_bytes()).patches[None])[0],
+                features=encoded(file.read_bytes()),
             )
             for label, files in taught.items()
             for file in files
         ]
     )
-    patches = reader.read(images[0])[0].patches[None]
+    query = FaceBatch.of(reader.read(images[0]))
     reader.close()
-    classifier.score(support, classifier.encode(patches))
+    classifier.score(support, classifier.encode(query.patches, query.points))
     count, start, cpu_s = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < BOUND_FOR_S:
-        classifier.score(support, classifier.encode(patches))
+        classifier.score(support, classifier.encode(query.patches, query.points))
         count += 1
     return (time.process_time() - cpu_s) / count * 1000
 

@@ -28,7 +28,19 @@ export const text = {
   predicted: (label) => `Looks like: ${label}`,
   unknown: "Unknown: like none of the classes",
   partsShow: "Show the parts of each score",
-  parts: { face: "face", eyes: "eyes", lips: "lips", prototype: "prototype", cosine: "cosine" },
+  parts: {
+    face: "face", eyes: "eyes", lips: "lips", prototype: "prototype", cosine: "class average",
+    geometry: "movements",
+  },
+  partsHelp: {
+    face: "Face: how alike the whole faces look.",
+    eyes: "Eyes: how alike the eyes look.",
+    lips: "Lips: how alike the mouths look.",
+    prototype: "Prototype: how alike the face looks to one prototype, put together from all examples of the class.",
+    cosine: "Class average: how alike face, eyes and lips look to the average of the examples.",
+    geometry: "Movements: how alike the movements of the face are, such as a closed eye or an open mouth, "
+      + "as its landmarks show them.",
+  },
   scoresNote: "Scores say how alike faces are. They are not probabilities, and an expression is not a feeling.",
 
   teachTitle: "What it is taught",

@@ -72,10 +72,18 @@ export function showScores(result, labels) {
   if (byId("predicted").textContent !== said) byId("predicted").textContent = said;
   byId("predicted").classList.toggle("unknown", !face?.predicted);
   const scores = new Map((face?.scores ?? []).map((score) => [score.label, score]));
+  showPartsHelp(byId("show-parts").checked ? face?.scores[0]?.parts : {});
   byId("bars").replaceChildren(
     ...labels.filter((label) => scores.has(label))
       .map((label) => bar(scores.get(label), label === face.predicted)),
   );
+}
+
+/** One sentence about each part of a score. */
+function showPartsHelp(parts) {
+  const sentences = Object.keys(parts ?? {}).filter((part) => text.partsHelp[part]);
+  if (byId("parts-help").childElementCount === sentences.length) return;
+  byId("parts-help").replaceChildren(...sentences.map((part) => element("li", {}, text.partsHelp[part])));
 }
 
 function bar(score, best) {

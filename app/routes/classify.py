@@ -28,7 +28,7 @@ from model.support_set import Example, SupportSet
 router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
 UnknownBelow = Annotated[
     float | None,
-    Form(ge=0, le=1, description="Score under which no class is predicted; default: the weights'"),
+    Form(ge=0, le=1, description="Score below which no class is predicted; default: the support set's own"),
 ]
 WithRegions = Annotated[bool, Form(description="Tell where the face, eye and lip patches lie")]
 AllFaces = Annotated[bool, Form(description="Answer for each face, largest first")]
@@ -109,7 +109,7 @@ async def _answer(
         uploads,
         outcomes,
         checkpoint=engine.checkpoint,
-        unknown_below=unknown_below,
+        unknown_below=support.unknown_below if unknown_below is None else unknown_below,
         regions=regions,
         timings_ms=timings.stages_ms,
     )

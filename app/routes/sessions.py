@@ -76,11 +76,11 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
     session, examples = await store.load_examples(owner, session_id)
     require_same_weights(session, engine)
     if not examples:
-        return quality_answer(session.revision, {}, [])
+        return quality_answer(session.revision, {}, [], unknown_below=None)
 
     support = await engine.build_support_set(examples)
     left_out = await engine.leave_one_out(support, examples)
-    return quality_answer(session.revision, session.classes, left_out)
+    return quality_answer(session.revision, session.classes, left_out, unknown_below=support.unknown_below)
 
 
 async def _export_place(request: Request) -> AsyncIterator[None]:
@@ -148,7 +148,7 @@ async def import_session(request: Request, owner: Owner, store: StoreDep, engine
             read_archive,
             data,
             weights_sha256=engine.checkpoint.sha256,
-            feature_shape=engine.feature_shape,
+            numbers_per_face=engine.numbers_per_face,
         )
     except ArchiveOfOtherWeights:
         raise ApiError("model_changed", "the file was exported from a service with other weights") from None

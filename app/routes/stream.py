@@ -186,10 +186,11 @@ class _Stream:
     async def _answer(self, faces: FaceStream, frame: _Frame) -> StreamResult:
         """Raises: Closed."""
         outcome: QueryOutcome = []
+        unknown_below = self._unknown_below
         error = None
         try:
             self._rate_limit.charge(self._owner, 1)
-            outcome = await self._outcome(faces, frame)
+            outcome, unknown_below = await self._outcome(faces, frame)
         except (QueueFull, DeviceFull):
             error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
         except RateLimited as limited:
@@ -207,37 +208,40 @@ class _Stream:
             frame.index,
             None,
             outcome,
-            checkpoint=self._engine.checkpoint,
-            unknown_below=self._unknown_below,
-            regions=self._regions,
+            unknown_below=unknown_below,
+            layout=self._engine.checkpoint.config.layout if self._regions else None,
         )
         return StreamResult(
             index=frame.index,
             filename=None,
             faces=result.faces,
             error=error or result.error,
+            unknown_below=unknown_below,
             dropped=frame.dropped,
             latency_ms=round((time.perf_counter() - frame.arrived) * 1000, 2),
         )
 
-    async def _outcome(self, faces: FaceStream, frame: _Frame) -> QueryOutcome:
-        """The frame's face, scored by the session as it is now. Raises: Closed; QueueFull."""
+    async def _outcome(self, faces: FaceStream, frame: _Frame) -> tuple[QueryOutcome, float | None]:
+        """The frame's face, scored by the session as it is now, and the threshold that applies to it.
+
+        Raises: Closed; QueueFull.
+        """
         timings = Timings(self._engine.observer)
         found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._session_id)
         timings.mark("faces")
         if isinstance(found, CsrnError):
-            return found
+            return found, self._unknown_below
         # After the face: what was acknowledged meanwhile counts.
         session = await self._session()
         try:
             with _store_faults():
                 support = await session_support(session, self._owner, self._store, self._engine)
         except NoClasses:
-            return [scored_face(face, []) for face in found]
+            return [scored_face(face, []) for face in found], self._unknown_below
         timings.mark("support")
         (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
         timings.mark("network")
-        return outcome
+        return outcome, support.unknown_below if self._unknown_below is None else self._unknown_below
 
     async def _session(self) -> stores.Session:
         """The session as it is now. Raises: Closed."""

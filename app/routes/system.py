@@ -26,9 +26,9 @@ async def get_model(_owner: Owner, engine: EngineDep) -> Model:
     checkpoint = engine.checkpoint
     return Model(
         encoder=checkpoint.config.encoder,
-        patch_size=checkpoint.config.patch_size_px,
+        patch_layout=checkpoint.config.patches,
+        patch_size=checkpoint.config.layout.size_px,
         part_weights=checkpoint.config.part_weights.by_name(),
-        unknown_below=checkpoint.config.unknown_below,
         weights_sha256=checkpoint.sha256,
         device=engine.device,
         trained_on=checkpoint.provenance.trained_on,

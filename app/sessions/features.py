@@ -9,7 +9,7 @@ from model.support_set import Features
 
 
 def features_to_bytes(features: Features) -> bytes:
-    """Features (3 parts, C, H, W) float16 as a safetensors file."""
+    """Features (numbers,) float16 as a safetensors file."""
     data: bytes = safetensors.numpy.save({"features": np.ascontiguousarray(features)})
     return data
 

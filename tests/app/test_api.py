@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import EXPRESSIONS, LOCAL, encoded, no_face, sample_bytes, sample_image, two_faces
 from tests.fuzz.bombs import BOMBS
+from tests.support.networks import save_full_checkpoint
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -316,7 +318,17 @@ def test_concurrent_queries_get_their_own_answers(client: TestClient, taught: st
 def test_system_routes_need_no_session(client: TestClient) -> None:
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
     model = client.get("/v1/model").json()
-    assert {"encoder", "patch_size", "weights_sha256", "device", "trained_on", "evaluation"} <= model.keys()
+    assert model.keys() == {
+        "encoder",
+        "patch_layout",
+        "patch_size",
+        "part_weights",
+        "weights_sha256",
+        "device",
+        "trained_on",
+        "evaluation",
+    }
+    assert (model["patch_layout"], model["patch_size"]) == ("squares", 64)
     assert model["device"] == "cpu"
     assert client.get("/docs").status_code == 200
     codes = client.get("/openapi.json").json()["components"]["schemas"]["Problem"]["properties"]["code"]
@@ -356,13 +368,13 @@ def test_sessions_belong_to_their_key(weights: Path, tmp_path: Path) -> None:
         assert client.get("/readyz").status_code == 200
 
 
-def test_a_session_of_other_weights_is_model_changed(
-    weights: Path, shipped_weights: Path, tmp_path: Path
-) -> None:
+def test_a_session_of_other_weights_is_model_changed(weights: Path, tmp_path: Path) -> None:
+    """Its stored features have another length, too."""
     with TestClient(create_app(settings(weights, tmp_path)), headers=LOCAL) as client:
         path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
         assert client.post(f"{path}/classes/a/examples", files=[sample("anger", 0)]).status_code == 201
-    with TestClient(create_app(settings(shipped_weights, tmp_path)), headers=LOCAL) as client:
+    other_weights = save_full_checkpoint(tmp_path / "other.safetensors")
+    with TestClient(create_app(settings(other_weights, tmp_path)), headers=LOCAL) as client:
         assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1}]
         query = [sample("anger", 1)]
         assert_problem(client.post(f"{path}/classify", files=query), 409, "model_changed")
@@ -372,6 +384,12 @@ def test_a_session_of_other_weights_is_model_changed(
         refused = client.post("/v1/sessions/import", content=exported.content)
         assert_problem(refused, 409, "model_changed")
         assert_problem(client.post(f"{path}/classes/a/examples", files=query), 409, "model_changed")
+        with client.websocket_connect(f"{path}/stream") as stream:
+            stream.send_bytes(sample_bytes("anger", 1))
+            with pytest.raises(WebSocketDisconnect) as closed:
+                stream.receive_json()
+        assert closed.value.reason == "model_changed"
+        assert client.delete(path).status_code == 204
 
 
 def test_a_slash_divides_the_path_only_where_it_is_not_encoded(client: TestClient, session: str) -> None:

@@ -17,12 +17,12 @@ from app.sessions.store import NewSession, Session
 from model.support_set import Example
 
 SHA = "0" * 64
-SHAPE = (3, 2, 2, 2)
+NUMBERS = 24
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 def example(example_id: str, label: str) -> Example:
-    features = np.random.default_rng([*example_id.encode()]).random(SHAPE).astype(np.float16)
+    features = np.random.default_rng([*example_id.encode()]).random(NUMBERS).astype(np.float16)
     return Example(example_id=example_id, label=label, features=features)
 
 
@@ -43,7 +43,7 @@ def session(examples: list[Example] = EXAMPLES, ttl_s: float | None = 60) -> Ses
 
 
 def read(data: bytes, weights_sha256: str = SHA) -> tuple[NewSession, list[Example]]:
-    return read_archive(data, weights_sha256=weights_sha256, feature_shape=SHAPE)
+    return read_archive(data, weights_sha256=weights_sha256, numbers_per_face=NUMBERS)
 
 
 @pytest.mark.parametrize(("examples", "ttl_s"), [(EXAMPLES, 60), (EXAMPLES, None), ([], 60)])
@@ -58,7 +58,7 @@ def test_an_exported_session_is_read_back(examples: list[Example], ttl_s: float 
 
 def test_a_file_of_other_weights_is_told_before_its_shape_is() -> None:
     with pytest.raises(ArchiveOfOtherWeights):
-        read_archive(export_session(session(), EXAMPLES), weights_sha256="1" * 64, feature_shape=(3, 9, 9, 9))
+        read_archive(export_session(session(), EXAMPLES), weights_sha256="1" * 64, numbers_per_face=729)
 
 
 def changed(change: Callable[[dict[str, Any]], object], features: Any = None) -> bytes:
@@ -78,7 +78,7 @@ HOSTILE = {
     "endless header": b"\xff" * 64,
     "long header": (2**21).to_bytes(8, "little") + b" " * 2**21,
     "deep header": (5000).to_bytes(8, "little") + b"[" * 5000,
-    "no metadata": safetensors.numpy.save({"features": np.zeros((3, *SHAPE), np.float16)}),
+    "no metadata": safetensors.numpy.save({"features": np.zeros((3, NUMBERS), np.float16)}),
     "null metadata": (21).to_bytes(8, "little") + b'{"__metadata__":null}',
     "many bad examples": changed(lambda contents: contents.update(examples=[{}] * 50_000)),
     "other metadata": safetensors.numpy.save({}, metadata={"format": "pt"}),
@@ -91,10 +91,11 @@ HOSTILE = {
     "same id twice": changed(lambda contents: contents["examples"][0].update(id="3")),
     "endless ttl": changed(lambda contents: contents["session"].update(ttl_s=1e300)),
     "nested metadata": changed(lambda contents: contents["session"].update(metadata={"a": {"b": 1}})),
-    "fewer features": changed(lambda contents: None, np.zeros((2, *SHAPE), np.float16)),
-    "other shape": changed(lambda contents: None, np.zeros((3, 3, 2, 2, 3), np.float16)),
-    "other type": changed(lambda contents: None, np.zeros((3, *SHAPE), np.float32)),
-    "not finite": changed(lambda contents: None, np.full((3, *SHAPE), np.nan, np.float16)),
+    "fewer features": changed(lambda contents: None, np.zeros((2, NUMBERS), np.float16)),
+    "other shape": changed(lambda contents: None, np.zeros((3, NUMBERS + 1), np.float16)),
+    "features as maps": changed(lambda contents: None, np.zeros((3, 3, 2, 2, 2), np.float16)),
+    "other type": changed(lambda contents: None, np.zeros((3, NUMBERS), np.float32)),
+    "not finite": changed(lambda contents: None, np.full((3, NUMBERS), np.nan, np.float16)),
     "truncated": export_session(session(), EXAMPLES)[:-1],
 }
 
@@ -115,4 +116,4 @@ def test_a_damaged_file_is_invalid_or_still_a_sound_session(seed: int, cut: bool
         _, found = read(bytes(data[: chance.randrange(len(data))] if cut else data))
     except (ArchiveInvalid, ArchiveOfOtherWeights):
         return
-    assert all(kept.features.shape == SHAPE and np.isfinite(kept.features).all() for kept in found)
+    assert all(kept.features.shape == (NUMBERS,) and np.isfinite(kept.features).all() for kept in found)

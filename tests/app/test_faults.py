@@ -14,7 +14,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.engine import _Encode
+from app.engine import FaceBatch, _Encode
 from app.main import create_app
 from model.classifier import Classifier
 from model.faces import FaceReader
@@ -159,16 +159,19 @@ def test_what_a_batch_without_memory_held_is_free_before_its_jobs_are_tried_alon
     alive_at_retry = []
     encode = Classifier.encode
 
-    def failing(self: Classifier, patches: Any) -> Any:
+    def failing(self: Classifier, patches: Any, points: Any) -> Any:
         if len(patches) > 1:
             intermediate = np.zeros(3)
             held.append(weakref.ref(intermediate))
             raise torch.OutOfMemoryError(SECRET)
         alive_at_retry.append(held[0]() is not None)
-        return encode(self, patches)
+        return encode(self, patches, points)
 
     monkeypatch.setattr(Classifier, "encode", failing)
-    jobs = [_Encode(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8)) for _ in range(2)]
+    face = FaceBatch(
+        patches=np.zeros((1, 3, 64, 64, 3), dtype=np.uint8), points=np.zeros((1, 468, 2), dtype=np.float32)
+    )
+    jobs = [_Encode(face) for _ in range(2)]
     client.portal.call(engine._device.submit_all, jobs)  # type: ignore[union-attr]
     assert alive_at_retry == [False, False]
 

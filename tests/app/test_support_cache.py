@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.support_cache import SupportCache, SupportKey
+from model.network import Half
 from model.support_set import SupportSet
 
 
@@ -17,9 +18,10 @@ def support_set(floats: int = 4) -> SupportSet:
         labels=("a",),
         example_ids=("1",),
         class_of_example=np.zeros(1, dtype=np.int64),
-        example_halves=torch.zeros(floats - 2),
-        prototype_halves=torch.zeros(1),
-        class_descriptors=torch.zeros(1),
+        example_halves=Half(convolved=torch.zeros(floats - 4), direction=torch.zeros(1)),
+        prototype_halves=Half(convolved=torch.zeros(1), direction=torch.zeros(1)),
+        class_means={"cosine": torch.zeros(1)},
+        unknown_below=0.5,
     )
 
 

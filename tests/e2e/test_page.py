@@ -88,6 +88,8 @@ def test_a_newcomer_teaches_three_classes_and_sees_each_win(service: ServiceProc
         expect(page.locator("#latency")).to_contain_text("ms a frame")
         page.get_by_label("Show the parts of each score").check()
         expect(page.get_by_role("meter", name="eyes").first).to_be_visible()
+        expect(page.get_by_role("meter", name="movements").first).to_be_visible()
+        expect(page.locator("#parts-help")).to_contain_text("how alike the movements of the face are")
         page.get_by_role("button", name="How well is it taught?").click()
         expect(page.locator(".verdict")).to_have_count(3)
         assert_accessible(page)

@@ -14,7 +14,7 @@ from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, r
 from model.checkpoint import CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid
 from model.network import CSRN
-from tests.app.test_archive import EXAMPLES, SHA, SHAPE, session
+from tests.app.test_archive import EXAMPLES, NUMBERS, SHA, session
 from tests.fuzz.mutations import damaged, lying_number, with_other_value
 from tests.fuzz.target import MIB, Target
 
@@ -59,11 +59,12 @@ class Archives(Target):
 
     def accepts(self, data: bytes) -> bool:
         try:
-            _, examples = read_archive(data, weights_sha256=SHA, feature_shape=SHAPE)
+            _, examples = read_archive(data, weights_sha256=SHA, numbers_per_face=NUMBERS)
         except (ArchiveInvalid, ArchiveOfOtherWeights):
             return False
         assert all(
-            example.features.shape == SHAPE and np.isfinite(example.features).all() for example in examples
+            example.features.shape == (NUMBERS,) and np.isfinite(example.features).all()
+            for example in examples
         )
         return True
 

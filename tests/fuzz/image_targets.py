@@ -9,6 +9,7 @@ import numpy as np
 from model.errors import ImageUnreadable
 from model.faces import FaceReader
 from model.images import LONGEST_PX, MIN_SIDE_PX, decode_image
+from model.patches import LAYOUTS
 from tests.conftest import sample_bytes
 from tests.fuzz.image_mutations import damaged_image
 from tests.fuzz.image_seeds import image_seeds
@@ -52,7 +53,7 @@ class Faces(Images):
 
     def __init__(self) -> None:
         self.seeds = [*image_seeds(), sample_bytes("anger", 1), sample_bytes("surprise", 2)]
-        self._reader = FaceReader()
+        self._reader = FaceReader(LAYOUTS["tight"])
 
     def accepts(self, data: bytes) -> bool:
         try:

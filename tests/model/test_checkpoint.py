@@ -6,11 +6,18 @@ import pytest
 import safetensors.torch
 import torch
 
-from model.checkpoint import CheckpointConfig, Provenance, convert_published, load_checkpoint, save_checkpoint
+from model.checkpoint import (
+    Provenance,
+    convert_published,
+    hash_weights,
+    load_checkpoint,
+    record_evaluation,
+    save_checkpoint,
+)
 from model.errors import CheckpointInvalid
-from model.network import CSRN
 from tests.model import golden
 from tests.model.test_network import assert_reproduces
+from tests.support.networks import FULL, RULE, full_network
 
 
 @pytest.fixture
@@ -151,13 +158,35 @@ def test_a_legacy_pth_whose_storage_is_missing_is_refused(
 
 
 def test_config_and_provenance_travel_with_the_weights(tmp_path: Path) -> None:
-    config = CheckpointConfig(unknown_below=0.25)
+    config = FULL
     provenance = Provenance(trained_on="made-up data", evaluation={"accuracy": 0.5})
-    save_checkpoint(tmp_path / "w.safetensors", CSRN(), config=config, provenance=provenance)
+    save_checkpoint(tmp_path / "w.safetensors", full_network(), config=config, provenance=provenance)
     loaded = load_checkpoint(tmp_path / "w.safetensors")
     assert (loaded.config, loaded.provenance) == (config, provenance)
     assert len(loaded.sha256) == 64
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_hash_depends_on_tensors_and_config_and_not_on_provenance(tmp_path: Path) -> None:
+    path, network = tmp_path / "w.safetensors", full_network()
+    save_checkpoint(path, network, config=FULL, provenance=Provenance(trained_on="made-up data"))
+    before = load_checkpoint(path)
+    assert before.sha256 == hash_weights(network, FULL)
+    data = path.read_bytes()
+    assert record_evaluation(path, "test", {"accuracy": 0.5}) == before.sha256
+    after = load_checkpoint(path)
+    assert path.read_bytes() != data
+    assert after.provenance.evaluation == {"test": {"accuracy": 0.5}}
+    assert after.sha256 == before.sha256
+
+    other_rule = RULE.model_copy(update={"coefficients": (0.3, *RULE.coefficients[1:])})
+    other_config = FULL.model_copy(update={"unknown_rule": other_rule})
+    hashes = {before.sha256, hash_weights(network, other_config)}
+    for name, tensor in network.state_dict().items():
+        if name in ("relation.slope", "pooled.mean", "geometry.layers.0.weight", "encoder.layers.0.0.weight"):
+            tensor.flatten()[0] += 1
+            hashes.add(hash_weights(network, FULL))
+    assert len(hashes) == 6
 
 
 def test_damaged_checkpoints_are_refused(weights: Path, tmp_path: Path) -> None:

@@ -1,24 +1,45 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
+from app.bench.plain import PlainFaces, plain_scores
+from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.network import CSRN, score_episodes
+from model.network import FaceFeatures, score_episodes
 from model.support_set import Example, Features
+from tests.support.networks import FULL, full_checkpoint
 
 WAY, SHOT, QUERIES = 3, 4, 5
 
 
+@pytest.fixture(scope="module", params=["published", "full"])
+def classifier(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Classifier:
+    """Of the published network, and of one with residual relation, cosine and geometry."""
+    return Classifier(checkpoint if request.param == "published" else full_checkpoint())
+
+
 @pytest.fixture(scope="module")
-def classifier(checkpoint: Checkpoint) -> Classifier:
-    return Classifier(checkpoint)
+def full() -> Classifier:
+    return Classifier(full_checkpoint())
 
 
-def random_features(*lead: int, seed: int = 0) -> Features:
-    return np.random.default_rng(seed).random((*lead, 3, 64, 14, 14)).astype(np.float16)
+def random_features(classifier: Classifier, *lead: int, seed: int = 0) -> Features:
+    rng = np.random.default_rng(seed)
+    return rng.random((*lead, classifier.network.numbers_per_face)).astype(np.float16)
+
+
+def random_faces(
+    classifier: Classifier, count: int, *, seed: int = 0
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Patches and landmarks."""
+    rng, side = np.random.default_rng(seed), classifier.checkpoint.config.layout.size_px
+    patches = rng.integers(0, 256, (count, 3, side, side, 3), dtype=np.uint8)
+    return patches, rng.random((count, 468, 2), dtype=np.float32)
 
 
 def examples_of(features: Features) -> list[Example]:
@@ -31,21 +52,60 @@ def examples_of(features: Features) -> list[Example]:
     ]
 
 
-def test_encoding_is_the_networks_own(classifier: Classifier, checkpoint: Checkpoint) -> None:
-    patches = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
+def faces_of(classifier: Classifier, features: Features) -> FaceFeatures:
+    return classifier.network.unpack(torch.from_numpy(features))
+
+
+def test_encoding_is_the_networks_own(classifier: Classifier) -> None:
+    network = classifier.network
+    patches, points = random_faces(classifier, 2)
     pixels = torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float() / 255
+    found = faces_of(classifier, classifier.encode(patches, points))
     with torch.inference_mode():
-        expected = checkpoint.network.encode(pixels).numpy()
-    # float16 keeps 11 bits
-    np.testing.assert_allclose(classifier.encode(patches), expected, rtol=1e-3, atol=1e-4)
+        # float16 keeps 11 bits
+        torch.testing.assert_close(found.maps, network.encode(pixels), rtol=1e-3, atol=1e-4)
+        if network.geometry is not None:
+            assert found.blendshapes is not None
+            expected = network.geometry(torch.from_numpy(points))
+            torch.testing.assert_close(found.blendshapes, expected, rtol=1e-3, atol=1e-4)
+            assert expected.std(dim=0).max() > 0.01
 
 
-def test_class_scores_order_classes_as_the_papers_sum(classifier: Classifier) -> None:
-    support, query = random_features(WAY, SHOT), random_features(QUERIES, seed=1)
+def test_scores_are_those_of_the_network_as_it_was_trained(classifier: Classifier) -> None:
+    support, query = random_features(classifier, WAY, SHOT), random_features(classifier, QUERIES, seed=1)
     with torch.inference_mode():
-        episode = score_episodes(
-            classifier.network, torch.from_numpy(support).float(), torch.from_numpy(query).float()
-        )
+        faces = faces_of(classifier, support)
+        parts = score_episodes(classifier.network, faces, faces_of(classifier, query)).class_parts()
+        expected = classifier.class_scores(parts)
+    ranked = classifier.score(classifier.build_support_set(examples_of(support)), query)
+    for scores, of_query, parts_of_query in zip(ranked, expected, parts, strict=True):
+        for score in scores:
+            label = int(score.label.removeprefix("class "))
+            assert [*score.parts] == [*classifier.part_names]
+            assert [*score.parts.values()] == pytest.approx(parts_of_query[label].tolist(), abs=1e-5)
+            assert score.score == pytest.approx(of_query[label].item(), abs=1e-5)
+
+
+def test_the_plain_formulation_gives_the_same_scores(classifier: Classifier) -> None:
+    patches, points = random_faces(classifier, WAY * SHOT + 1)
+    features = classifier.encode(patches, points)
+    pixels = torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float() / 255
+    support = PlainFaces(pixels=pixels[:-1], points=torch.from_numpy(points[:-1]))
+    query = PlainFaces(pixels=pixels[-1:], points=torch.from_numpy(points[-1:]))
+    expected = plain_scores(classifier, support, query, way=WAY)
+    examples = examples_of(features[:-1].reshape(WAY, SHOT, -1))
+    (scores,) = classifier.score(classifier.build_support_set(examples), features[-1:])
+    found = {score.label: score.score for score in scores}
+    # float16 features
+    assert [found[f"class {label}"] for label in range(WAY)] == pytest.approx(expected.tolist(), abs=2e-3)
+
+
+def test_class_scores_order_classes_as_the_papers_sum(checkpoint: Checkpoint) -> None:
+    classifier = Classifier(checkpoint)
+    support, query = random_features(classifier, WAY, SHOT), random_features(classifier, QUERIES, seed=1)
+    with torch.inference_mode():
+        faces = faces_of(classifier, support)
+        episode = score_episodes(classifier.network, faces, faces_of(classifier, query))
     total = episode.pairs.sum(dim=(2, 3)) + 0.7 * SHOT * episode.prototypes
     ranked = classifier.score(classifier.build_support_set(examples_of(support)), query)
     for row, scores in zip(total, ranked, strict=True):
@@ -56,7 +116,7 @@ def test_class_scores_order_classes_as_the_papers_sum(classifier: Classifier) ->
 
 
 def test_parts_are_mean_relation_scores_whatever_the_shots(classifier: Classifier) -> None:
-    features, query = random_features(1, SHOT), random_features(1, seed=1)
+    features, query = random_features(classifier, 1, SHOT), random_features(classifier, 1, seed=1)
     one, many = examples_of(features[:, :1])[0], examples_of(features)
     twice = [one, *(Example(example_id=f"b{e.example_id}", label="b", features=e.features) for e in many)]
     (scores,) = classifier.score(classifier.build_support_set(twice), query)
@@ -73,15 +133,16 @@ def test_parts_are_mean_relation_scores_whatever_the_shots(classifier: Classifie
 
 def test_with_one_shot_the_prototype_is_the_face(classifier: Classifier) -> None:
     (scores,) = classifier.score(
-        classifier.build_support_set(examples_of(random_features(WAY, 1))), random_features(1, seed=1)
+        classifier.build_support_set(examples_of(random_features(classifier, WAY, 1))),
+        random_features(classifier, 1, seed=1),
     )
     for score in scores:
         assert score.parts["prototype"] == pytest.approx(score.parts["face"], abs=1e-5)
 
 
 def test_batched_scores_equal_single_scores(classifier: Classifier) -> None:
-    support = classifier.build_support_set(examples_of(random_features(WAY, SHOT)))
-    query = random_features(QUERIES, seed=1)
+    support = classifier.build_support_set(examples_of(random_features(classifier, WAY, SHOT)))
+    query = random_features(classifier, QUERIES, seed=1)
     for index, scores in enumerate(classifier.score(support, query)):
         (single,) = classifier.score(support, query[index : index + 1])
         assert [score.label for score in single] == [score.label for score in scores]
@@ -92,8 +153,8 @@ def test_batched_scores_equal_single_scores(classifier: Classifier) -> None:
 def test_the_nearest_example_has_the_highest_mean_relation_score_of_its_class(
     classifier: Classifier,
 ) -> None:
-    examples = examples_of(random_features(WAY, SHOT))
-    query = random_features(1, seed=1)
+    examples = examples_of(random_features(classifier, WAY, SHOT))
+    query = random_features(classifier, 1, seed=1)
     (scores,) = classifier.score(classifier.build_support_set(examples), query)
     for score in scores:
         alone = {
@@ -107,54 +168,140 @@ def test_the_nearest_example_has_the_highest_mean_relation_score_of_its_class(
         assert score.nearest_example_id == max(alone, key=lambda key: alone[key])
 
 
-def test_a_cosine_part_joins_the_four_and_counts_by_its_weight() -> None:
-    torch.manual_seed(0)
-    config = CheckpointConfig(encoder="resnet12", part_weights=PartWeights(cosine=2.0))
-    network = config.build_network().eval()
-    provenance = Provenance(trained_on="nothing")
-    classifier = Classifier(Checkpoint(network=network, config=config, provenance=provenance, sha256=""))
-    patches = np.random.default_rng(0).integers(0, 256, (7, 3, 64, 64, 3), dtype=np.uint8)
-    features = classifier.encode(patches)
-    assert features.shape == (7, 3, *network.encoder.feature_shape)
-    support = classifier.build_support_set(examples_of(features[:6].reshape(3, 2, *features.shape[1:])))
-    for score in classifier.score(support, features[6:])[0]:
-        assert list(score.parts) == ["face", "eyes", "lips", "prototype", "cosine"]
+def test_added_parts_join_the_four_and_count_by_their_weights(full: Classifier) -> None:
+    features = random_features(full, 7)
+    support = full.build_support_set(examples_of(features[:6].reshape(3, 2, -1)))
+    for score in full.score(support, features[6:])[0]:
+        assert list(score.parts) == ["face", "eyes", "lips", "prototype", "cosine", "geometry"]
         parts = score.parts
-        total = parts["face"] + parts["eyes"] + parts["lips"] + 0.7 * parts["prototype"] + 2 * parts["cosine"]
-        assert score.score == pytest.approx(total / 5.7, abs=1e-5)
+        total = parts["face"] + parts["eyes"] + parts["lips"] + 0.7 * parts["prototype"]
+        total += 2 * parts["cosine"] + 0.5 * parts["geometry"]
+        assert score.score == pytest.approx(total / 6.2, abs=1e-5)
 
 
-def test_the_cosine_part_is_highest_for_the_class_of_the_same_direction() -> None:
-    cosine = CSRN("resnet12", cosine=True).cosine
-    assert cosine is not None
-    means = torch.eye(3, 384)
-    scores = cosine(means, 5 * means)
-    assert scores.argmax(dim=1).tolist() == [0, 1, 2]
-    assert (scores.diagonal() > 0.9).all()
-    assert (scores - torch.diag(scores.diagonal()) < 0.1).all()
+def test_the_cosine_part_compares_standardised_means_with_the_class_mean(full: Classifier) -> None:
+    support, query = random_features(full, WAY, SHOT), random_features(full, 1, seed=1)
+    pooled = full.network.pooled
+    assert pooled is not None
+
+    def described(features: Features) -> npt.NDArray[np.float32]:
+        maps = faces_of(full, features).maps.numpy()
+        means = (maps.mean(axis=(-2, -1)) - pooled.mean.numpy()) / pooled.deviation.numpy()
+        return means.reshape(*features.shape[:-1], -1)  # type: ignore[no-any-return]
+
+    (scores,) = full.score(full.build_support_set(examples_of(support)), query)
+    (asked,) = described(query)
+    for score in scores:
+        mean = described(support)[int(score.label.removeprefix("class "))].mean(axis=0)
+        cosine = asked @ mean / np.linalg.norm(asked) / np.linalg.norm(mean)
+        assert score.parts["cosine"] == pytest.approx((1 + cosine) / 2, abs=1e-5)
 
 
-def test_the_cosine_part_compares_mapped_descriptors() -> None:
-    cosine = CSRN("resnet12", cosine=True).cosine
-    assert cosine is not None
-    features = torch.rand(2, 3, 128, 8, 8)
-    untaught = cosine.describe(features)
-    torch.testing.assert_close(untaught, features.mean(dim=(-2, -1)).flatten(1))
-    assert cosine.map_change() == 0
-    with torch.no_grad():
-        cosine.map.weight[5] *= 3
-    assert cosine.map_change() == 4
-    expected = untaught.clone()
-    expected[:, 5] *= 3
-    torch.testing.assert_close(cosine.describe(features), expected)
+@pytest.mark.parametrize("part", ["cosine", "geometry"])
+def test_an_added_part_is_highest_for_the_class_of_the_same_features(full: Classifier, part: str) -> None:
+    support = random_features(full, WAY, 1)
+    channels, height, width = full.network.feature_shape
+    each = np.random.default_rng(2).random((WAY, 1, 3 * channels))
+    support[..., : 3 * channels * height * width] = np.repeat(each, height * width, axis=-1)
+    ranked = full.score(full.build_support_set(examples_of(support)), support[:, 0])
+    for label, scores in enumerate(ranked):
+        values = {score.label: score.parts[part] for score in scores}
+        assert values[f"class {label}"] == pytest.approx(1, abs=1e-5)
+        assert max(values, key=lambda other: values[other]) == f"class {label}"
+        assert all(value < 0.95 for other, value in values.items() if other != f"class {label}")
+
+
+def test_landmarks_change_the_geometry_part_and_no_other(full: Classifier) -> None:
+    patches, points = random_faces(full, WAY + 1)
+    support = full.build_support_set(examples_of(full.encode(patches[:WAY], points[:WAY])[:, None]))
+    moved = points.copy()
+    moved[WAY, 100:300] += 0.5
+    (before,), (after,) = (
+        full.score(support, full.encode(patches[WAY:], landmarks[WAY:])) for landmarks in (points, moved)
+    )
+    for label in support.labels:
+        one, other = (next(s for s in scores if s.label == label).parts for scores in (before, after))
+        assert abs(one.pop("geometry") - other.pop("geometry")) > 1e-3
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_landmarks_change_nothing_without_geometry(checkpoint: Checkpoint) -> None:
+    classifier = Classifier(checkpoint)
+    patches, points = random_faces(classifier, 1)
+    np.testing.assert_array_equal(classifier.encode(patches, points), classifier.encode(patches, 2 - points))
+
+
+def test_geometry_tells_left_from_right() -> None:
+    """Both faces have the same patches; one closes the left eye, the other the right."""
+    checkpoint = full_checkpoint()
+    classifier = Classifier(checkpoint)
+    patches, points = random_faces(classifier, 1)
+    features = np.repeat(classifier.encode(patches, points), 2, axis=0)
+    names = ["eyeBlinkLeft", "eyeBlinkRight"]
+    features[:, -52:] = 0.1
+    for face, blendshape in enumerate((9, 10)):
+        features[face, -52 + blendshape] = 0.9
+    examples = [
+        Example(example_id=name, label=name, features=of_face)
+        for name, of_face in zip(names, features, strict=True)
+    ]
+    ranked = classifier.score(classifier.build_support_set(examples), features)
+    assert [scores[0].label for scores in ranked] == names
+    for scores in ranked:
+        best, other = (score.parts for score in scores)
+        assert best.pop("geometry") > other.pop("geometry") + 0.01
+        assert best == pytest.approx(other, abs=1e-6)
+
+
+def test_faces_encoded_together_have_the_features_of_each_alone(classifier: Classifier) -> None:
+    patches, points = random_faces(classifier, 4)
+    together = classifier.encode(patches, points)
+    for index in range(4):
+        alone = classifier.encode(patches[index : index + 1], points[index : index + 1])[0]
+        np.testing.assert_allclose(together[index].astype(float), alone.astype(float), rtol=2e-3, atol=1e-3)
+
+
+def test_a_support_set_knows_its_threshold(full: Classifier) -> None:
+    features = random_features(full, 5, SHOT)
+    for way, shot in itertools.product((1, 2, 5), (1, SHOT)):
+        support = full.build_support_set(examples_of(features[:way, :shot]))
+        assert 0 < support.unknown_below < 1
+    rule = FULL.unknown_rule
+    assert rule is not None
+    config = FULL.model_copy(update={"unknown_rule": None})
+    without = Classifier(full_checkpoint(config))
+    assert without.build_support_set(examples_of(features)).unknown_below == 0.0
+
+
+def test_a_threshold_does_not_depend_on_the_order_of_examples(full: Classifier) -> None:
+    examples = examples_of(random_features(full, WAY, SHOT))
+    forward, backward = full.build_support_set(examples), full.build_support_set(examples[::-1])
+    assert forward.unknown_below == pytest.approx(backward.unknown_below, abs=1e-6)
+
+
+def test_a_support_set_counts_all_the_memory_that_it_takes(classifier: Classifier) -> None:
+    small, large = (
+        classifier.build_support_set(examples_of(random_features(classifier, WAY, shot))) for shot in (1, 3)
+    )
+    assert small.size_bytes == sum(
+        tensor.nbytes
+        for tensor in (
+            small.example_halves.convolved,
+            small.example_halves.direction,
+            small.prototype_halves.convolved,
+            small.prototype_halves.direction,
+            *small.class_means.values(),
+        )
+    )
+    assert large.size_bytes > 2 * small.size_bytes
 
 
 def test_scoring_many_support_sets_at_once_gives_what_each_gives_alone(classifier: Classifier) -> None:
     shapes = [(2, 3, 1), (5, 1, 4), (3, 40, 9), (1, 2, 2)]
     asked = [
         (
-            classifier.build_support_set(examples_of(random_features(way, shot, seed=way))),
-            random_features(queries, seed=10 + way),
+            classifier.build_support_set(examples_of(random_features(classifier, way, shot, seed=way))),
+            random_features(classifier, queries, seed=10 + way),
         )
         for way, shot, queries in shapes
     ]

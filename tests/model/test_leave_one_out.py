@@ -9,6 +9,19 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.classifier import Classifier
 from model.leave_one_out import leave_one_out
 from model.support_set import Example
+from tests.support.networks import full_checkpoint
+
+
+@pytest.fixture
+def full() -> Checkpoint:
+    """With residual relation, cosine and geometry."""
+    return full_checkpoint()
+
+
+@pytest.fixture
+def shipped_checkpoint(shipped_weights: Path) -> Checkpoint:
+    return load_checkpoint(shipped_weights)
+
 
 SHOTS = {"a": 3, "b": 1, "c": 4}
 
@@ -16,12 +29,12 @@ SHOTS = {"a": 3, "b": 1, "c": 4}
 def examples(checkpoint: Checkpoint) -> list[Example]:
     """In an order that mixes the classes."""
     rng = np.random.default_rng(0)
-    shape = (3, *checkpoint.network.encoder.feature_shape)
+    numbers = checkpoint.network.numbers_per_face
     made = [
         Example(
             example_id=f"{label}{index}",
             label=label,
-            features=rng.gamma(1.0, size=shape).astype(np.float16),
+            features=rng.gamma(1.0, size=numbers).astype(np.float16),
         )
         for label, shots in SHOTS.items()
         for index in range(shots)
@@ -29,11 +42,11 @@ def examples(checkpoint: Checkpoint) -> list[Example]:
     return [made[index] for index in rng.permutation(len(made))]
 
 
-@pytest.mark.parametrize("name", ["weights", "shipped_weights"])
+@pytest.mark.parametrize("name", ["checkpoint", "full", "shipped_checkpoint"])
 def test_each_example_is_scored_as_by_a_support_set_without_it(
     request: pytest.FixtureRequest, name: str
 ) -> None:
-    classifier = Classifier(load_checkpoint(request.getfixturevalue(name)))
+    classifier = Classifier(request.getfixturevalue(name))
     everything = examples(classifier.checkpoint)
     support = classifier.build_support_set(everything)
     for label in ("a", "c"):
@@ -55,7 +68,7 @@ def test_a_mislabelled_example_is_told(shipped_weights: Path) -> None:
     """Examples of two looks; one of the second look carries the label of the first."""
     classifier = Classifier(load_checkpoint(shipped_weights))
     rng = np.random.default_rng(0)
-    looks = rng.gamma(1.0, size=(2, 3, *classifier.network.encoder.feature_shape))
+    looks = rng.gamma(1.0, size=(2, classifier.network.numbers_per_face))
     everything = [
         Example(
             example_id=f"{look}{index}",

@@ -5,12 +5,25 @@ from typing import Any
 import pytest
 import torch
 
-from model.network import CSRN, gather_channels, score_episodes, select_prototypes, select_shots
+from model.network import (
+    CSRN,
+    RESIDUAL_REACH,
+    FaceFeatures,
+    gather_channels,
+    score_episodes,
+    select_prototypes,
+    select_shots,
+)
 from tests.model import golden
+from tests.support.networks import FULL, full_network
 
 
 def case_name(case: dict[str, Any]) -> str:
     return f"{case['way']}-way-{case['shot']}-shot-{case['queries']}-queries"
+
+
+def faces_of(maps: torch.Tensor) -> FaceFeatures:
+    return FaceFeatures(maps=maps, blendshapes=None)
 
 
 def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
@@ -22,7 +35,7 @@ def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
     support_patches, query_patches = golden.case_inputs(case)
     with torch.inference_mode():
         support, query = network.encode(support_patches), network.encode(query_patches)
-        scores = score_episodes(network, support, query)
+        scores = score_episodes(network, faces_of(support), faces_of(query))
     assert support.mean().item() == pytest.approx(case["feature_mean"], abs=1e-5)
     assert support.std().item() == pytest.approx(case["feature_std"], abs=1e-5)
     pairs = torch.tensor(case["pair_scores"])
@@ -35,9 +48,9 @@ def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
         distances = (means - means.mean(dim=1, keepdim=True)).abs()
         torch.testing.assert_close(distances[:, 0], distances[:, 1], atol=1e-6, rtol=0)
         with torch.inference_mode():
-            prototype_scores = network.relation.score_halves(
-                network.relation.support_half(gather_channels(faces, published)),
-                network.relation.query_half(query)[:, None, 0],
+            prototype_scores = network.relation.relate(
+                network.prototype_half(gather_channels(faces, published)),
+                network.query_half(query)[:, None, 0],
             )
     else:
         assert torch.equal(select_shots(faces), published)
@@ -53,15 +66,60 @@ def test_seeded_network_reproduces_the_published_modules(case: dict[str, Any]) -
     assert_reproduces(golden.seeded_network(), case)
 
 
-@pytest.mark.parametrize("encoder", ["conv4", "resnet12"])
-def test_halves_score_as_the_plain_concatenation_does(encoder: str) -> None:
-    network = CSRN(encoder).eval()
-    relation, shape = network.relation, network.encoder.feature_shape
-    support, query = torch.randn(5, *shape), torch.randn(5, *shape)
+def test_the_published_relation_score_is_the_sigmoid_of_the_modules_output() -> None:
+    network = golden.seeded_network()
+    support, query = torch.rand(2, 5, 3, *network.feature_shape)
     with torch.inference_mode():
-        plain = relation(support, query)
-        halves = relation.score_halves(relation.support_half(support), relation.query_half(query))
-    torch.testing.assert_close(halves, plain, atol=1e-5, rtol=0)
+        scores = network.relation.relate(network.support_half(support), network.query_half(query))
+        for part in range(3):
+            expected = network.relation(support[:, part], query[:, part]).sigmoid()
+            torch.testing.assert_close(scores[:, part], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("encoder", ["conv4", "resnet", "resnet-large"])
+def test_halves_score_as_the_plain_concatenation_does(encoder: str, residual: bool) -> None:
+    network = full_network(FULL.model_copy(update={"encoder": encoder, "residual": residual}))
+    support, query = torch.rand(2, 5, 3, *network.feature_shape)
+    with torch.inference_mode():
+        plain = network.relation(support.flatten(0, 1), query.flatten(0, 1)).reshape(5, 3)
+        cosines = (network.directions(support) * network.directions(query)).sum(dim=-1)
+        halves = network.relation.relate(network.support_half(support), network.query_half(query))
+    torch.testing.assert_close(halves, network.relation.score(plain, cosines), atol=1e-5, rtol=0)
+
+
+def test_an_untrained_residual_relation_orders_pairs_by_their_cosine() -> None:
+    network = FULL.build_network().eval()
+    support, query = torch.rand(2, 20, 3, *network.feature_shape)
+    with torch.inference_mode():
+        cosines = (network.directions(support) * network.directions(query)).sum(dim=-1)
+        scores = network.relation.relate(network.support_half(support), network.query_half(query))
+    torch.testing.assert_close(scores.flatten().argsort(), cosines.flatten().argsort())
+
+
+def test_a_residual_relation_moves_the_score_of_the_cosine_within_its_reach() -> None:
+    relation = full_network().relation
+    logits, cosines = torch.linspace(-100, 100, 9), torch.full((9,), 0.3)
+    start = relation.slope * (0.3 - relation.middle)
+    moved = relation.score(logits, cosines).logit() - start
+    assert moved.abs().max().item() == pytest.approx(RESIDUAL_REACH, abs=1e-4)
+    assert moved[4].item() == pytest.approx(0, abs=1e-5)
+    assert (moved.diff() >= 0).all()
+
+
+def test_features_hold_the_maps_of_the_parts_and_then_the_blendshapes() -> None:
+    network = full_network()
+    maps = torch.rand(2, 4, 3, *network.feature_shape).half()
+    blendshapes = torch.rand(2, 4, 52).half()
+    features = torch.cat([maps.flatten(2), blendshapes], dim=-1)
+    assert features.shape[-1] == network.numbers_per_face
+    unpacked = network.unpack(features)
+    assert torch.equal(unpacked.maps, maps.float())
+    assert unpacked.blendshapes is not None
+    assert torch.equal(unpacked.blendshapes, blendshapes.float())
+    plain = CSRN()
+    assert plain.numbers_per_face == 3 * 64 * 14 * 14
+    assert plain.unpack(torch.rand(2, plain.numbers_per_face)).blendshapes is None
 
 
 def test_each_prototype_channel_comes_from_the_shot_nearest_to_the_class_mean() -> None:
@@ -78,8 +136,8 @@ def test_a_prototype_of_one_class_does_not_depend_on_the_query_order() -> None:
     network = golden.seeded_network()
     support, query = torch.randn(2, 3, 3, 64, 14, 14), torch.randn(4, 3, 64, 14, 14)
     with torch.inference_mode():
-        forward = score_episodes(network, support, query).prototypes
-        backward = score_episodes(network, support, query.flip(0)).prototypes
+        forward = score_episodes(network, faces_of(support), faces_of(query)).prototypes
+        backward = score_episodes(network, faces_of(support), faces_of(query.flip(0))).prototypes
     torch.testing.assert_close(backward.flip(0), forward)
 
 
@@ -89,21 +147,22 @@ def test_of_two_shots_which_are_always_equally_near_the_first_is_chosen() -> Non
 
 
 def test_episodes_scored_together_score_as_each_alone() -> None:
-    network = CSRN("resnet12", cosine=True).eval()
-    support = torch.randn(2, 3, 4, 3, *network.encoder.feature_shape)
-    query = torch.randn(2, 5, 3, *network.encoder.feature_shape)
+    network = full_network()
+    support = network.unpack(torch.rand(2, 3, 4, network.numbers_per_face))
+    query = network.unpack(torch.rand(2, 5, network.numbers_per_face))
     with torch.inference_mode():
         together = score_episodes(network, support, query).class_parts()
         for index in range(2):
             alone = score_episodes(network, support[index], query[index]).class_parts()
             torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=0)
-    assert together.shape == (2, 5, 3, 5)
+    assert together.shape == (2, 5, 3, 6)
 
 
-def test_resnet12_sees_neither_colour_nor_the_strength_of_the_light() -> None:
-    encoder = CSRN("resnet12").encoder.eval()
-    grey = torch.rand(2, 1, 64, 64).expand(-1, 3, -1, -1)
-    red = torch.zeros(2, 3, 64, 64)
+@pytest.mark.parametrize("name", ["resnet", "resnet-large"])
+def test_a_residual_encoder_sees_neither_colour_nor_the_strength_of_the_light(name: str) -> None:
+    encoder = CSRN(name).encoder.eval()
+    grey = torch.rand(2, 1, 48, 48).expand(-1, 3, -1, -1)
+    red = torch.zeros(2, 3, 48, 48)
     red[:, 0] = grey[:, 0]
     with torch.inference_mode():
         expected = encoder(grey)

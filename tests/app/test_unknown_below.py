@@ -1,0 +1,141 @@
+"""The threshold below which no class is predicted: computed for the session, or the request's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from model.unknown import UnknownRule
+from tests.conftest import LOCAL, no_face, sample_bytes
+from tests.support.networks import FULL, save_full_checkpoint
+
+# Its terms: constant, log of the way, inverse shots, has own, own, has rival, rival.
+RULE = UnknownRule(coefficients=(0.2, 0.1, 0.15, 0.0, 0.0, 0.0, 0.0))
+Part = tuple[str, tuple[str, bytes, str]]
+
+
+def part(expression: str, index: int, field: str = "images") -> Part:
+    return (field, ("face.jpg", sample_bytes(expression, index), "image/jpeg"))
+
+
+def client_of(folder: Path, rule: UnknownRule) -> TestClient:
+    weights = save_full_checkpoint(folder / "w.safetensors", FULL.model_copy(update={"unknown_rule": rule}))
+    settings = Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu")
+    return TestClient(create_app(settings), headers=LOCAL)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client_of(tmp_path_factory.mktemp("service"), RULE) as client:
+        yield client
+
+
+def taught(client: TestClient, shots_of_class: dict[str, int]) -> str:
+    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+    for label, shots in shots_of_class.items():
+        files = [part(label, index) for index in range(shots)]
+        assert client.post(f"{path}/classes/{label}/examples", files=files).status_code == 201
+    return path
+
+
+def classify(client: TestClient, path: str, **options: Any) -> dict[str, Any]:
+    response = client.post(f"{path}/classify", files=[part("anger", 5)], data=options)
+    assert response.status_code == 200
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("shots_of_class", "threshold"),
+    [
+        ({"anger": 1}, 0.2 + 0.15),
+        ({"anger": 3}, 0.2 + 0.15 / 3),
+        ({"anger": 1, "happiness": 1}, 0.2 + 0.1 * 0.693147 + 0.15),
+        ({"anger": 3, "happiness": 1, "sadness": 1}, 0.2 + 0.1 * 1.098612 + 0.15 * (1 / 3 + 1 + 1) / 3),
+    ],
+)
+def test_every_answer_states_the_threshold_of_the_session(
+    client: TestClient, shots_of_class: dict[str, int], threshold: float
+) -> None:
+    path = taught(client, shots_of_class)
+    assert classify(client, path)["unknown_below"] == pytest.approx(threshold, abs=1e-5)
+    quality = client.get(f"{path}/quality").json()
+    assert quality["unknown_below"] == pytest.approx(threshold, abs=1e-5)
+    with client.websocket_connect(f"{path}/stream") as stream:
+        for frame in (sample_bytes("anger", 5), no_face()):
+            stream.send_bytes(frame)
+            assert stream.receive_json()["unknown_below"] == pytest.approx(threshold, abs=1e-5)
+    files = [
+        part(label, index, "support") for label, shots in shots_of_class.items() for index in range(shots)
+    ]
+    labels = [label for label, shots in shots_of_class.items() for _ in range(shots)]
+    stateless = client.post("/v1/classify", files=[*files, part("anger", 5)], data={"labels": labels})
+    assert stateless.json()["unknown_below"] == pytest.approx(threshold, abs=1e-5)
+
+
+def test_the_threshold_follows_the_session(client: TestClient) -> None:
+    path = taught(client, {"anger": 1, "happiness": 1})
+    before = classify(client, path)["unknown_below"]
+    client.delete(f"{path}/classes/happiness")
+    assert classify(client, path)["unknown_below"] < before
+
+
+@pytest.mark.parametrize(("constant", "known"), [(0.0, True), (1.0, False)])
+@pytest.mark.parametrize("shots_of_class", [{"anger": 1}, {"anger": 2, "happiness": 2}])
+def test_predicted_obeys_the_threshold_of_the_session(
+    tmp_path: Path, shots_of_class: dict[str, int], constant: float, known: bool
+) -> None:
+    with client_of(tmp_path, UnknownRule(coefficients=(constant, 0, 0, 0, 0, 0, 0))) as client:
+        path = taught(client, shots_of_class)
+        answer = classify(client, path)
+        assert answer["unknown_below"] == constant
+        (face,) = answer["results"][0]["faces"]
+        assert face["predicted"] == (face["scores"][0]["label"] if known else None)
+        with client.websocket_connect(f"{path}/stream") as stream:
+            stream.send_bytes(sample_bytes("anger", 5))
+            (face,) = stream.receive_json()["faces"]
+        assert face["predicted"] == (face["scores"][0]["label"] if known else None)
+
+
+def test_the_requests_own_threshold_wins(client: TestClient) -> None:
+    path = taught(client, {"anger": 1, "happiness": 1})
+    best = classify(client, path)["results"][0]["faces"][0]["scores"][0]
+    for own, predicted in ((0.0, best["label"]), (best["score"], best["label"]), (1.0, None)):
+        answer = classify(client, path, unknown_below=own)
+        assert answer["unknown_below"] == own
+        assert answer["results"][0]["faces"][0]["predicted"] == predicted
+        assert client.get(f"{path}/quality").json()["unknown_below"] != own
+    with client.websocket_connect(f"{path}/stream?unknown_below=1") as stream:
+        stream.send_bytes(sample_bytes("anger", 5))
+        answer = stream.receive_json()
+    assert (answer["unknown_below"], answer["faces"][0]["predicted"]) == (1.0, None)
+
+
+def test_without_classes_there_is_no_threshold(client: TestClient) -> None:
+    path = taught(client, {})
+    assert client.get(f"{path}/quality").json()["unknown_below"] is None
+    for query, stated in (("", None), ("?unknown_below=0.5", 0.5)):
+        with client.websocket_connect(f"{path}/stream{query}") as stream:
+            for frame in (sample_bytes("anger", 5), b"no image"):
+                stream.send_bytes(frame)
+                assert stream.receive_json()["unknown_below"] == stated
+
+
+def test_answers_hold_the_parts_and_the_rectangles_of_the_weights(client: TestClient) -> None:
+    path = taught(client, {"anger": 1, "happiness": 1})
+    (face,) = classify(client, path, regions="true")["results"][0]["faces"]
+    for score in face["scores"]:
+        assert [*score["parts"]] == ["face", "eyes", "lips", "prototype", "cosine", "geometry"]
+        assert all(0 <= value <= 1 for value in score["parts"].values())
+    for part_name, shape in (("face", 1.0), ("eyes", 1.4 / 0.8), ("lips", 1.2 / 0.8)):
+        (left, top), (right, _), _, (_, bottom) = face["regions"][part_name]
+        assert (right - left) / (bottom - top) == pytest.approx(shape, abs=0.15)
+    model = client.get("/v1/model").json()
+    assert (model["encoder"], model["patch_layout"], model["patch_size"]) == ("resnet", "tight", 48)
+    assert model["part_weights"]["geometry"] == 0.5
