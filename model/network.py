@@ -35,7 +35,7 @@ class FaceFeatures:
     maps: Tensor
     """Feature maps (..., 3 parts, C, H, W)"""
     blendshapes: Tensor | None
-    """Coefficients (..., 52); None where the checkpoint has no geometry"""
+    """Coefficients (..., 52); None without geometry"""
 
     def __getitem__(self, chosen: Any) -> FaceFeatures:
         blendshapes = None if self.blendshapes is None else self.blendshapes[chosen]
@@ -196,8 +196,7 @@ class CSRN(nn.Module):
         if self.has_cosine:
             assert self.pooled is not None
             described["cosine"] = self.pooled(faces.maps).flatten(-2)
-        if self.geometry is not None:
-            assert faces.blendshapes is not None
+        if self.geometry is not None and faces.blendshapes is not None:
             described["geometry"] = self.geometry.standardise(faces.blendshapes)
         return described
 
@@ -329,7 +328,7 @@ def score_halves_of_episodes(
         prototypes=prototypes,
         means={
             name: score_cosines(cosine_similarity(class_means[name], query_descriptions[name]))
-            for name in network.mean_parts
+            for name in class_means
         },
     )
 
