@@ -89,8 +89,8 @@ class _ResidualBlock(nn.Module):
 
 ENCODERS: dict[str, Callable[[], Conv4Encoder | ResNetEncoder]] = {
     "conv4": Conv4Encoder,
-    "resnet": lambda: ResNetEncoder(stem=32, blocks=[(64, 2), (64, 1), (128, 2)]),
-    "resnet-large": lambda: ResNetEncoder(stem=48, blocks=[(96, 2), (96, 1), (192, 2), (192, 1)]),
+    "resnet": lambda: ResNetEncoder(stem=32, blocks=[(64, 2), (128, 2), (128, 1)]),
+    "resnet-large": lambda: ResNetEncoder(stem=48, blocks=[(96, 2), (192, 2), (192, 1)]),
 }
 """The published encoder, the one of the shipped weights, and a larger one to teach it"""
 

@@ -33,6 +33,37 @@ class Face:
     patches: Patches
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundFaces:
+    """A decoded image with the landmarks of its faces, from which patches of any layout can be cut."""
+
+    image: DecodedImage
+    landmarks: list[Landmarks]
+    """Largest first, in pixels of the decoded image, which may be a reduced one"""
+
+    def face(self, found: Landmarks, layout: PatchLayout) -> Face:
+        """One of the faces with its patches in a layout."""
+        landmarks = found.enlarged(self.image.reduction)
+        height, width = (side * self.image.reduction for side in self.image.pixels.shape[:2])
+        x_min, y_min, x_max, y_max = landmarks.extent_px
+        return Face(
+            box_px=Box(
+                x_min=min(max(x_min, 0.0), width),
+                y_min=min(max(y_min, 0.0), height),
+                x_max=min(max(x_max, 0.0), width),
+                y_max=min(max(y_max, 0.0), height),
+            ),
+            landmarks=landmarks,
+            patches=layout.cut(self.image.pixels, found.points_px),
+        )
+
+
+def find_faces(data: bytes, finder: LandmarkFinder, *, max_pixels: int = MAX_PIXELS) -> FoundFaces:
+    """Decode an image and find its faces. Raises: ImageUnreadable."""
+    image = decode_image(data, max_pixels=max_pixels)
+    return FoundFaces(image=image, landmarks=finder.find(image.pixels))
+
+
 class FaceReader:
     """Decodes images and cuts the patches of their faces. Not thread-safe: one per thread."""
 
@@ -47,9 +78,9 @@ class FaceReader:
 
         Raises: ImageUnreadable.
         """
-        image = decode_image(data, max_pixels=self._max_pixels)
-        found = self._finder.find(image.pixels)
-        return [self._face(image, landmarks) for landmarks in (found if all_faces else found[:1])]
+        found = find_faces(data, self._finder, max_pixels=self._max_pixels)
+        chosen = found.landmarks if all_faces else found.landmarks[:1]
+        return [found.face(landmarks, self._layout) for landmarks in chosen]
 
     def read_single(self, data: bytes) -> Face:
         """The only face of an encoded support image.
@@ -57,31 +88,16 @@ class FaceReader:
         Raises: ImageUnreadable; NoFace; SeveralFaces where the largest face has less than
             LARGEST_TO_NEXT_AREA times the area of the next.
         """
-        image = decode_image(data, max_pixels=self._max_pixels)
-        found = self._finder.find(image.pixels)
-        if not found:
+        found = find_faces(data, self._finder, max_pixels=self._max_pixels)
+        if not found.landmarks:
             raise NoFace("no face was found in the image")
-        if len(found) > 1 and found[0].area_px < LARGEST_TO_NEXT_AREA * found[1].area_px:
+        largest, *others = found.landmarks
+        if others and largest.area_px < LARGEST_TO_NEXT_AREA * others[0].area_px:
             raise SeveralFaces(
-                f"{len(found)} faces were found: a support image must show one, "
+                f"{len(found.landmarks)} faces were found: a support image must show one, "
                 "or one much larger than the others"
             )
-        return self._face(image, found[0])
+        return found.face(largest, self._layout)
 
     def close(self) -> None:
         self._finder.close()
-
-    def _face(self, image: DecodedImage, found: Landmarks) -> Face:
-        landmarks = found.enlarged(image.reduction)
-        height, width = (side * image.reduction for side in image.pixels.shape[:2])
-        x_min, y_min, x_max, y_max = landmarks.extent_px
-        return Face(
-            box_px=Box(
-                x_min=min(max(x_min, 0.0), width),
-                y_min=min(max(y_min, 0.0), height),
-                x_max=min(max(x_max, 0.0), width),
-                y_max=min(max(y_max, 0.0), height),
-            ),
-            landmarks=landmarks,
-            patches=self._layout.cut(image.pixels, found.points_px),
-        )

@@ -25,7 +25,8 @@ def level_points(points: Tensor) -> Tensor:
     span = across.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     cos, sin = (across / span).unbind(dim=-1)
     turn = torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2)
-    return (points - ((left + right) / 2)[..., None, :]) @ turn / span[..., None]
+    levelled: Tensor = (points - ((left + right) / 2)[..., None, :]) @ turn / span[..., None]
+    return levelled
 
 
 class BlendshapeNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""Find faces and their landmarks with MediaPipe FaceMesh. The only module that knows MediaPipe."""
+"""Find faces and their landmarks with MediaPipe FaceMesh."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LandmarkFinder:
     def __init__(self, *, tracking: bool = False, max_faces: int = 8, min_confidence: float = 0.3) -> None:
         """tracking: images are frames of one video; where the last one had its face is looked first."""
         self._tracking = tracking
-        with _muted_native_log():
+        with muted_native_log():
             # Imported here because it takes a second, which commands that see no image need not pay.
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
@@ -106,7 +106,7 @@ class LandmarkFinder:
             )
         # With the first face it logs once more. Only the first image is looked at in silence: the mute
         # holds up all other finders, and takes away what they and the service have to say.
-        with _muted_native_log() if self._unused else contextlib.nullcontext():
+        with muted_native_log() if self._unused else contextlib.nullcontext():
             found = self._mesh.process(image).multi_face_landmarks or []
         self._unused = False
         return [
@@ -131,8 +131,8 @@ _stderr_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _muted_native_log() -> Iterator[None]:
-    """Point file descriptor 2 away while FaceMesh starts: its C++ logs there and takes no setting."""
+def muted_native_log() -> Iterator[None]:
+    """Discard what is written to file descriptor 2: MediaPipe's C++ logs there and has no setting for it."""
     with _stderr_lock:
         kept = os.dup(2)
         try:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from model.checkpoint import Checkpoint, CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.faces import FaceReader
+from model.patches import LAYOUTS
 from tests.model.golden import seeded_network
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
@@ -20,6 +21,16 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 needs_shared_faces = pytest.mark.skipif(
     not (SHARED / "faces").is_dir(), reason="needs the 237 real photos, which the project does not ship"
+)
+
+FER2013_ZIP, FERPLUS_CSV = SHARED / "data" / "fer2013.zip", SHARED / "data" / "ferplus.csv"
+needs_fer2013 = pytest.mark.skipif(
+    not (FER2013_ZIP.is_file() and FERPLUS_CSV.is_file()),
+    reason="needs FER2013 and the votes of FER+, which the project does not ship",
+)
+FACE_LANDMARKER = SHARED / "data" / "face_landmarker.task"
+needs_face_landmarker = pytest.mark.skipif(
+    not FACE_LANDMARKER.is_file(), reason="needs the Face Landmarker bundle, which the project does not ship"
 )
 
 
@@ -49,7 +60,7 @@ def no_face() -> bytes:
 @pytest.fixture(scope="session")
 def reader() -> Iterator[FaceReader]:
     """One reader for all tests: FaceMesh takes a moment to start."""
-    reader = FaceReader()
+    reader = FaceReader(LAYOUTS["squares"])
     yield reader
     reader.close()
 

@@ -13,54 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import skimage.data
 from PIL import Image
-from scipy.interpolate import RBFInterpolator
 
-from model.landmarks import LandmarkFinder, Points
+from model.landmarks import Points
 from model.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from tests.support.portrait import face_crop
+from tests.support.warp import GROUPS, resample, source_map
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
 IMAGES_PER_EXPRESSION = 8
 SIDE_PX = 256
-
-# FaceMesh indices; right is the subject's, which is the left of the picture.
-GROUPS = {
-    "right_brow_inner": [107, 55, 66, 65],
-    "left_brow_inner": [336, 285, 296, 295],
-    "right_brow_outer": [70, 46, 105, 63, 53, 52],
-    "left_brow_outer": [300, 276, 334, 293, 283, 282],
-    "right_lid": [159, 158, 160],
-    "left_lid": [386, 385, 387],
-    "right_mouth_corner": [61, 185, 146, 78],
-    "left_mouth_corner": [291, 409, 375, 308],
-    "upper_lip": [0, 37, 267, 13, 82, 312],
-    "lower_lip": [17, 84, 314, 14, 87, 317],
-    "chin": [152, 148, 377, 176, 400, 175],
-}
-FIXED = [
-    1,
-    4,
-    6,
-    168,
-    33,
-    133,
-    362,
-    263,
-    145,
-    374,
-    10,
-    338,
-    109,
-    234,
-    454,
-    127,
-    356,
-    93,
-    323,
-    129,
-    358,
-]
 
 # Displacements (right, down) in eye spans, as they look in the picture.
 EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
@@ -110,7 +72,7 @@ EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def main() -> None:
-    portrait, points = _face_crop()
+    portrait, points = face_crop()
     for expression, moves in EXPRESSIONS.items():
         folder = SAMPLES / expression
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,20 +82,6 @@ def main() -> None:
             Image.fromarray(_vary(warped, rng)).save(folder / f"{index:02}.jpg", quality=88)
 
 
-def _face_crop() -> tuple[npt.NDArray[np.uint8], Points]:
-    """The portrait's head at twice its size, and its landmarks in pixels of that crop."""
-    image = np.ascontiguousarray(skimage.data.astronaut())
-    (face,) = LandmarkFinder().find(image)
-    x_min, y_min, x_max, y_max = face.extent_px
-    side = 2 * max(x_max - x_min, y_max - y_min)
-    left = max(round((x_min + x_max - side) / 2), 0)
-    top = max(round((y_min + y_max - side) / 2), 0)
-    crop = image[top : top + round(side), left : left + round(side)]
-    crop = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    points = (face.points_px - (left, top)) * 2
-    return crop, points.astype(np.float32)  # type: ignore[return-value]
-
-
 def _warp(
     image: npt.NDArray[np.uint8],
     points: Points,
@@ -141,25 +89,15 @@ def _warp(
     *,
     strength: float,
 ) -> npt.NDArray[np.uint8]:
-    """Move groups of landmarks and let a thin-plate spline carry the pixels along."""
+    """Move groups of landmarks by their displacements times the strength; the other groups stay."""
     height, width = image.shape[:2]
     span = float(np.linalg.norm(points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER]))
-    border = [(x, y) for x in (0, width / 2, width) for y in (0, height / 2, height)]
-    border.remove((width / 2, height / 2))
-    targets = [points[FIXED], np.array(border)]
-    shifts = [np.zeros((len(FIXED) + len(border), 2))]
-    for group, indices in GROUPS.items():
-        move = strength * span * np.array(moves.get(group, (0.0, 0.0)))
-        targets.append(points[indices] + move)
-        shifts.append(np.tile(move, (len(indices), 1)))
-    spline = RBFInterpolator(
-        np.concatenate(targets), np.concatenate(shifts), kernel="thin_plate_spline", smoothing=20
-    )
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2)
-    source = (grid - spline(grid)).reshape(height, width, 2).astype(np.float32)
-    return cv2.remap(  # type: ignore[return-value]
-        image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    shifts = {
+        index: strength * span * np.array(moves.get(group, (0.0, 0.0)))
+        for group, indices in GROUPS.items()
+        for index in indices
+    }
+    return resample(image, source_map(width, height, points, shifts))
 
 
 def _vary(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:

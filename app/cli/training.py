@@ -7,6 +7,7 @@ import enum
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from app.cli.console import Json, StageBars, stderr, torch_device
 from app.settings import Settings
 
 if TYPE_CHECKING:
+    from model.training.prepared import PreparedImages
     from model.training.report import Report
 
 Classes = Annotated[str, typer.Option(help="Comma-separated labels; all of the data by default")]
@@ -41,31 +43,86 @@ class Labels(enum.StrEnum):
 
 class Encoder(enum.StrEnum):
     conv4 = "conv4"
-    resnet12 = "resnet12"
+    resnet = "resnet"
+    resnet_large = "resnet-large"
+
+
+def _person(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            groups = re.compile(text).groups
+        except re.error as error:
+            raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
+        if groups == 0:
+            raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
+    return text
 
 
 def prepare(
     dataset: Annotated[str, typer.Argument(help="fer2013 | rafdb | sfew | afew | folder")],
     source: Annotated[Path, typer.Argument(help="Folder, zip or CSV of the data set")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; an unfinished one is gone on with")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; an interrupted run is resumed")],
+    votes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="FER+ votes by file name, or FER+'s fer2013new.csv for fer2013.csv; "
+            "the image files of fer2013 have theirs without it",
+        ),
+    ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            callback=_person,
+            help="Its first group, found in an image's path, names the person",
+        ),
+    ] = None,
+    blendshapes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FACE_LANDMARKER.task",
+            help="Add blendshapes by this bundle of MediaPipe's Face Landmarker",
+        ),
+    ] = None,
 ) -> None:
-    """Find every face of a data set and cut its patches, ready for training."""
+    """Find every face of a data set and cut its patches, ready for training.
+
+    Run it again on a finished folder to add blendshapes, or to change votes or persons.
+    """
     from model.training.datasets import DATASETS, open_dataset
+    from model.training.datasets.votes import read_votes
     from model.training.prepare import prepare as prepare_dataset
-    from model.training.prepared import DETECTIONS
+    from model.training.prepare_blendshapes import check_task_file, prepare_blendshapes
+    from model.training.prepared import DETECTIONS, load_prepared
 
     if dataset not in DATASETS:
         raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
     with open_dataset(dataset, source) as opened, StageBars() as bars:
+        table_of_votes = None if votes is None else read_votes(votes, opened.images)
+        if blendshapes is not None:
+            check_task_file(blendshapes)
         report = prepare_dataset(
-            opened, out, progress=lambda done, total: bars.show("preparing", done, total)
+            opened,
+            out,
+            votes=table_of_votes,
+            person=None if person is None else re.compile(person),
+            progress=lambda done, total: bars.show("preparing", done, total),
         )
+        if blendshapes is not None:
+            prepare_blendshapes(
+                opened,
+                out,
+                blendshapes,
+                progress=lambda done, total: bars.show("blendshapes", done, total),
+            )
     table = Table("label", "images", *(name.replace("_", " ") for name in DETECTIONS))
     for label, counts in sorted(report.items()):
         table.add_row(escape(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))
     whole = sum(report.values(), Counter[str]())
     table.add_row("all", str(whole.total()), *(str(whole[name]) for name in DETECTIONS), style="bold")
     Console().print(table)
+    _print_extras(load_prepared(out))
 
 
 def train(
@@ -75,30 +132,25 @@ def train(
         str | None, typer.Option(help="Split to train on; by default train, or all images if there is none")
     ] = None,
     classes: Classes = "",
-    encoder: Annotated[Encoder, typer.Option(help="conv4 is the published one")] = Encoder.resnet12,
+    encoder: Annotated[
+        Encoder, typer.Option(help="conv4 is the published one; resnet-large makes a teacher")
+    ] = Encoder.resnet,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Weights of a larger network for the encoder to learn from")
+    ] = None,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
-    ] = 9000,
+    ] = 6000,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 1000,
-    way: AtLeastOne = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
+    way: AtLeastOne = 5,
     shot: AtLeastOne = 4,
-    query: AtLeastOne = 4,
+    query: AtLeastOne = 3,
     episodes_per_step: Annotated[int, typer.Option(min=1)] = 4,
-    landmark_episodes: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, callback=_finite, help="Share of episodes on classes of landmark geometry"
-        ),
-    ] = 0.6,
-    cosine_weight: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            callback=_finite,
-            help="Weight of the cosine part in class scores; 0 leaves it out, as does no warm-up",
-        ),
-    ] = 1.0,
+    label_episodes: Annotated[
+        bool,
+        typer.Option(help="Draw the classes of some episodes from the labels and votes, not only clusters"),
+    ] = True,
     seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
@@ -106,7 +158,7 @@ def train(
         int, typer.Option(min=1, help="Steps between measuring and saving the run's state")
     ] = 250,
 ) -> None:
-    """Train weights. A stopped run goes on where it was; torchrun trains on several devices.
+    """Train weights. An interrupted run resumes where it stopped; torchrun trains on several devices.
 
     On two GPUs: torchrun --nproc-per-node 2 --no-python csrn train DATA --out WEIGHTS
     """
@@ -129,8 +181,7 @@ def train(
         shot=shot,
         query=query,
         episodes_per_step=episodes_per_step,
-        landmark_episodes=landmark_episodes,
-        cosine_weight=cosine_weight,
+        label_episodes=label_episodes,
         seed=seed,
         bfloat16=bfloat16,
     )
@@ -150,18 +201,19 @@ def train(
                     f"{progress.stage} step {progress.step}: {figures}  {held_out}", markup=False
                 )
 
-        calibration = train_weights(
+        train_weights(
             images,
             out,
             settings,
             trained_on=f"{data.name}, {split or 'all'} images of {', '.join(chosen)}",
             run_folder=run or out.with_suffix(".run"),
+            teacher=teacher,
             device=device,
             save_every=save_every,
             progress=show,
         )
         if rank_and_world()[0] == 0:
-            stderr.print(f"wrote {out}; unknown_below {calibration.unknown_below}", markup=False)
+            stderr.print(f"wrote {out}", markup=False)
 
 
 def evaluate(
@@ -269,6 +321,17 @@ def convert(
 
     convert_published(feature_encoder, relation_network, out)
     print(f"wrote {out}")
+
+
+def _print_extras(faces: PreparedImages) -> None:
+    """One line that says how many of the faces have votes, a person and blendshapes."""
+    persons = set(faces.persons.tolist()) - {""}
+    taught = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
+    print(
+        f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
+        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
+        f"{taught} with blendshapes"
+    )
 
 
 def _print_report(report: Report) -> None:

@@ -51,6 +51,6 @@ def augment(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     moved = torch.empty_like(flat)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        for group in order.split(GROUP_PATCHES):
+        for group in torch.split(order, GROUP_PATCHES):
             moved[group] = transforms(flat[group])
     return moved.reshape(pixels.shape), mirrored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,108 +11,113 @@ from torch import Tensor
 
 from model.encoders import luminance
 from model.errors import EpisodeImpossible
+from model.patches import LayoutName
 from model.training.augment import augment
 from model.training.episodes import EpisodeSampler
-from model.training.geometry import LandmarkComponents, cluster_shapes
+from model.training.geometry import cluster_faces
 from model.training.prepared import PreparedImages
+from model.training.targets import Targets
 
-CLUSTERINGS, CLUSTERS = 60, 16
+CLUSTERINGS, CLUSTERS = 30, 16
+WHOLE_FACES = 0.5
+"""Share of a batch's images of which eyes and lips are looked at too; of the others the face alone"""
+
+
+class PatchReader:
+    """Reads augmented patches of training images."""
+
+    def __init__(self, images: PreparedImages, *, layout: LayoutName, colour: bool) -> None:
+        """colour: False where the encoder sees luminance alone."""
+        self._images, self._layout, self._colour = images, layout, colour
+
+    def read(self, chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Pixels (chosen, 3 parts, 3, size, size) float, and (chosen,) bool: which are mirrored."""
+        stored = torch.from_numpy(self._images.patches(chosen, self._layout))
+        pixels = stored.permute(0, 1, 4, 2, 3).float() / 255
+        if not self._colour:
+            # One channel is cheaper to move and light than three; the encoder sees it three times.
+            pixels = luminance(pixels)
+        moved, mirrored = augment(pixels, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        return moved.expand(-1, -1, 3, -1, -1), mirrored
 
 
 class LabelBatches:
-    """Batches of labelled images with their landmark components, rare classes drawn more often."""
+    """Batches of labelled images with their targets, rare classes drawn more often."""
 
     def __init__(
         self,
-        images: PreparedImages,
-        components: LandmarkComponents,
+        reader: PatchReader,
+        targets: Targets,
+        labels: npt.NDArray[np.int64],
         *,
-        classes: tuple[str, ...],
         batch: int,
-        colour: bool,
+        teacher: npt.NDArray[np.float16] | None,
     ) -> None:
-        """batch: images in a batch; colour: False where the encoder sees luminance alone."""
-        self._images, self._batch, self._colour = images, batch, colour
-        self._labels = np.array([classes.index(label) for label in images.labels.tolist()])
-        points = images.landmarks()
-        # As seen, and as seen in a mirror: (images, 2, components).
-        self._components = np.stack([components.of(points), components.of(points, mirrored=True)], axis=1)
+        """labels (images,) class numbers; batch: images in a batch.
+
+        teacher: (images, 2, 3 parts, channels), what it says of each image as seen and in a mirror.
+        """
+        self._reader, self._targets, self._batch, self._teacher = reader, targets, batch, teacher
         # A middle way between the data's class shares and equal ones.
-        weights = 1 / np.sqrt(np.bincount(self._labels, minlength=len(classes)))[self._labels]
+        weights = 1 / np.sqrt(np.maximum(np.bincount(labels), 1))[labels]
         self._weights = weights / weights.sum()
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels (batch, 3 parts, 3, 64, 64), labels (batch,), components (batch, count)."""
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `WarmUp` takes: patches, all faces first, then eyes and lips of some; and targets."""
         chosen = rng.choice(len(self._weights), self._batch, p=self._weights)
-        pixels, mirrored = read_augmented(self._images, chosen, rng, colour=self._colour)
-        components = self._components[chosen, mirrored.numpy().astype(int)]
-        return pixels, torch.from_numpy(self._labels[chosen]), torch.from_numpy(components)
+        pixels, mirrored = self._reader.read(chosen, rng)
+        whole = max(round(WHOLE_FACES * len(pixels)), 1)
+        patches = torch.cat([pixels[:, 0], pixels[:whole, 1], pixels[:whole, 2]])
+        in_mirror = mirrored.numpy().astype(np.int64)
+        targets = self._targets.of(chosen, in_mirror)
+        if self._teacher is not None:
+            targets["teacher"] = torch.from_numpy(self._teacher[chosen, in_mirror]).float()
+        return patches, targets
 
 
 class EpisodeBatches:
-    """Batches of episodes; a share of them take their classes from landmark geometry.
+    """Batches of episodes, whose classes are of several kinds: labels, and clusters of faces.
 
-    Such classes are free of label noise and many: each clustering looks at faces in another way. So
-    the relation module learns to compare faces rather than to know the labels of one data set.
+    Clusters are free of label noise and many: each looks at faces in another way. So the relation module
+    learns to compare faces rather than to know the labels of one data set.
     """
 
     def __init__(
-        self,
-        images: PreparedImages,
-        components: LandmarkComponents,
-        sampler: EpisodeSampler,
-        *,
-        episodes: int,
-        landmark_share: float,
-        seed: int,
-        colour: bool,
+        self, reader: PatchReader, kinds: Sequence[Sequence[EpisodeSampler]], *, episodes: int
     ) -> None:
-        """episodes: in a batch; colour: as for LabelBatches.
+        """kinds: samplers of each kind of classes, all of one way and shot. episodes: in a batch."""
+        self._reader, self._kinds, self._episodes = reader, kinds, episodes
 
-        Raises: EpisodeImpossible where the clusters are too small for the sampler's episodes.
-        """
-        self._images, self._sampler, self._colour = images, sampler, colour
-        self._episodes, self._landmark_share = episodes, landmark_share
-        self._landmark_samplers: list[EpisodeSampler] = []
-        if landmark_share > 0:
-            self._landmark_samplers = _landmark_samplers(images, components, sampler, seed)
-
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
-        """What `EpisodeObjective` takes: pixels, which episodes are of labels, and the shot."""
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """What `EpisodeObjective` takes: pixels and the shot."""
         drawn = []
-        by_labels = rng.random(self._episodes) >= self._landmark_share
-        for labelled in by_labels.tolist():
-            samplers = [self._sampler] if labelled else self._landmark_samplers
-            drawn.append(samplers[rng.integers(len(samplers))].draw(rng))
+        for _ in range(self._episodes):
+            samplers = self._kinds[int(rng.integers(len(self._kinds)))]
+            drawn.append(samplers[int(rng.integers(len(samplers)))].draw(rng))
         index = np.stack([np.concatenate([episode.support, episode.query], axis=1) for episode in drawn])
-        pixels, _ = read_augmented(self._images, index.ravel(), rng, colour=self._colour)
-        episodes = pixels.reshape(*index.shape, *pixels.shape[1:])
-        return episodes, torch.from_numpy(by_labels), self._sampler.shot
+        pixels, _ = self._reader.read(index.ravel(), rng)
+        return pixels.reshape(*index.shape, *pixels.shape[1:]), self._kinds[0][0].shot
 
 
-def read_augmented(
-    images: PreparedImages, chosen: npt.NDArray[np.int64], rng: np.random.Generator, *, colour: bool
-) -> tuple[Tensor, Tensor]:
-    """Augmented pixels (chosen, 3 parts, 3, 64, 64) float, and (chosen,) bool: which are mirrored."""
-    pixels = torch.from_numpy(images.patches(chosen)).permute(0, 1, 4, 2, 3).float() / 255
-    if not colour:
-        # One channel is cheaper to move and light than three; the encoder sees it three times.
-        pixels = luminance(pixels)
-    moved, mirrored = augment(pixels, torch.Generator().manual_seed(int(rng.integers(2**62))))
-    return moved.expand(-1, -1, 3, -1, -1), mirrored
-
-
-def _landmark_samplers(
-    images: PreparedImages, components: LandmarkComponents, sampler: EpisodeSampler, seed: int
+def cluster_samplers(
+    images: PreparedImages,
+    descriptions: npt.NDArray[np.float32],
+    sampler: EpisodeSampler,
+    rng: np.random.Generator,
+    *,
+    clusterings: int = CLUSTERINGS,
+    clusters: int = CLUSTERS,
 ) -> list[EpisodeSampler]:
-    shapes = components.of(images.landmarks())
+    """Samplers like `sampler` whose classes are clusters of descriptions (images, D), each time others.
+
+    Raises: EpisodeImpossible where the clusters are too small.
+    """
     _, kin = np.unique(images.kin, return_inverse=True)
     needed = sampler.shot + sampler.query
-    clusters = max(sampler.way, min(CLUSTERS, (kin.max() + 1) // (2 * needed)))
-    rng = np.random.default_rng(seed)
+    clusters = max(sampler.way, min(clusters, (kin.max() + 1) // (2 * needed)))
     samplers = []
-    for _ in range(CLUSTERINGS):
-        names = cluster_shapes(shapes, clusters=clusters, rng=rng).astype(np.str_)
+    for _ in range(clusterings):
+        names = cluster_faces(descriptions, clusters=clusters, rng=rng).astype(np.str_)
         # The frames of a video look alike and fall into one class: one of them, drawn anew, is enough.
         names[~_one_of_each(kin, rng)] = ""
         kept = tuple(
@@ -124,8 +131,8 @@ def _landmark_samplers(
             )
     if not samplers:
         raise EpisodeImpossible(
-            f"{kin.max() + 1} images are too few for episodes of landmark classes "
-            f"({sampler.way}-way, {needed} images each): ask for none"
+            f"{kin.max() + 1} images are too few for episodes of clusters "
+            f"({sampler.way}-way, {needed} images each)"
         )
     return samplers
 

@@ -70,10 +70,10 @@ class LandmarkComponents:
         return ((flat - self.center) @ self.axes).astype(np.float32)
 
 
-def cluster_shapes(
+def cluster_faces(
     components: npt.NDArray[np.float32], *, clusters: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """K-means clusters (faces,) on a random, randomly weighted subset of components (faces, count).
+    """K-means clusters (faces,) on a random, randomly weighted subset of numbers (faces, count).
 
     Each call looks at faces in another way: the clusters are classes that no label noise touches.
     """

@@ -1,7 +1,7 @@
-"""Turn a data set into patches on disk, through the same code that serves requests.
+"""Turn a data set into patches and landmarks on disk, through the same code that serves requests.
 
-Rows are written in order and the manifest line last, so a run that was killed goes on where it was. The
-manifest gets its name when everything is on disk and duplicates are marked.
+Arrays are written in row order and the manifest line last, so a run that was killed is resumed. The manifest
+gets its final name when all images are done, duplicates are marked, and votes and persons are filled in.
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import csv
-import hashlib
+import dataclasses
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from model.errors import DatasetInvalid, ImageUnreadable
-from model.faces import Face, FaceReader
-from model.landmarks import LANDMARK_COUNT
-from model.patches import PARTS, PATCH_SIZE_PX
+from model.faces import find_faces
+from model.landmarks import LANDMARK_COUNT, LandmarkFinder
+from model.patches import LAYOUTS, PARTS, LayoutName, Patches
 from model.training.datasets import Dataset, LabelledImage
+from model.training.datasets.dataset import content_hash
+from model.training.datasets.votes import VoteTable
 from model.training.prepared import (
     ANY_NAME,
     COLUMNS,
@@ -37,6 +41,7 @@ from model.training.prepared import (
     UNREADABLE,
     Row,
     read_manifest,
+    refuse_earlier_version,
 )
 
 MEASURED_SPLITS = ("test", "val")
@@ -45,59 +50,79 @@ CHUNK_IMAGES = 256
 
 Report = dict[str, collections.Counter[str]]
 """Per label, how often each detection path was taken"""
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)"""
 
 
 def prepare(
     dataset: Dataset,
     folder: Path,
     *,
+    votes: VoteTable | None = None,
+    person: re.Pattern[str] | None = None,
     threads: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Prepare every image of a data set into `folder`; goes on with what an earlier run has done.
+    """Prepare every image of a data set into `folder`, resuming what an earlier run has done.
 
     Args:
+        votes: by source or content hash; by default those that a finished folder has, or else those that
+            are shipped for the data set.
+        person: its first group, in the first match in an image's source, names the person shown; by default
+            the persons of a finished folder stay.
         threads: how many FaceMesh instances work at once (each releases the GIL); all cores by default.
-        progress: called with (images done, images in all).
-    Raises: DatasetInvalid if the folder holds the output for other images.
+    Raises: DatasetInvalid if the folder holds the output for other images, is damaged, or was written by an
+        earlier version, or if `person` matches no image.
     """
+    refuse_earlier_version(folder)
     images = dataset.images
+    persons = None if person is None else match_persons(images, person)
     folder.mkdir(parents=True, exist_ok=True)
-    patches = _open_rows(
-        folder / PATCHES, (len(images), len(PARTS), PATCH_SIZE_PX, PATCH_SIZE_PX, 3), np.uint8
-    )
-    landmarks = _open_rows(folder / LANDMARKS, (len(images), LANDMARK_COUNT, 2), np.float32)
-    manifest_path = folder / (MANIFEST if (folder / MANIFEST).exists() else UNFINISHED)
+    finished = (folder / MANIFEST).exists()
+    manifest_path = folder / (MANIFEST if finished else UNFINISHED)
     done = _resume(manifest_path, images)
+    patches = {
+        name: _open_rows(
+            folder / PATCHES[name],
+            (len(images), len(PARTS), layout.size_px, layout.size_px, 3),
+            np.uint8,
+            resumed=done > 0,
+        )
+        for name, layout in LAYOUTS.items()
+    }
+    landmarks = _open_rows(folder / LANDMARKS, (len(images), LANDMARK_COUNT, 3), np.float32, resumed=done > 0)
     progress(done, len(images))
     with manifest_path.open("a", newline="", encoding="utf-8", errors=ANY_NAME) as manifest:
         writer = csv.DictWriter(manifest, COLUMNS, lineterminator="\n")
         if manifest.tell() == 0:
             writer.writeheader()
-        for index, (image, (content, detection, face)) in enumerate(
+        for index, (image, outcome) in enumerate(
             _read_faces(dataset, images[done:], threads or os.cpu_count() or 1), start=done
         ):
-            if face is not None:
-                patches[index] = face.patches
-                landmarks[index] = face.landmarks.points_px
+            if outcome.face is not None:
+                for name in LAYOUTS:
+                    patches[name][index] = outcome.face.patches[name]
+                landmarks[index] = outcome.face.landmarks
             writer.writerow(
-                {
-                    "source": image.source,
-                    "label": image.label,
-                    "split": image.split,
-                    "group": image.group,
-                    "content": content,
-                    "detection": detection,
-                }
+                _expected(image)
+                | {"person": "", "votes": "", "content": outcome.content, "detection": outcome.detection}
             )
             if (index + 1) % CHUNK_IMAGES == 0 or index + 1 == len(images):
                 manifest.flush()
                 progress(index + 1, len(images))
-    patches.flush()
-    landmarks.flush()
+    for array in (*patches.values(), landmarks):
+        array.flush()
 
     rows = read_manifest(manifest_path)
     _mark_duplicates(rows)
+    if votes is None and not finished:
+        votes = dataset.load_votes()
+    for row in rows:
+        if votes is not None:
+            counts = votes.get(row["source"]) or votes.get(row["content"]) or ()
+            row["votes"] = " ".join(map(str, counts))
+        if persons is not None:
+            row["person"] = persons[row["source"]]
     _write_manifest(folder / MANIFEST, rows)
     (folder / UNFINISHED).unlink(missing_ok=True)
     report: Report = {row["label"]: collections.Counter(dict.fromkeys(DETECTIONS, 0)) for row in rows}
@@ -106,31 +131,67 @@ def prepare(
     return report
 
 
-Outcome = tuple[str, str, Face | None]
-"""Hash of the image's bytes, detection path, face"""
+def match_persons(images: list[LabelledImage], person: re.Pattern[str]) -> dict[str, str]:
+    """The person of each image by its source, "" where the pattern does not match.
+
+    Raises: DatasetInvalid if it matches no image.
+    """
+    matches = {image.source: person.search(image.source) for image in images}
+    persons = {source: (match and match.group(1)) or "" for source, match in matches.items()}
+    if not any(persons.values()):
+        raise DatasetInvalid(
+            f"{person.pattern!r} finds a person in no path of the data set, such as {images[0].source}"
+        )
+    return persons
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Face:
+    patches: dict[LayoutName, Patches]
+    landmarks: npt.NDArray[np.float32]
+    """(468, 3): x, y and depth in pixels of the image"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What became of one image."""
+
+    content: str
+    """Hash of its bytes"""
+    detection: str
+    face: _Face | None = None
 
 
 def _read_faces(
     dataset: Dataset, images: list[LabelledImage], threads: int
-) -> Iterator[tuple[LabelledImage, Outcome]]:
+) -> Iterator[tuple[LabelledImage, _Outcome]]:
     """Each image with its outcome, in order, `threads` at a time."""
-    readers = threading.local()
+    finders = threading.local()
 
-    def read(image: LabelledImage) -> Outcome:
-        if not hasattr(readers, "reader"):
-            readers.reader = FaceReader()
+    def read(image: LabelledImage) -> _Outcome:
+        if not hasattr(finders, "finder"):
+            finders.finder = LandmarkFinder()
         try:
             data = dataset.read(image)
         except (ImageUnreadable, OSError):
-            return "", UNREADABLE, None
-        content = hashlib.blake2b(data, digest_size=10).hexdigest()
+            return _Outcome(content="", detection=UNREADABLE)
+        content = content_hash(data)
         try:
-            faces = readers.reader.read(data)
+            found = find_faces(data, finders.finder)
         except ImageUnreadable:
-            return content, UNREADABLE, None
-        if not faces:
-            return content, NOT_FOUND, None
-        return content, FOUND_AFTER_PADDING if faces[0].landmarks.found_after_padding else FOUND, faces[0]
+            return _Outcome(content=content, detection=UNREADABLE)
+        if not found.landmarks:
+            return _Outcome(content=content, detection=NOT_FOUND)
+        faces = {name: found.face(found.landmarks[0], layout) for name, layout in LAYOUTS.items()}
+        landmarks = found.landmarks[0].enlarged(found.image.reduction)
+        return _Outcome(
+            content=content,
+            detection=FOUND_AFTER_PADDING if landmarks.found_after_padding else FOUND,
+            face=_Face(
+                patches={name: face.patches for name, face in faces.items()},
+                landmarks=np.column_stack([landmarks.points_px, landmarks.depths_px]),
+            ),
+        )
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(images), CHUNK_IMAGES):
@@ -152,17 +213,22 @@ def _mark_duplicates(rows: list[Row]) -> None:
             row["detection"] = DUPLICATE
 
 
-def _open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
-    if path.exists():
-        try:
-            np.load(path, mmap_mode="r")  # Opened for writing, a file that was cut off would be filled up.
-            rows = np.lib.format.open_memmap(path, mode="r+")
-        except (ValueError, EOFError):
-            raise DatasetInvalid(f"{path} is damaged: remove {path.parent} and prepare anew") from None
-        if rows.shape == shape and rows.dtype == dtype:
-            return rows
+def _open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, resumed: bool) -> np.memmap:
+    """Open the array of an earlier run, or make one of zeros where no run has begun."""
+    if not path.exists():
+        if resumed:
+            raise DatasetInvalid(f"{path} is missing: remove {path.parent} and run `csrn prepare` again")
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    try:
+        np.load(path, mmap_mode="r")  # Opened for writing, a file that was cut off would be filled up.
+        rows = np.lib.format.open_memmap(path, mode="r+")
+    except (ValueError, EOFError):
+        raise DatasetInvalid(
+            f"{path} is damaged: remove {path.parent} and run `csrn prepare` again"
+        ) from None
+    if rows.shape != shape or rows.dtype != dtype:
         raise DatasetInvalid(f"{path.parent} holds the output for another data set")
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    return rows
 
 
 def _resume(manifest: Path, images: list[LabelledImage]) -> int:
@@ -171,16 +237,15 @@ def _resume(manifest: Path, images: list[LabelledImage]) -> int:
         return 0
     rows = read_manifest(manifest)
     for row, image in zip(rows, images, strict=False):
-        expected = {
-            "source": image.source,
-            "label": image.label,
-            "split": image.split,
-            "group": image.group,
-        }
-        if tuple(row) != COLUMNS or any(row[name] != value for name, value in expected.items()):
+        if tuple(row) != COLUMNS or any(row[name] != value for name, value in _expected(image).items()):
             raise DatasetInvalid(f"{manifest.parent} holds the output for another data set")
     _write_manifest(manifest, rows)
     return len(rows)
+
+
+def _expected(image: LabelledImage) -> Row:
+    """The columns of an image's row that the data set alone decides."""
+    return {"source": image.source, "label": image.label, "split": image.split, "group": image.group}
 
 
 def _write_manifest(path: Path, rows: list[Row]) -> None:

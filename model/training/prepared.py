@@ -2,9 +2,11 @@
 
 It holds one row per image of the data set, whether or not its face was found:
 
-    manifest.csv     source, label, split, group, content, detection; named .unfinished until it is whole
-    patches.npy      (images, 3 parts, 64, 64, 3) uint8
-    landmarks.npy    (images, 468, 2) float32, pixels of the source image
+    manifest.csv          source, label, split, group, person, votes, content, detection;
+                          named .unfinished until it is complete
+    patches-<layout>.npy  (images, 3 parts, size, size, 3) uint8, one file for each patch layout
+    landmarks.npy         (images, 468, 3) float32: x, y and depth in pixels of the source image
+    blendshapes.npy       (images, 52) float32, NaN where there are none; only where they were asked for
 """
 
 from __future__ import annotations
@@ -12,18 +14,24 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from model.errors import DatasetInvalid
+from model.patches import LAYOUTS, LayoutName
+from model.training.datasets.votes import VOTE_COLUMNS
 
-MANIFEST, PATCHES, LANDMARKS = "manifest.csv", "patches.npy", "landmarks.npy"
-UNFINISHED = "manifest.csv.unfinished"
+MANIFEST, UNFINISHED = "manifest.csv", "manifest.csv.unfinished"
+PATCHES: dict[LayoutName, str] = {name: f"patches-{name}.npy" for name in LAYOUTS}
+LANDMARKS, BLENDSHAPES = "landmarks.npy", "blendshapes.npy"
+EARLIER_PATCHES = "patches.npy"
+"""The only patches in a folder that an earlier version wrote"""
 ANY_NAME = "surrogateescape"
 """How manifests are encoded and decoded: a file name may be any bytes."""
-COLUMNS = ("source", "label", "split", "group", "content", "detection")
+COLUMNS = ("source", "label", "split", "group", "person", "votes", "content", "detection")
 DETECTIONS = FOUND, FOUND_AFTER_PADDING, NOT_FOUND, UNREADABLE, DUPLICATE = (
     "found",
     "found_after_padding",
@@ -40,27 +48,45 @@ Row = dict[str, str]
 class PreparedImages:
     """Images whose face was found, in manifest order. Patches stay on disk until they are asked for."""
 
+    folder: Path
     labels: npt.NDArray[np.str_]
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
     """Such as the video that an image is a frame of; "" for an image by itself"""
+    persons: npt.NDArray[np.str_]
+    """Who is shown; "" where unknown"""
+    votes: npt.NDArray[np.int64]
+    """(images, 10) how many annotators chose each of VOTE_COLUMNS; zeros where there are no votes"""
     contents: npt.NDArray[np.str_]
     """Hash of the bytes of each image"""
     rows: npt.NDArray[np.int64]
-    """Where each image is in the two arrays below"""
-    all_patches: npt.NDArray[np.uint8]
+    """Where each image is in the arrays below"""
+    all_patches: Mapping[LayoutName, npt.NDArray[np.uint8]]
     all_landmarks: npt.NDArray[np.float32]
+    all_blendshapes: npt.NDArray[np.float32] | None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def patches(self, chosen: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.uint8]:
-        """(chosen, 3 parts, 64, 64, 3) uint8 of the chosen images."""
-        return np.asarray(self.all_patches[self.rows[chosen]])
+    def patches(self, chosen: npt.NDArray[np.int64] | slice, layout: LayoutName) -> npt.NDArray[np.uint8]:
+        """(chosen, 3 parts, size, size, 3) uint8 of the chosen images in a patch layout."""
+        return np.asarray(self.all_patches[layout][self.rows[chosen]])
 
     def landmarks(self) -> npt.NDArray[np.float32]:
-        """(images, 468, 2) float32 pixels of each image."""
+        """(images, 468, 3) float32: x, y and depth of each landmark in pixels of the image."""
         return np.asarray(self.all_landmarks[self.rows])
+
+    def blendshapes(self) -> npt.NDArray[np.float32]:
+        """(images, 52) float32 in the order of BLENDSHAPE_NAMES; NaN where the teacher found no face.
+
+        Raises: DatasetInvalid if the folder was prepared without them.
+        """
+        if self.all_blendshapes is None:
+            raise DatasetInvalid(
+                f"{self.folder} was prepared without blendshapes: "
+                "run `csrn prepare` again with --blendshapes FACE_LANDMARKER.task"
+            )
+        return np.asarray(self.all_blendshapes[self.rows])
 
     @property
     def kin(self) -> npt.NDArray[np.str_]:
@@ -74,6 +100,8 @@ class PreparedImages:
             labels=self.labels[chosen],
             sources=self.sources[chosen],
             groups=self.groups[chosen],
+            persons=self.persons[chosen],
+            votes=self.votes[chosen],
             contents=self.contents[chosen],
             rows=self.rows[chosen],
         )
@@ -86,8 +114,11 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
     """
     rows = _finished_rows(folder)
     try:
-        patches = np.load(folder / PATCHES, mmap_mode="r")
+        patches = {name: np.load(folder / file, mmap_mode="r") for name, file in PATCHES.items()}
         landmarks = np.load(folder / LANDMARKS, mmap_mode="r")
+        blendshapes = (
+            np.load(folder / BLENDSHAPES, mmap_mode="r") if (folder / BLENDSHAPES).exists() else None
+        )
         kept = [
             index
             for index, row in enumerate(rows)
@@ -95,23 +126,32 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
         ]
         columns = {
             name: np.array([rows[index][name] for index in kept], dtype=np.str_)
-            for name in ("label", "source", "group", "content")
+            for name in ("label", "source", "group", "person", "content")
         }
+        votes = np.zeros((len(kept), len(VOTE_COLUMNS)), dtype=np.int64)
+        for place, index in enumerate(kept):
+            if counts := rows[index]["votes"]:
+                votes[place] = [int(count) for count in counts.split()]
     except (OSError, ValueError, KeyError, EOFError):
         raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
-    if not len(rows) == len(patches) == len(landmarks):
+    arrays = [*patches.values(), landmarks, *([] if blendshapes is None else [blendshapes])]
+    if any(len(array) != len(rows) for array in arrays):
         raise DatasetInvalid(f"{folder} is damaged: its files are of unequal length")
     splits = sorted({row["split"] for row in rows})
     if split is not None and split not in splits:
         raise DatasetInvalid(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
     return PreparedImages(
+        folder=folder,
         labels=columns["label"],
         sources=columns["source"],
         groups=columns["group"],
+        persons=columns["person"],
+        votes=votes,
         contents=columns["content"],
         rows=np.array(kept, dtype=np.int64),
         all_patches=patches,
         all_landmarks=landmarks,
+        all_blendshapes=blendshapes,
     )
 
 
@@ -123,16 +163,25 @@ def training_split(folder: Path) -> str | None:
     return "train" if any(row.get("split") == "train" for row in _finished_rows(folder)) else None
 
 
-def _finished_rows(folder: Path) -> list[Row]:
-    if (folder / UNFINISHED).exists():
-        raise DatasetInvalid(f"{folder} is not prepared to its end: run `csrn prepare` again")
-    try:
-        return read_manifest(folder / MANIFEST)
-    except (OSError, ValueError):
-        raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
+def refuse_earlier_version(folder: Path) -> None:
+    """Raises: DatasetInvalid if the folder was prepared by a version that knew one patch layout only."""
+    if (folder / EARLIER_PATCHES).exists():
+        raise DatasetInvalid(
+            f"{folder} was prepared by an earlier version: remove it and run `csrn prepare` again"
+        )
 
 
 def read_manifest(path: Path) -> list[Row]:
     """The rows of a manifest; a last line that was cut off is left out. Raises: OSError."""
     whole_lines = path.read_text(encoding="utf-8", errors=ANY_NAME).rpartition("\n")[0]
     return list(csv.DictReader(io.StringIO(whole_lines, newline="")))
+
+
+def _finished_rows(folder: Path) -> list[Row]:
+    refuse_earlier_version(folder)
+    if (folder / UNFINISHED).exists():
+        raise DatasetInvalid(f"{folder} is not completely prepared: run `csrn prepare` again")
+    try:
+        return read_manifest(folder / MANIFEST)
+    except (OSError, ValueError):
+        raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None

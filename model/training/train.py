@@ -1,7 +1,8 @@
-"""Train CSRN weights: settings, data, warm-up of the encoder, episodes, calibration, checkpoint."""
+"""Train CSRN weights: geometry, warm-up of the encoder, episodes, the rule of the threshold, checkpoint."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -13,52 +14,69 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance, save_checkpoint
+from model.checkpoint import (
+    Checkpoint,
+    CheckpointConfig,
+    PartWeights,
+    Provenance,
+    load_checkpoint,
+    save_checkpoint,
+)
 from model.classifier import Classifier
 from model.encoders import ENCODERS
 from model.errors import EpisodeImpossible
-from model.network import CSRN, CosineModule
-from model.training.batches import EpisodeBatches, LabelBatches
-from model.training.calibrate import Calibration, calibrate
+from model.network import CSRN
+from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers
+from model.training.calibrate import RuleFit, fit_unknown_rule, session_samplers
 from model.training.episodes import EpisodeSampler
 from model.training.evaluate import evaluate
-from model.training.geometry import LandmarkComponents
+from model.training.geometry import LandmarkComponents, cluster_faces
+from model.training.learn_geometry import GeometryBatches, GeometryObjective
 from model.training.loop import Progress, Stage, rank_and_world, run_stage
 from model.training.objectives import EpisodeObjective, WarmUp
 from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import ENCODE_BATCH, RelationScorer, encode_images
+from model.training.targets import Targets, build_targets, shown_elsewhere, voted_names
+from model.training.teacher import describe_by_teacher
 
 COMPONENTS = 24
-DESCRIBED_IMAGES = 2000
-"""How many training images give the cosine module its mean and deviation"""
+DESCRIBED_IMAGES = 4000
+"""How many training images give the pooled maps their mean and deviation"""
 MEASURED_EPISODES = 1000
-EPISODE_SETTINGS = ("steps", "way", "query", "episodes_per_step", "landmark_episodes", "cosine_weight")
-"""Settings that the warm-up does not depend on: runs that differ in these alone can share one"""
+EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label_episodes")
+"""Settings that the warm-up does not depend on: runs that differ only in these can share one"""
+RULE_CLUSTERS = (8, 24)
+RULE_EPISODES = 40
+"""Episodes of each way, shot and kind of classes that the rule of the threshold is fitted on"""
+GEOMETRY_STEPS = 2500
+PART_WEIGHTS = PartWeights(face=0.25, eyes=0.25, lips=0.25, prototype=0.15, cosine=2.0, geometry=0.6)
+"""Chosen on photos of another source and on warped expressions (weights/csrn-fer2013.md)"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Everything that decides what comes out, besides the data."""
+    """Everything that decides what comes out, besides the images."""
 
     classes: tuple[str, ...]
-    encoder: Literal["conv4", "resnet12"] = "resnet12"
-    warmup_steps: int = 9000
+    encoder: Literal["conv4", "resnet", "resnet-large"] = "resnet"
+    warmup_steps: int = 6000
     """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
     warmup_batch: int = 160
-    steps: int = 1000
-    way: int = 4
+    steps: int = 500
+    """Steps of episodes"""
+    way: int = 5
     shot: int = 4
-    query: int = 4
+    query: int = 3
     episodes_per_step: int = 4
-    landmark_episodes: float = 0.6
-    """Share of the episodes whose classes are clusters of landmark geometry instead of labels"""
-    cosine_weight: float = 1.0
-    """Weight of the cosine part in a class score; 0 leaves the part out, as does no warm-up"""
+    label_episodes: bool = True
+    """Whether some episodes take their classes from the labels and votes; the others from clusters"""
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     held_out: float = 0.05
-    """Share of each class's images (or videos) never trained on: for selection and calibration"""
+    """Share of each class's images (or videos) never trained on: for selection and for the threshold"""
+    teacher_sha256: str | None = None
+    """Hash of the weights of the teacher, if there is one"""
     bfloat16: bool = True
     seed: int = 0
 
@@ -70,18 +88,24 @@ def train(
     *,
     trained_on: str,
     run_folder: Path,
+    teacher: Path | None = None,
     device: torch.device | str = "cpu",
     save_every: int = 250,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> Calibration:
-    """Train on `images` and write weights to `out`; a run that was stopped goes on in `run_folder`.
+) -> RuleFit | None:
+    """Train on `images` and write weights to `out`; resumes an interrupted run in `run_folder`.
 
-    Of the moving averages the one that does best on held-out images of the training classes is taken;
-    on the same images `unknown_below` is calibrated. Under torchrun each process takes its share of
-    every batch.
+    With blendshapes prepared, the blendshape network learns first. Then the encoder learns to predict
+    labels, votes and geometry, and what a teacher's encoder says, if there is a teacher; then it is kept,
+    and the relation module learns from episodes. Of the moving averages along the way, the one that does
+    best on held-out images of the training classes is taken. Held-out images also give the rule by which
+    a session's threshold is computed. Under torchrun each process takes its share of every batch.
 
-    Raises: EpisodeImpossible; RunMismatch if run_folder holds a run on other images or settings.
+    Raises: EpisodeImpossible; DatasetInvalid; CheckpointInvalid; RunMismatch if run_folder holds a run on
+        other images or settings.
     """
+    guide = None if teacher is None else load_checkpoint(teacher, device=device)
+    settings = dataclasses.replace(settings, teacher_sha256=None if guide is None else guide.sha256)
     inputs = _Inputs.of(images, settings, torch.device(device))
     torch.manual_seed(settings.seed)
     network = inputs.config.build_network()
@@ -96,19 +120,16 @@ def train(
             progress=progress,
         )
 
+    if network.geometry is not None:
+        learnt = run(_geometry_stage(network, inputs))
+        network.geometry.load_state_dict(learnt.network.state_dict())  # type: ignore[union-attr]
     if settings.warmup_steps:
-        warmed = run(_warm_up_stage(network, inputs))
+        warmed = run(_warm_up_stage(network, inputs, guide))
         network.encoder.load_state_dict(warmed.encoder.state_dict())  # type: ignore[union-attr]
-    if network.cosine is not None:
-        _fit_cosine(network, network.cosine, inputs)
+    _fit_pooled_maps(network, inputs)
     network = run(_episode_stage(network, inputs)).network  # type: ignore[assignment]
 
-    calibration = calibrate(
-        inputs.relation_scorer(network),
-        inputs.calibration_sampler,
-        episodes=MEASURED_EPISODES,
-        seed=settings.seed,
-    )
+    fit = _fit_rule(network, inputs)
     if rank_and_world()[0] == 0:
         provenance = Provenance(
             trained_on=trained_on,
@@ -119,77 +140,63 @@ def train(
                 "images": len(inputs.trained),
                 "torch": torch.__version__,
             },
-            evaluation={"calibration": dataclasses.asdict(calibration)},
+            evaluation={} if fit is None else {"unknown": fit.summary()},
         )
-        config = inputs.config.model_copy(update={"unknown_below": calibration.unknown_below})
+        config = inputs.config.model_copy(update={"unknown_rule": None if fit is None else fit.rule})
         save_checkpoint(out, network, config=config, provenance=provenance)
-    return calibration
+    return fit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Inputs:
-    """What both stages are made of. Put together first: what cannot be trained is refused at once."""
+    """The parts that all stages are made of, built first: training that cannot work is refused at once."""
 
     settings: TrainSettings
     config: CheckpointConfig
     device: torch.device
     trained: PreparedImages
     measured: PreparedImages
-    """Held out of training, and not the very bytes of a trained image either"""
+    """Held out of training, and no byte-identical copy of a trained image"""
     components: LandmarkComponents
-    label_batches: LabelBatches
+    targets: Targets
+    labels: npt.NDArray[np.int64]
+    """(trained,) class numbers"""
+    reader: PatchReader
     episode_batches: EpisodeBatches
     measured_sampler: EpisodeSampler
-    calibration_sampler: EpisodeSampler
-    """Of one class more than is taught"""
     sources: str
-    """SHA-256 of which images and labels there are"""
+    """SHA-256 of the images, their labels and votes"""
 
     @classmethod
     def of(cls, images: PreparedImages, settings: TrainSettings, device: torch.device) -> _Inputs:
-        """Raises: EpisodeImpossible."""
+        """Raises: EpisodeImpossible; DatasetInvalid."""
         if len(set(settings.classes)) < 2:
             raise EpisodeImpossible("training needs at least two classes")
         images = images.select(np.isin(images.labels, settings.classes))
+        images = images.select(~shown_elsewhere(images.votes, settings.classes))
         held_out = _held_out(images, settings)
         # FER2013 has a thousand images twice within its training split.
         twins = np.isin(images.contents, images.contents[~held_out])
         trained, measured = images.select(~held_out), images.select(held_out & ~twins)
-        sampler = _sampler(trained, settings, way=settings.way, query=settings.query)
-        taught = min(settings.way, len(settings.classes) - 1)
-        components = LandmarkComponents.fit(trained.landmarks(), count=min(COMPONENTS, len(trained) - 1))
-        colour = ENCODERS[settings.encoder].sees_colour
-        _, world = rank_and_world()
-        # The cosine part describes faces by an encoder that episodes leave as it is.
-        cosine_weight = settings.cosine_weight if settings.warmup_steps else 0
+        components = LandmarkComponents.fit(
+            trained.landmarks()[..., :2], count=min(COMPONENTS, len(trained) - 1)
+        )
+        targets = build_targets(trained, components, classes=settings.classes)
+        config = _config(settings, geometry=bool(targets.has_blendshapes.any()))
+        reader = PatchReader(trained, layout=config.patches, colour=ENCODERS[settings.encoder]().sees_colour)
         return cls(
             settings=settings,
-            config=CheckpointConfig(
-                encoder=settings.encoder, part_weights=PartWeights(cosine=cosine_weight or None)
-            ),
+            config=config,
             device=device,
             trained=trained,
             measured=measured,
             components=components,
-            label_batches=LabelBatches(
-                trained,
-                components,
-                classes=settings.classes,
-                batch=max(settings.warmup_batch // world, 1),
-                colour=colour,
-            ),
-            episode_batches=EpisodeBatches(
-                trained,
-                components,
-                sampler,
-                episodes=max(settings.episodes_per_step // world, 1),
-                landmark_share=settings.landmark_episodes,
-                seed=settings.seed,
-                colour=colour,
-            ),
-            measured_sampler=_sampler(measured, settings, way=settings.way, query=1),
-            calibration_sampler=_sampler(measured, settings, way=taught + 1, query=1),
-            sources=_digest(*images.sources.tolist(), *images.labels.tolist()),
+            targets=targets,
+            labels=np.array([settings.classes.index(label) for label in trained.labels.tolist()]),
+            reader=reader,
+            episode_batches=_episode_batches(trained, settings, targets, reader),
+            measured_sampler=_sampler(measured, measured.labels, settings, query=1),
+            sources=_digest(*images.sources.tolist(), *images.labels.tolist(), images.votes.tobytes().hex()),
         )
 
     def classifier(self, network: CSRN) -> Classifier:
@@ -204,32 +211,79 @@ class _Inputs:
         return RelationScorer(classifier, encode_images(classifier, self.measured))
 
 
-def _warm_up_stage(network: CSRN, inputs: _Inputs) -> Stage:
+def _config(settings: TrainSettings, *, geometry: bool) -> CheckpointConfig:
+    """conv4 is trained as the paper has it, on the published patches; the others with all parts."""
+    if settings.encoder == "conv4":
+        return CheckpointConfig(encoder="conv4")
+    return CheckpointConfig(
+        encoder=settings.encoder,
+        patches="tight",
+        residual=True,
+        part_weights=PART_WEIGHTS.model_copy(update={} if geometry else {"geometry": None}),
+    )
+
+
+def _geometry_stage(network: CSRN, inputs: _Inputs) -> Stage:
+    assert network.geometry is not None
+    settings = inputs.settings
+    batches = GeometryBatches(inputs.trained, inputs.components)
+    measured = GeometryBatches(inputs.measured, inputs.components)
+
+    @torch.inference_mode()
+    def explained(averaged: nn.Module) -> float:
+        points, roots = measured.draw(np.random.default_rng(0))
+        return float(averaged(points.to(inputs.device), roots.to(inputs.device))[1])
+
+    torch.manual_seed(settings.seed)
+    return Stage(
+        name="geometry",
+        fingerprint=_digest(inputs.sources, f"seed {settings.seed}, {GEOMETRY_STEPS} steps"),
+        steps=GEOMETRY_STEPS,
+        learner=GeometryObjective(network.geometry, batches),
+        draw=batches.draw,
+        measure=explained,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        ema_decay=0.998,
+        bfloat16=False,
+    )
+
+
+def _warm_up_stage(network: CSRN, inputs: _Inputs, guide: Checkpoint | None) -> Stage:
     settings, measured = inputs.settings, inputs.measured
     labels = np.array([settings.classes.index(label) for label in measured.labels.tolist()])
+    _, world = rank_and_world()
 
     @torch.inference_mode()
     def mean_recall(averaged: nn.Module) -> float:
         predicted = []
         for start in range(0, len(measured), ENCODE_BATCH):
-            patches = torch.from_numpy(measured.patches(slice(start, start + ENCODE_BATCH)))
-            pixels = patches.to(inputs.device).permute(0, 1, 4, 2, 3).float() / 255
+            stored = measured.patches(slice(start, start + ENCODE_BATCH), inputs.config.patches)
+            pixels = torch.from_numpy(stored).to(inputs.device).permute(0, 1, 4, 2, 3).float() / 255
             predicted.append(averaged.predict(pixels).cpu().numpy())  # type: ignore[operator]
-        right = np.concatenate(predicted) == labels
-        return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+        correct = np.concatenate(predicted) == labels
+        return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
-    torch.manual_seed(settings.seed)  # Whatever parts the network has, the warm-up starts the same.
-    before_episodes = dataclasses.asdict(settings)
-    for setting in EPISODE_SETTINGS:
-        del before_episodes[setting]
+    said = None if guide is None else describe_by_teacher(guide, inputs.trained)
+    outputs = {name: values.shape[-1] for name, values in inputs.targets.by_name().items()}
+    if said is not None:
+        outputs["teacher"] = said.shape[-1]
+    torch.manual_seed(settings.seed)  # The warm-up starts the same whatever parts the network has.
+    before_episodes = {
+        name: value for name, value in dataclasses.asdict(settings).items() if name not in EPISODE_SETTINGS
+    }
     return Stage(
         name="warm-up",
         fingerprint=_digest(inputs.sources, repr(before_episodes)),
         steps=settings.warmup_steps,
-        learner=WarmUp(
-            network.encoder, classes=len(settings.classes), components=inputs.components.axes.shape[1]
-        ),
-        draw=inputs.label_batches.draw,
+        learner=WarmUp(network.encoder, outputs=outputs),
+        draw=LabelBatches(
+            inputs.reader,
+            inputs.targets,
+            inputs.labels,
+            batch=max(settings.warmup_batch // world, 1),
+            teacher=said,
+        ).draw,
         measure=mean_recall,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -247,11 +301,9 @@ def _episode_stage(network: CSRN, inputs: _Inputs) -> Stage:
             scorer, inputs.measured_sampler, episodes=MEASURED_EPISODES, seed=settings.seed
         ).accuracy
 
-    # The weight of the cosine part changes no gradient: runs that differ in it share every step.
-    trained_alike = dataclasses.replace(settings, cosine_weight=float(settings.cosine_weight > 0))
     return Stage(
         name="episodes",
-        fingerprint=_digest(inputs.sources, repr(trained_alike)),
+        fingerprint=_digest(inputs.sources, repr(settings)),
         steps=settings.steps,
         learner=EpisodeObjective(network, freeze_encoder=settings.warmup_steps > 0),
         draw=inputs.episode_batches.draw,
@@ -263,21 +315,69 @@ def _episode_stage(network: CSRN, inputs: _Inputs) -> Stage:
     )
 
 
-def _fit_cosine(network: CSRN, cosine: CosineModule, inputs: _Inputs) -> None:
+def _episode_batches(
+    images: PreparedImages, settings: TrainSettings, targets: Targets, reader: PatchReader
+) -> EpisodeBatches:
+    """Episodes of several kinds of classes: labels, votes, clusters of landmarks and of blendshapes.
+
+    Raises: EpisodeImpossible.
+    """
+    rng = np.random.default_rng(settings.seed)
+    like = _sampler(images, images.labels, settings, query=settings.query)
+    kinds: list[list[EpisodeSampler]] = []
+    if settings.label_episodes:
+        kinds.append([like])
+        voted = voted_names(images.votes, settings.classes)
+        with contextlib.suppress(EpisodeImpossible):  # too few images with votes
+            kinds.append([_sampler(images, voted, settings, query=settings.query)])
+    if settings.encoder != "conv4":
+        kinds.append(cluster_samplers(images, targets.components[:, 0], like, rng))
+        if targets.has_blendshapes.any():
+            kinds.append(cluster_samplers(images, targets.blendshapes[:, 0], like, rng))
+    _, world = rank_and_world()
+    return EpisodeBatches(reader, kinds or [[like]], episodes=max(settings.episodes_per_step // world, 1))
+
+
+def _fit_pooled_maps(network: CSRN, inputs: _Inputs) -> None:
     """Set the mean and deviation of the channels over some of the training images."""
+    if network.pooled is None:
+        return
     rng = np.random.default_rng(inputs.settings.seed)
     chosen = np.sort(rng.permutation(len(inputs.trained))[:DESCRIBED_IMAGES])
     features = encode_images(inputs.classifier(network.eval()), inputs.trained.select(chosen))
-    means = features.float().mean(dim=(-2, -1))
-    cosine.mean.copy_(means.mean(dim=0))
-    cosine.deviation.copy_(means.std(dim=0).clamp_min(1e-3))
+    means = network.unpack(features).maps.mean(dim=(-2, -1))
+    network.pooled.mean.copy_(means.mean(dim=0))
+    network.pooled.deviation.copy_(means.std(dim=0).clamp_min(1e-3))
 
 
-def _sampler(images: PreparedImages, settings: TrainSettings, *, way: int, query: int) -> EpisodeSampler:
+def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit | None:
+    """The rule of the threshold, from held-out images in classes of several kinds; None without means."""
+    if not network.mean_parts:
+        return None
+    images, settings = inputs.measured, inputs.settings
+    rng = np.random.default_rng(settings.seed)
+    held = build_targets(images, inputs.components, classes=settings.classes)
+    kinds = [images.labels, voted_names(images.votes, settings.classes)]
+    for descriptions in (held.components[:, 0], held.blendshapes[:, 0]):
+        kinds += [
+            cluster_faces(descriptions, clusters=clusters, rng=rng).astype(np.str_)
+            for clusters in RULE_CLUSTERS
+            if len(images) >= 8 * clusters
+        ]
+    samplers = session_samplers(kinds, groups=images.kin)
+    return fit_unknown_rule(
+        inputs.relation_scorer(network), samplers, episodes=RULE_EPISODES, seed=settings.seed
+    )
+
+
+def _sampler(
+    images: PreparedImages, labels: npt.NDArray[np.str_], settings: TrainSettings, *, query: int
+) -> EpisodeSampler:
+    classes = tuple(name for name in (*settings.classes, "contempt") if (labels == name).any())
     return EpisodeSampler(
-        images.labels,
-        classes=settings.classes,
-        way=way,
+        labels,
+        classes=tuple(name for name in classes if (labels == name).sum() >= settings.shot + query),
+        way=min(settings.way, len(settings.classes)),
         shot=settings.shot,
         query=query,
         groups=images.kin,

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from model.errors import NoFace, SeveralFaces
-from model.faces import FaceReader
-from model.landmarks import LandmarkFinder
-from model.patches import PARTS, Square, cut_square, face_regions
+from model.faces import FaceReader, find_faces
+from model.landmarks import LandmarkFinder, Points
+from model.patches import EYE_CORNERS, LAYOUTS, MOUTH, PARTS, Region, cut_region
 from tests.conftest import (
     EXPRESSIONS,
     SHARED,
@@ -19,6 +19,9 @@ from tests.conftest import (
     sample_image,
     two_faces,
 )
+
+BAR = ((0.0, 0.5), (0.5, 0.5), (0.5, 0.75), (0.0, 0.75))
+"""Corners as shares of a region's width and height"""
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -112,18 +115,80 @@ def test_landmarks_do_not_depend_on_the_shape_of_the_image() -> None:
 
 def test_regions_are_squares_centred_on_their_part(reader: FaceReader) -> None:
     landmarks = reader.read_single(sample_bytes("surprise", 0)).landmarks
-    face, eyes, lips = face_regions(landmarks.points_px)
+    face, eyes, lips = LAYOUTS["squares"].regions(landmarks.points_px)
     assert eyes.center_px[1] < face.center_px[1] < lips.center_px[1]
-    assert face.side_px > max(eyes.side_px, lips.side_px)
+    for region in (face, eyes, lips):
+        assert region.height_px == region.width_px
+    assert face.width_px > max(eyes.width_px, lips.width_px)
     eye_span = np.linalg.norm(landmarks.points_px[33] - landmarks.points_px[263])
-    assert eyes.side_px == pytest.approx(1.4 * eye_span, rel=1e-5)
+    assert eyes.width_px == pytest.approx(1.4 * eye_span, rel=1e-5)
+
+
+def inside(region: Region, points_px: Points) -> tuple[Points, Points]:
+    """Places (points,) across and along a region, from -1 to 1 within it."""
+    right = (np.cos(region.angle_rad), np.sin(region.angle_rad))
+    down = (-np.sin(region.angle_rad), np.cos(region.angle_rad))
+    offsets = points_px - region.center_px
+    return offsets @ right / (region.width_px / 2), offsets @ down / (region.height_px / 2)
+
+
+@pytest.mark.parametrize("angle", [0, 25])
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_tight_patches_hold_eyes_and_mouth_and_little_else(
+    reader: FaceReader, expression: str, angle: int
+) -> None:
+    image = sample_image(expression, 0).rotate(angle, resample=Image.Resampling.BICUBIC)
+    points = reader.read_single(encoded(image)).landmarks.points_px
+    face, eyes, lips = LAYOUTS["tight"].regions(points)
+    assert face == LAYOUTS["squares"].regions(points)[0]
+    across, along = inside(eyes, points[EYE_CORNERS])
+    assert across.min() == pytest.approx(-1 / 1.4, abs=0.02)
+    assert across.max() == pytest.approx(1 / 1.4, abs=0.02)
+    # The middle of the corners lies 0.06 eye spans below the middle of a region 0.8 eye spans high.
+    assert along.mean() == pytest.approx(0.06 / 0.4, abs=0.01)
+    assert np.abs(along).max() < 0.5
+    assert np.abs(inside(eyes, points[MOUTH])[1]).min() > 1, "the mouth is not in the eye patch"
+    across, along = inside(lips, points[MOUTH])
+    assert np.abs(across).max() < 1
+    assert np.abs(along).max() < 1
+    assert np.abs(inside(lips, points[EYE_CORNERS])[1]).min() > 1, "the eyes are not in the lip patch"
+
+
+def test_tight_lips_are_measured_in_eye_spans_so_that_a_smile_fills_more_of_the_patch() -> None:
+    points = np.zeros((468, 2), dtype=np.float32)
+    points[EYE_CORNERS] = [(60, 100), (80, 100), (120, 100), (140, 100)]
+    points[:10], points[10:20] = (40, 40), (160, 240)  # The rest of the face gives its size.
+    points[20:33] = points[34:61] = (100, 120)
+    widths = {}
+    for half in (15, 30):
+        points[MOUTH] = [(100 - half, 190), (100 + half, 190), (100, 180), (100, 200)]
+        _, eyes, lips = LAYOUTS["tight"].regions(points)
+        assert (eyes.width_px, eyes.height_px) == pytest.approx((1.4 * 80, 0.8 * 80))
+        assert (lips.width_px, lips.height_px) == pytest.approx((1.2 * 80, 0.8 * 80))
+        assert lips.center_px == pytest.approx((100, 190))
+        widths[half] = np.ptp(inside(lips, points[MOUTH])[0])
+    assert widths[30] == pytest.approx(2 * widths[15])
+
+
+def test_one_decoded_image_gives_the_patches_of_every_layout(reader: FaceReader) -> None:
+    finder = LandmarkFinder()
+    data = sample_bytes("surprise", 0)
+    found = find_faces(data, finder)
+    face = found.face(found.landmarks[0], LAYOUTS["squares"])
+    np.testing.assert_array_equal(face.patches, reader.read_single(data).patches)
+    tight = FaceReader(LAYOUTS["tight"])
+    face = found.face(found.landmarks[0], LAYOUTS["tight"])
+    assert face.patches.shape == (len(PARTS), 48, 48, 3)
+    np.testing.assert_array_equal(face.patches, tight.read_single(data).patches)
+    finder.close()
+    tight.close()
 
 
 def test_a_cut_square_keeps_place_and_scale() -> None:
     image = np.zeros((200, 300, 3), dtype=np.uint8)
     cv2.circle(image, (150, 100), 20, (255, 255, 255), -1)
-    square = Square(center_px=(150.5, 100.5), side_px=128, angle_rad=0.3)
-    patch = cut_square(image, square)[..., 0].astype(float)
+    square = Region(center_px=(150.5, 100.5), width_px=128, height_px=128, angle_rad=0.3)
+    patch = cut_region(image, square, 64)[..., 0].astype(float)
     rows, columns = np.nonzero(patch > 127)
     assert rows.mean() == pytest.approx(31.5, abs=0.3)
     assert columns.mean() == pytest.approx(31.5, abs=0.3)
@@ -132,19 +197,42 @@ def test_a_cut_square_keeps_place_and_scale() -> None:
     assert np.ptp(columns) == pytest.approx(20, abs=1.5)
 
 
+@pytest.mark.parametrize("scale", [1, 4])
+def test_a_cut_rectangle_keeps_place_and_is_stretched_to_its_patch(scale: int) -> None:
+    """At scale 4 the image is reduced before it is warped."""
+    image = np.zeros((200 * scale, 300 * scale, 3), dtype=np.uint8)
+    region = Region(
+        center_px=(150.0 * scale, 100.0 * scale), width_px=96 * scale, height_px=48 * scale, angle_rad=0.4
+    )
+    # A bar from the left edge to the middle, in the lower half of the region.
+    corners = np.array(region.corners_px)
+    upper_left, right, down = corners[0], corners[1] - corners[0], corners[3] - corners[0]
+    bar = [upper_left + across * right + along * down for across, along in BAR]
+    cv2.fillPoly(image, [np.round(np.array(bar) - 0.5).astype(np.int32)], (255, 255, 255))
+    patch = cut_region(image, region, 48)[..., 0].astype(float)
+    rows, columns = np.nonzero(patch > 127)
+    assert (columns.min(), columns.max()) == pytest.approx((0, 23), abs=1.5)
+    assert (rows.min(), rows.max()) == pytest.approx((24, 35), abs=2)
+    assert (patch > 127).sum() == pytest.approx(24 * 12, rel=0.15)
+
+
 def test_reduction_does_not_alias() -> None:
     checkers = np.indices((640, 640)).sum(axis=0) % 2 * 255
     image = np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8)
-    patch = cut_square(image, Square(center_px=(320, 320), side_px=480, angle_rad=0.4))
-    assert np.abs(patch.astype(float) - 127.5).max() < 25
+    for height, size_px in ((480, 64), (274, 48)):
+        region = Region(center_px=(320, 320), width_px=480, height_px=height, angle_rad=0.4)
+        patch = cut_region(image, region, size_px)
+        assert np.abs(patch.astype(float) - 127.5).max() < 25
 
 
-def test_a_square_outside_the_image_repeats_its_edge() -> None:
+@pytest.mark.parametrize("shape", [(1.0, 1.0), (1.4, 0.8)])
+def test_a_region_outside_the_image_repeats_its_edge(shape: tuple[float, float]) -> None:
     image = np.full((50, 50, 3), 77, dtype=np.uint8)
     for center in ((-400.0, 25.0), (25.0, 900.0)):
         for side in (30.0, 300.0):
-            patch = cut_square(image, Square(center_px=center, side_px=side, angle_rad=0))
-            assert (patch == 77).all()
+            width, height = side * shape[0], side * shape[1]
+            region = Region(center_px=center, width_px=width, height_px=height, angle_rad=0)
+            assert (cut_region(image, region, 64) == 77).all()
 
 
 @needs_shared_faces

@@ -16,6 +16,7 @@ from PIL import Image
 
 from model.errors import ImageUnreadable
 from model.training.datasets.dataset import Dataset, LabelledImage, require_images, wrong_layout
+from model.training.datasets.votes import shipped_votes
 
 SPLITS = ("train", "test")
 CSV_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -29,14 +30,22 @@ def open_fer2013(source: Path) -> Iterator[Dataset]:
     if source.is_dir() and not (source / "fer2013.csv").is_file():
         names = [path.relative_to(source).as_posix() for path in source.rglob("*.jpg")]
         images = require_images(_named_images(names), source, expected="{train,test}/<label>/*.jpg")
-        yield Dataset(images=images, read=lambda image: (source / image.source).read_bytes())
+        yield Dataset(
+            images=images,
+            read=lambda image: (source / image.source).read_bytes(),
+            load_votes=shipped_votes,
+        )
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             images = _named_images(archive.namelist())
             if not images:
                 raise wrong_layout(source, expected="{train,test}/<label>/*.jpg", found=archive.namelist())
             images.sort(key=lambda image: image.source)
-            yield Dataset(images=images, read=lambda image: _read_member(archive, image.source))
+            yield Dataset(
+                images=images,
+                read=lambda image: _read_member(archive, image.source),
+                load_votes=shipped_votes,
+            )
     else:
         with _open_csv(source / "fer2013.csv" if source.is_dir() else source) as dataset:
             yield dataset

@@ -8,96 +8,116 @@ import torch
 
 from model.errors import EpisodeImpossible
 from model.training.augment import augment
-from model.training.batches import EpisodeBatches, LabelBatches
+from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers
 from model.training.episodes import EpisodeSampler
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
+from model.training.targets import build_targets
 from tests.conftest import EXPRESSIONS
 
 
 @pytest.fixture(scope="module")
 def components(prepared: PreparedImages) -> LandmarkComponents:
-    return LandmarkComponents.fit(prepared.landmarks(), count=8)
+    return LandmarkComponents.fit(prepared.landmarks()[..., :2], count=8)
+
+
+def reader_of(images: PreparedImages) -> PatchReader:
+    return PatchReader(images, layout="tight", colour=False)
 
 
 def test_a_mirrored_face_has_all_its_patches_mirrored() -> None:
     # A gradient that grows to the right shows which way a patch was turned.
-    gradient = torch.linspace(0, 1, 64).expand(40, 3, 1, 64, 64)
+    gradient = torch.linspace(0, 1, 48).expand(40, 3, 1, 48, 48)
     pixels, mirrored = augment(gradient, torch.Generator().manual_seed(0))
-    to_the_right = pixels[..., 40:].mean(dim=(2, 3, 4)) > pixels[..., :24].mean(dim=(2, 3, 4))
+    to_the_right = pixels[..., 30:].mean(dim=(2, 3, 4)) > pixels[..., :18].mean(dim=(2, 3, 4))
     assert 10 < mirrored.sum() < 30
     assert torch.equal(to_the_right, ~mirrored[:, None].expand(-1, 3))
 
 
 def test_augmentation_follows_the_generator_and_stays_an_image(prepared: PreparedImages) -> None:
-    patches = torch.from_numpy(prepared.patches(slice(0, 8))).permute(0, 1, 4, 2, 3) / 255
+    patches = torch.from_numpy(prepared.patches(slice(0, 8), "tight")).permute(0, 1, 4, 2, 3)[:, :, :1] / 255
+    torch.manual_seed(5)
     first, again, other = (augment(patches, torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == patches.shape
-    assert -0.3 < first.min() < first.max() < 1.3
+    assert 0 <= first.min() < first.max() <= 1
+    expected = torch.rand(1, generator=torch.Generator().manual_seed(5))
+    assert torch.rand(1) == expected, "the global generator is left as it was"
 
 
-def test_label_batches_keep_label_and_landmarks_with_their_image(
+def test_label_batches_keep_targets_with_their_image(
     prepared: PreparedImages, components: LandmarkComponents
 ) -> None:
     one = prepared.select(np.array([3]))
-    ramp = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8)[:, None], (32, 3, 64, 64, 3))
-    one = dataclasses.replace(one, all_patches=ramp)  # Brighter to the right, unless mirrored.
-    batches = LabelBatches(one, components, classes=EXPRESSIONS, batch=20, colour=False)
-    pixels, labels, targets = batches.draw(np.random.default_rng(0))
-    assert pixels.shape == (20, 3, 3, 64, 64)
-    assert set(labels.tolist()) == {EXPRESSIONS.index(str(prepared.labels[3]))}
+    # Brighter to the right, unless mirrored.
+    ramp = np.broadcast_to(np.linspace(0, 255, 48).astype(np.uint8)[:, None], (32, 3, 48, 48, 3))
+    one = dataclasses.replace(one, all_patches={"tight": ramp})
+    targets = build_targets(one, components, classes=EXPRESSIONS)
+    said = np.array([[1.0], [2.0]], dtype=np.float16)[None, :, None].repeat(3, axis=2)
+    batches = LabelBatches(reader_of(one), targets, np.array([2]), batch=20, teacher=said)
+    patches, drawn = batches.draw(np.random.default_rng(0))
+    assert patches.shape == (20 + 2 * 10, 3, 48, 48), "all faces, and eyes and lips of half of the images"
+    label = EXPRESSIONS.index(str(prepared.labels[3]))
+    assert set(drawn["labels"].argmax(dim=1).tolist()) == {label}
     straight, mirrored = (
-        torch.from_numpy(components.of(one.landmarks(), mirrored=flag))[0] for flag in (False, True)
+        torch.from_numpy(components.of(one.landmarks()[..., :2], mirrored=flag))[0].clamp(-4, 4)
+        for flag in (False, True)
     )
-    is_straight = torch.isclose(targets, straight).all(dim=1)
-    is_mirrored = torch.isclose(targets, mirrored).all(dim=1)
+    is_straight = torch.isclose(drawn["components"], straight).all(dim=1)
+    is_mirrored = torch.isclose(drawn["components"], mirrored).all(dim=1)
     assert (is_straight | is_mirrored).all()
     assert 0 < is_straight.sum() < 20
-    brighter_right = pixels[..., 32:].mean(dim=(1, 2, 3, 4)) > pixels[..., :32].mean(dim=(1, 2, 3, 4))
+    brighter_right = patches[:20, ..., 24:].mean(dim=(1, 2, 3)) > patches[:20, ..., :24].mean(dim=(1, 2, 3))
     assert torch.equal(brighter_right, is_straight)
+    assert torch.equal(drawn["teacher"][:, 0, 0] == 1, is_straight)
 
 
-def test_episode_batches_put_supports_before_queries(
-    prepared: PreparedImages, components: LandmarkComponents
+def test_episode_batches_put_supports_before_queries_and_draw_every_kind_of_classes(
+    prepared: PreparedImages,
 ) -> None:
-    sampler = EpisodeSampler(prepared.labels, classes=EXPRESSIONS, way=3, shot=2, query=1)
+    def sampler(names: list[str]) -> EpisodeSampler:
+        return EpisodeSampler(np.array(names), classes=("a", "b"), way=2, shot=2, query=1)
 
-    def batches(share: float) -> EpisodeBatches:
-        return EpisodeBatches(
-            prepared, components, sampler, episodes=2, landmark_share=share, seed=0, colour=True
-        )
+    first = [*["a"] * 4, *["b"] * 4, *[""] * 24]
+    drawn: list[int] = []
 
-    pixels, by_labels, shot = batches(0).draw(np.random.default_rng(0))
-    assert (pixels.shape, shot) == ((2, 3, 3, 3, 3, 64, 64), 2)
-    assert by_labels.tolist() == [True, True]
-    of_landmarks, by_labels, _ = batches(1).draw(np.random.default_rng(0))
-    assert of_landmarks.shape == pixels.shape
-    assert not torch.equal(of_landmarks, pixels)
-    assert by_labels.tolist() == [False, False]
+    class Noting(PatchReader):
+        def read(self, chosen, rng):  # type: ignore[no-untyped-def]
+            drawn.extend(chosen.tolist())
+            return super().read(chosen, rng)
+
+    reader = Noting(prepared, layout="tight", colour=False)
+    batches = EpisodeBatches(reader, [[sampler(first)], [sampler(first[::-1])]], episodes=8)
+    pixels, shot = batches.draw(np.random.default_rng(0))
+    assert (pixels.shape, shot) == ((8, 2, 3, 3, 3, 48, 48), 2)
+    episodes = np.array(drawn).reshape(8, 2, 3)
+    of_first = (episodes < 8).all(axis=(1, 2))
+    of_second = (episodes >= 24).all(axis=(1, 2))
+    assert (of_first | of_second).all()
+    assert 0 < of_first.sum() < 8
+    assert all(len(set(episode.ravel())) == 6 for episode in episodes)
 
 
-def test_landmark_classes_hold_a_video_once(prepared: PreparedImages, components: LandmarkComponents) -> None:
-    """Each face as five frames of a video: 32 videos are too few for what 160 images would be enough for."""
+def test_clusters_hold_a_video_once(prepared: PreparedImages, components: LandmarkComponents) -> None:
+    """Each face as five frames of a video: 32 videos are too few where 160 images would be enough."""
     frames = prepared.select(np.arange(32).repeat(5))
     frames = dataclasses.replace(frames, groups=np.array([f"video {index // 5}" for index in range(160)]))
     sampler = EpisodeSampler(frames.labels, classes=EXPRESSIONS, way=4, shot=5, query=5)
-
-    def batches(images: PreparedImages) -> EpisodeBatches:
-        return EpisodeBatches(images, components, sampler, episodes=1, landmark_share=1, seed=0, colour=False)
-
-    with pytest.raises(EpisodeImpossible, match="32 images are too few for episodes of landmark classes"):
-        batches(frames)
+    shapes = components.of(frames.landmarks()[..., :2])
+    with pytest.raises(EpisodeImpossible, match="32 images are too few for episodes of clusters"):
+        cluster_samplers(frames, shapes, sampler, np.random.default_rng(0))
     alone = dataclasses.replace(frames, groups=np.array([f"{index}" for index in range(160)]))
-    assert batches(alone).draw(np.random.default_rng(0))[0].shape[:3] == (1, 4, 10)
+    samplers = cluster_samplers(alone, shapes, sampler, np.random.default_rng(0))
+    assert samplers[0].draw(np.random.default_rng(0)).support.shape == (4, 5)
 
 
-def test_faces_that_form_no_landmark_classes_are_refused(
+def test_faces_that_form_no_clusters_are_refused(
     prepared: PreparedImages, components: LandmarkComponents
 ) -> None:
     alike = prepared.select(np.array([0, 0, 0, 0, 0, 5]))
     alike = dataclasses.replace(alike, labels=np.array(["a", "a", "a", "b", "b", "b"]))
     sampler = EpisodeSampler(alike.labels, classes=("a", "b"), way=2, shot=2, query=1)
-    with pytest.raises(EpisodeImpossible, match="2 images are too few for episodes of landmark classes"):
-        EpisodeBatches(alike, components, sampler, episodes=1, landmark_share=1, seed=0, colour=True)
+    shapes = components.of(alike.landmarks()[..., :2])
+    with pytest.raises(EpisodeImpossible, match="2 images are too few for episodes of clusters"):
+        cluster_samplers(alike, shapes, sampler, np.random.default_rng(0))

@@ -4,34 +4,60 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from model.encoders import Conv4Encoder
-from model.network import CSRN, select_prototypes
+from model.network import CSRN, FaceFeatures, score_episodes, select_prototypes
 from model.training.objectives import EpisodeObjective, WarmUp
 
+OUTPUTS = {"labels": 3, "votes": 4, "components": 5, "blendshapes": 52, "teacher": 7}
 
-def test_the_warm_up_looks_at_every_face_and_at_the_eyes_and_lips_of_half() -> None:
-    learner = WarmUp(Conv4Encoder(), classes=3, components=5)
-    pixels = torch.rand(4, 3, 3, 64, 64, requires_grad=True)
-    loss, _ = learner(pixels, torch.tensor([0, 1, 2, 0]), torch.randn(4, 5))
+
+def targets_of(images: int) -> dict[str, Tensor]:
+    return {
+        "labels": torch.eye(3)[torch.arange(images) % 3],
+        "votes": torch.eye(4)[torch.arange(images) % 4],
+        "components": torch.randn(images, 5),
+        "blendshapes": torch.randn(images, 52),
+        "has_blendshapes": torch.ones(images),
+        "teacher": torch.randn(images, 3, 7),
+    }
+
+
+def test_the_warm_up_learns_from_every_target() -> None:
+    torch.manual_seed(0)
+    learner = WarmUp(Conv4Encoder(), outputs=OUTPUTS)
+    loss, _ = learner(torch.rand(4 + 2 * 2, 3, 64, 64), targets_of(4))
     loss.backward()
-    assert pixels.grad is not None
-    seen = (pixels.grad.flatten(2) != 0).any(dim=2)
-    assert seen.tolist() == [
-        [True, True, True],
-        [True, True, True],
-        [True, False, False],
-        [True, False, False],
-    ]
+    for name, heads in learner.heads.items():
+        assert isinstance(heads, nn.ModuleList)
+        for head in heads:
+            assert head.weight.grad is not None, name
+            assert head.weight.grad.any(), name
+
+
+def test_images_without_votes_or_blendshapes_add_nothing_for_them() -> None:
+    torch.manual_seed(0)
+    learner = WarmUp(Conv4Encoder(), outputs=OUTPUTS).eval()
+    patches, targets = torch.rand(2 + 2 * 2, 3, 64, 64), targets_of(2)
+    targets["votes"][1] = 0
+    targets["has_blendshapes"][1] = 0
+    before, _ = learner(patches, targets)
+    targets["blendshapes"][1] += 10
+    assert torch.equal(learner(patches, targets)[0], before)
+    targets["blendshapes"][0] += 10
+    assert learner(patches, targets)[0] > before
+    targets["votes"][:] = 0
+    assert torch.isfinite(learner(patches, targets)[0])
 
 
 def test_a_warmed_up_learner_predicts_from_all_three_patches() -> None:
-    learner = WarmUp(Conv4Encoder(), classes=3, components=5).eval()
+    learner = WarmUp(Conv4Encoder(), outputs={"labels": 3}).eval()
     pixels = torch.rand(6, 3, 3, 64, 64)
     with torch.inference_mode():
         maps = learner.encoder(pixels.flatten(0, 1)).mean(dim=(-2, -1)).unflatten(0, (6, 3))
-        logits = sum(head(maps[:, part]) for part, head in enumerate(learner.labels))
-        assert torch.equal(learner.predict(pixels), torch.as_tensor(logits).argmax(dim=1))
+        logits = sum(head(maps[:, part]) for part, head in enumerate(learner.heads["labels"]))  # type: ignore[arg-type]
+        torch.testing.assert_close(learner.predict(pixels), torch.as_tensor(logits).argmax(dim=1))
 
 
 def test_the_loss_of_episodes_is_the_papers_with_each_prototype_against_each_query() -> None:
@@ -40,7 +66,7 @@ def test_the_loss_of_episodes_is_the_papers_with_each_prototype_against_each_que
     way, shot, query = 3, 2, 2
     pixels = torch.rand(1, way, shot + query, 3, 3, 64, 64)
     with torch.inference_mode():
-        loss, _ = EpisodeObjective(network, freeze_encoder=False).eval()(pixels, torch.tensor([True]), shot)
+        loss, _ = EpisodeObjective(network, freeze_encoder=False).eval()(pixels, shot)
         maps = network.encode(pixels)[0]
         prototypes = select_prototypes(maps[:, :shot, 0])
         expected = 0.0
@@ -49,27 +75,29 @@ def test_the_loss_of_episodes_is_the_papers_with_each_prototype_against_each_que
             for image in range(shot, shot + query):
                 of_query = maps[asked, image]
                 for example in range(shot):
-                    scores = network.relation(maps[taught, example], of_query)
+                    scores = torch.sigmoid(network.relation(maps[taught, example], of_query))
                     expected += float((scores - target).square().sum()) / (way * way * query * shot)
-                score = network.relation(prototypes[taught][None], of_query[0][None])
+                score = torch.sigmoid(network.relation(prototypes[taught][None], of_query[0][None]))
                 expected += 0.7 * float((score - target).square()) / (way * way * query)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("by_labels", [True, False])
-def test_the_cosine_map_learns_from_episodes_of_labels_alone(by_labels: bool) -> None:
+def test_a_residual_relation_begins_as_the_cosine_and_learns() -> None:
     torch.manual_seed(0)
-    network = CSRN("resnet12", cosine=True)
-    assert network.cosine is not None
+    network = CSRN("resnet", residual=True, cosine=True)
     objective = EpisodeObjective(network, freeze_encoder=True)
-    with torch.no_grad():
-        network.cosine.map.weight[0, 0] = 1.5
-    loss, _ = objective(torch.rand(1, 2, 3, 3, 3, 64, 64), torch.tensor([by_labels]), 2)
+    pixels = torch.rand(1, 2, 3, 3, 3, 48, 48)
+    with torch.inference_mode():
+        maps = network.encode(pixels)
+        support = FaceFeatures(maps=maps[:, :, :2], blendshapes=None)
+        query = FaceFeatures(maps=maps[:, :, 2:].flatten(1, 2), blendshapes=None)
+        pairs = score_episodes(network.eval(), support, query).pairs
+        cosines = torch.einsum(
+            "ewspc,eqpc->eqwsp", network.directions(support.maps), network.directions(query.maps)
+        )
+        torch.testing.assert_close(pairs, torch.sigmoid(2 * cosines))
+    loss, _ = objective.train()(pixels, 2)
     loss.backward()
-    map_gradient = network.cosine.map.weight.grad
-    assert map_gradient is not None
-    assert map_gradient[0, 0] > 0, "the map is held to the identity in any case"
-    assert (map_gradient.count_nonzero() > 1) == by_labels
-    assert bool(network.cosine.slope.grad) == by_labels
     assert network.relation.fc2.weight.grad is not None
     assert network.relation.fc2.weight.grad.any()
+    assert all(parameter.grad is None for parameter in network.encoder.parameters())

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from model.checkpoint import load_checkpoint
-from model.errors import EpisodeImpossible, RunMismatch
+from model.errors import CheckpointInvalid, EpisodeImpossible, RunMismatch
 from model.training.loop import Progress
 from model.training.prepared import PreparedImages
 from model.training.train import TrainSettings, train
@@ -35,12 +35,11 @@ SETTINGS = TrainSettings(
     shot=1,
     query=1,
     episodes_per_step=2,
-    landmark_episodes=0.5,
     bfloat16=False,
 )
 OPTIONS = """
     --encoder conv4 --warmup-steps 3 --warmup-batch 8 --steps 4 --way 2 --shot 1 --query 1
-    --episodes-per-step 2 --landmark-episodes 0.5 --no-bfloat16
+    --episodes-per-step 2 --no-bfloat16
 """
 COMMAND_OPTIONS = OPTIONS.split()
 
@@ -95,7 +94,6 @@ def test_a_stopped_run_ends_as_an_unbroken_one(prepared: PreparedImages, tmp_pat
     assert_same_weights(run(prepared, tmp_path / "broken", settings), whole)
     provenance = load_checkpoint(whole).provenance
     assert provenance.recipe["steps"] == 5
-    assert provenance.evaluation["calibration"]["way"] == 2
 
 
 def test_runs_that_differ_in_episodes_alone_share_a_warm_up(prepared: PreparedImages, tmp_path: Path) -> None:
@@ -113,14 +111,10 @@ def test_runs_that_differ_in_episodes_alone_share_a_warm_up(prepared: PreparedIm
 
     run(prepared, tmp_path / "run", longer, progress=note)
     assert stages == ["episodes"] * 5
-    weighted = dataclasses.replace(longer, cosine_weight=3.0)
-    weights = run(prepared, tmp_path / "run", weighted, progress=note)
-    assert stages == ["episodes"] * 5, "a part's weight changes no step"
-    assert load_checkpoint(weights).config.part_weights.cosine == 3
 
 
 def test_without_a_warm_up_the_episodes_train_the_encoder(prepared: PreparedImages, tmp_path: Path) -> None:
-    by_episodes = dataclasses.replace(SETTINGS, warmup_steps=0, landmark_episodes=0.0)
+    by_episodes = dataclasses.replace(SETTINGS, warmup_steps=0)
     trained = load_checkpoint(run(prepared, tmp_path / "run", by_episodes))
     untrained = load_checkpoint(
         run(prepared, tmp_path / "still", dataclasses.replace(by_episodes, learning_rate=0.0))
@@ -128,6 +122,45 @@ def test_without_a_warm_up_the_episodes_train_the_encoder(prepared: PreparedImag
     before, after = (checkpoint.network.encoder.state_dict() for checkpoint in (untrained, trained))
     assert not torch.equal(before["layer1.0.weight"], after["layer1.0.weight"])
     assert trained.config.part_weights.cosine is None
+
+
+@pytest.fixture(scope="module")
+def with_blendshapes(prepared: PreparedImages) -> PreparedImages:
+    """The samples with drawn coefficients, so that the test needs no teacher file."""
+    drawn = np.random.default_rng(0).random((len(prepared.all_landmarks), 52), dtype=np.float32)
+    return dataclasses.replace(prepared, all_blendshapes=drawn)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_student_learns_from_a_larger_teacher_and_has_every_part(
+    with_blendshapes: PreparedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.training.train.GEOMETRY_STEPS", 5)
+    monkeypatch.setattr("model.training.train.MEASURED_EPISODES", 20)
+    settings = dataclasses.replace(SETTINGS, encoder="resnet", held_out=0.5)
+    teacher = run(with_blendshapes, tmp_path / "large", dataclasses.replace(settings, encoder="resnet-large"))
+    alone = load_checkpoint(run(with_blendshapes, tmp_path / "alone", settings))
+    taught = load_checkpoint(run(with_blendshapes, tmp_path / "taught", settings, teacher=teacher))
+    assert taught.config.unknown_rule is not None
+    assert [*taught.config.part_weights.by_name()] == [
+        "face",
+        "eyes",
+        "lips",
+        "prototype",
+        "cosine",
+        "geometry",
+    ]
+    assert taught.provenance.recipe["teacher_sha256"] == load_checkpoint(teacher).sha256
+    first, second = (checkpoint.network.encoder.state_dict() for checkpoint in (alone, taught))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(RunMismatch):
+        run(with_blendshapes, tmp_path / "taught", settings)
+
+
+def test_a_published_checkpoint_cannot_teach(prepared: PreparedImages, weights: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, encoder="resnet")
+    with pytest.raises(CheckpointInvalid, match="a published checkpoint cannot teach"):
+        run(prepared, tmp_path / "run", settings, teacher=weights)
 
 
 def test_what_cannot_be_trained_is_refused_at_once(prepared: PreparedImages, tmp_path: Path) -> None:
@@ -142,7 +175,7 @@ def test_held_out_images_have_no_twin_in_training(prepared: PreparedImages, tmp_
     """Every picture is there twice: what is held out has been trained on all the same."""
     twins = dataclasses.replace(prepared, contents=np.array([f"{index // 2}" for index in range(32)]))
     with pytest.raises(EpisodeImpossible, match="'anger' has 0"):
-        run(twins, tmp_path / "run", dataclasses.replace(SETTINGS, landmark_episodes=0.0))
+        run(twins, tmp_path / "run", SETTINGS)
 
 
 def test_the_curves_hold_every_step(prepared: PreparedImages, tmp_path: Path) -> None:

@@ -1,0 +1,195 @@
+"""Make a development set of new expressions: photos of neutral faces, warped by their landmarks.
+
+    .venv/bin/python -m tests.make_expressions NEUTRAL OUT
+
+NEUTRAL is a folder of photos, one person each. Written are OUT/<expression>/<photo's name>.jpg, the
+same names under each expression:
+
+    csrn prepare folder OUT data/expressions --person '/([^/]+)\\.jpg$'
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.images import IMAGE_SUFFIXES, RGBImage, decode_image
+from model.landmarks import LandmarkFinder, Landmarks
+from model.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from tests.support.slits import Side, close_eye, fill_cavity, open_mouth
+from tests.support.warp import GROUPS, Floats, carried, composed, pixel_grid, resample, source_map
+
+SEED = 0
+
+MORE_GROUPS = {
+    **GROUPS,
+    "right_cheek": [50, 101, 118, 117, 205],
+    "left_cheek": [280, 330, 347, 346, 425],
+    "right_lower_lid": [145, 144, 153],
+    "left_lower_lid": [374, 373, 380],
+}
+LIPS = [
+    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
+    *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expression:
+    """What changes in a neutral face."""
+
+    moves: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """Displacements (right, down) of landmark groups in eye spans, as they look in an upright picture"""
+    lips: tuple[float, float] = (1.0, 1.0)
+    """Width and height of the lips, in those of the neutral face"""
+    closed_eyes: tuple[Side, ...] = ()
+    gap: float = 0.0
+    """How far the lower lip moves down from the upper lip, in eye spans"""
+
+
+EXPRESSIONS = {
+    "neutral": Expression(),
+    "wink_left": Expression(
+        closed_eyes=("left",),
+        moves={
+            "left_brow_inner": (-0.01, 0.03),
+            "left_brow_outer": (0, 0.045),
+            "left_cheek": (0.01, -0.05),
+            "left_lower_lid": (0, -0.015),
+            "left_mouth_corner": (0.03, -0.035),
+        },
+    ),
+    "wink_right": Expression(
+        closed_eyes=("right",),
+        moves={
+            "right_brow_inner": (0.01, 0.03),
+            "right_brow_outer": (0, 0.045),
+            "right_cheek": (-0.01, -0.05),
+            "right_lower_lid": (0, -0.015),
+            "right_mouth_corner": (-0.03, -0.035),
+        },
+    ),
+    "eyes_closed": Expression(closed_eyes=("right", "left")),
+    "mouth_open": Expression(gap=0.25, lips=(0.92, 1.25)),
+    "pucker": Expression(lips=(0.66, 1.3), moves={"chin": (0, -0.01)}),
+    "lopsided_smile": Expression(
+        moves={
+            "left_mouth_corner": (0.11, -0.12),
+            "left_cheek": (0.02, -0.05),
+            "left_lower_lid": (0, -0.02),
+        }
+    ),
+    "brows_raised": Expression(
+        moves={
+            "right_brow_inner": (0, -0.1),
+            "left_brow_inner": (0, -0.1),
+            "right_brow_outer": (0, -0.1),
+            "left_brow_outer": (0, -0.1),
+            "right_lid": (0, -0.012),
+            "left_lid": (0, -0.012),
+        }
+    ),
+    "brows_lowered": Expression(
+        moves={
+            "right_brow_inner": (0.05, 0.09),
+            "left_brow_inner": (-0.05, 0.09),
+            "right_brow_outer": (0.015, 0.05),
+            "left_brow_outer": (-0.015, 0.05),
+            "right_lid": (0, 0.025),
+            "left_lid": (0, 0.025),
+            "right_lower_lid": (0, -0.01),
+            "left_lower_lid": (0, -0.01),
+        }
+    ),
+}
+
+
+def express(image: RGBImage, face: Landmarks, expression: Expression, *, strength: float) -> RGBImage:
+    """The face with another expression; strength scales all that moves, but closed eyes are closed."""
+    height, width = image.shape[:2]
+    shifts = _shifts_px(face, expression, strength)
+    source = pixel_grid(width, height).astype(np.float32)
+    if shifts:
+        source = source_map(width, height, face.points_px, shifts)
+    points = carried(face.points_px, source)
+    light = np.ones((height, width, 1))
+    cavity = np.zeros((height, width, 1))
+    for side in expression.closed_eyes:
+        closing, lashes = close_eye(width, height, points, side, meets_at=1.0)
+        source, light = composed(source, closing), light * lashes
+    if expression.gap:
+        gap_px = strength * expression.gap * _eye_span_px(face)
+        opening, cavity = open_mouth(width, height, points, gap_px=gap_px)
+        source = composed(source, opening)
+    warped = fill_cavity(resample(image, source), cavity, face.points_px)
+    return (warped * light).astype(np.uint8)
+
+
+def _shifts_px(face: Landmarks, expression: Expression, strength: float) -> dict[int, Floats]:
+    """How far each landmark moves. Sideways moves of a turned face look as short as the face looks narrow."""
+    points = face.points_px.astype(np.float64)
+    right = points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER]
+    narrow = float(np.linalg.norm(right)) / _eye_span_px(face)
+    right /= np.linalg.norm(right)
+    down = np.array([-right[1], right[0]])
+    unit = strength * _eye_span_px(face)
+    shifts: dict[int, Floats] = {}
+    if expression.lips != (1.0, 1.0):
+        wider, higher = (1 + strength * (factor - 1) for factor in expression.lips)
+        from_middle = points[LIPS] - points[LIPS].mean(axis=0)
+        moved = np.outer(from_middle @ right, (wider - 1) * right)
+        moved += np.outer(from_middle @ down, (higher - 1) * down)
+        shifts.update(zip(LIPS, moved, strict=True))
+    elif expression.moves:
+        for group in GROUPS:
+            shifts.update(dict.fromkeys(GROUPS[group], np.zeros(2)))
+    for group, (x, y) in expression.moves.items():
+        shift = unit * (x * narrow * right + y * down)
+        shifts.update(dict.fromkeys(MORE_GROUPS[group], shift))
+    return shifts
+
+
+def _eye_span_px(face: Landmarks) -> float:
+    """Between the outer corners of the eyes, in space: a turned head is no smaller."""
+    ends = [LEFT_EYE_OUTER, RIGHT_EYE_OUTER]
+    x, y = face.points_px[ends[0]] - face.points_px[ends[1]]
+    z = face.depths_px[ends[0]] - face.depths_px[ends[1]]
+    return float(np.sqrt(x * x + y * y + z * z))
+
+
+def make_expressions(neutral: Path, out: Path) -> None:
+    """Write each expression of each face in a folder of photos."""
+    finder = LandmarkFinder()
+    for path in sorted(neutral.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        image = decode_image(path.read_bytes()).pixels
+        faces = finder.find(image)
+        if not faces:
+            print(f"{path.name}: no face found, skipped")
+            continue
+        rng = np.random.default_rng([SEED, zlib.crc32(path.stem.encode())])
+        for name, expression in EXPRESSIONS.items():
+            folder = out / name
+            folder.mkdir(parents=True, exist_ok=True)
+            warped = express(image, faces[0], expression, strength=rng.uniform(0.85, 1.15))
+            Image.fromarray(warped).save(folder / f"{path.stem}.jpg", quality=92)
+    finder.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("neutral", type=Path, help="folder of photos of neutral faces, one person each")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    arguments = parser.parse_args()
+    make_expressions(arguments.neutral, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from model.blendshapes import BLENDSHAPE_NAMES
+from model.geometry import BlendshapeNetwork, level_points
+from model.training.geometry import LandmarkComponents
+from model.training.learn_geometry import GeometryBatches, GeometryObjective
+from model.training.prepared import PreparedImages
+from model.training.targets import MIRROR_BLENDSHAPES
+
+LEFT, RIGHT = BLENDSHAPE_NAMES.index("eyeBlinkLeft"), BLENDSHAPE_NAMES.index("eyeBlinkRight")
+
+
+def one_face(prepared: PreparedImages) -> PreparedImages:
+    """A face whose left eye is closed and whose right eye is open, by its coefficients."""
+    coefficients = np.zeros((len(prepared.all_landmarks), 52), dtype=np.float32)
+    coefficients[:, LEFT], coefficients[:, RIGHT] = 0.81, 0.04
+    return dataclasses.replace(prepared.select(np.array([3])), all_blendshapes=coefficients)
+
+
+def test_batches_show_faces_turned_and_mirrored_with_left_and_right_exchanged(
+    prepared: PreparedImages,
+) -> None:
+    components = LandmarkComponents.fit(prepared.landmarks()[..., :2], count=4)
+    image = one_face(prepared)
+    points, roots = GeometryBatches(image, components).draw(np.random.default_rng(0))
+    seen = torch.isclose(roots[:, LEFT], torch.tensor(0.9))
+    assert 0 < seen.sum() < len(seen)
+    assert torch.allclose(roots[~seen][:, RIGHT], torch.tensor(0.9))
+    straight = level_points(torch.from_numpy(image.landmarks()[0, :, :2]))
+    nearer_straight = (points - straight).square().mean(dim=(1, 2))
+    mirrored = straight[components.image_of] * torch.tensor([-1.0, 1.0])
+    nearer_mirrored = (points - mirrored).square().mean(dim=(1, 2))
+    # A turned head differs more from its straight view than this face does from its mirror image.
+    assert (nearer_straight < nearer_mirrored)[seen].float().mean() > 0.6
+    assert (points - straight).abs().amax(dim=(1, 2)).std() > 0.005, "each is turned in its own way"
+
+
+def test_the_network_learns_the_coefficients_of_a_face_and_of_its_mirror_image(
+    prepared: PreparedImages,
+) -> None:
+    torch.manual_seed(0)
+    components = LandmarkComponents.fit(prepared.landmarks()[..., :2], count=4)
+    drawn = np.random.default_rng(0).random((len(prepared.all_landmarks), 52), dtype=np.float32)
+    images = dataclasses.replace(prepared, all_blendshapes=drawn)
+    batches = GeometryBatches(images, components)
+    network = BlendshapeNetwork()
+    objective = GeometryObjective(network, batches)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
+    for step in range(300):
+        loss, explained = objective(*batches.draw(np.random.default_rng(step)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert explained > 0.5
+    points = torch.from_numpy(images.landmarks()[..., :2])
+    with torch.inference_mode():
+        error = (network(points) - torch.from_numpy(images.blendshapes())).abs().mean()
+        in_mirror = points[:, components.image_of] * torch.tensor([-1.0, 1.0])
+        swapped = torch.from_numpy(images.blendshapes()[:, MIRROR_BLENDSHAPES])
+        assert (network(in_mirror) - swapped).abs().mean() < 0.75 * (network(points) - swapped).abs().mean()
+    assert error < 0.2, "random guesses are a third off"
