@@ -27,9 +27,9 @@ QUERIES = 2
 """Queries of each class in an episode"""
 
 ROUNDS = 300
-LARGEST_SMOOTHING, SMALLEST_SMOOTHING = 1e-2, 1e-5
-"""Residuals smaller than this count as this, first and last"""
-RIDGE = 1e-6
+LARGEST_SMOOTHING, SMALLEST_SMOOTHING = 1.0, 1e-4
+"""In the first and in the last round, residuals count as larger by this part of the scores' deviation"""
+RIDGE = 1e-8
 """Keeps the coefficient of a term that is always 0 at 0, and shares one among equal terms"""
 
 
@@ -137,6 +137,8 @@ def fit_quantile(
     sessions = np.repeat(np.arange(len(scores)), [len(found) for found in scores])
     weights = np.concatenate([np.full(len(found), 1 / len(found)) for found in scores]) / len(scores)
     flat = np.concatenate(scores)
+    deviation = flat.std() or 1.0
+    flat = flat / deviation
     pull = (2 * quantile - 1) * (terms.T @ np.full(len(scores), 1 / len(scores)))
     ridge = RIDGE * np.eye(terms.shape[1])
     coefficients = np.zeros(terms.shape[1])
@@ -148,7 +150,7 @@ def fit_quantile(
         coefficients = np.linalg.solve(
             (terms * of_session[:, None]).T @ terms + ridge, terms.T @ of_scores + pull
         )
-    return coefficients
+    return coefficients * deviation
 
 
 def _results(

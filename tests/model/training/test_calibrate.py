@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
+from model.classifier import Classifier
+from model.errors import EpisodeImpossible
+from model.training.calibrate import KNOWN_KEPT, fit_quantile, fit_unknown_rule, session_samplers
+from model.training.episodes import EpisodeSampler
+from model.training.open_set import measure_unknown
+from model.training.prepared import PreparedImages
+from model.training.scorers import RelationScorer, encode_images
+from model.unknown import TERMS, SessionStatistics, UnknownRule
+
+TRUE_RULE = UnknownRule(coefficients=(0.3, 0.04, -0.08, 0.02, 0.2, 0.01, 0.1))
+LABELS = np.repeat(np.array([f"class {number}" for number in range(9)]), 12)
+
+
+class LinearScorer:
+    """Known queries whose 10 % quantile is what TRUE_RULE says, and absent ones 0.05 lower.
+
+    Best scores are spread evenly over 0.1 around it: a tenth lies below the threshold.
+    """
+
+    weights_sha256: str | None = None
+
+    def __init__(self, *, labels: np.ndarray = LABELS) -> None:
+        self._labels = labels
+        self._rng = np.random.default_rng(0)
+
+    def statistics(self, support: np.ndarray) -> list[SessionStatistics]:
+        """Statistics that differ from session to session, as the images of a support set do."""
+        _, way, shot = support.shape
+        return [
+            SessionStatistics(
+                way=way,
+                inverse_shots=1 / shot,
+                own=None if shot == 1 else 0.5 + 0.4 * np.sin(images.sum()),
+                rival=None if way == 1 else 0.4 + 0.3 * np.cos(images.sum()),
+            )
+            for images in support
+        ]
+
+    def thresholds(self, support: np.ndarray) -> Tensor:
+        return torch.tensor([TRUE_RULE.threshold(found) for found in self.statistics(support)])
+
+    def class_scores(self, support: np.ndarray, query: np.ndarray) -> Tensor:
+        episodes, way = support.shape[:2]
+        best = self.thresholds(support).double().numpy()[:, None] - 0.01
+        best = best + 0.1 * self._rng.random(query.shape)
+        taught = self._labels[support[:, :, 0]]
+        is_known = (self._labels[query][:, :, None] == taught[:, None]).any(axis=2)
+        best = np.where(is_known, best, best - 0.05)
+        scores = torch.zeros(episodes, query.shape[1], way, dtype=torch.float64)
+        scores[..., 0] = torch.from_numpy(best)
+        return scores
+
+
+def test_the_fit_recovers_a_rule_that_is_linear_in_the_terms() -> None:
+    samplers = session_samplers([LABELS], ways=(1, 2, 3, 5, 8), shots=(1, 2, 5, 10))
+    assert len(samplers) == 5 * 4
+    fit = fit_unknown_rule(LinearScorer(), samplers, episodes=200, seed=0)
+    held_out = LinearScorer().statistics(np.random.default_rng(1).integers(0, 99, (50, 4, 3)))
+    for session in held_out:
+        assert fit.rule.threshold(session) == pytest.approx(TRUE_RULE.threshold(session), abs=0.002)
+    # The constant may be shared with the terms that say what is known; these stand alone.
+    for term, name in ((1, "way"), (2, "shots"), (4, "own"), (6, "rival")):
+        expected = TRUE_RULE.coefficients[term]
+        assert fit.rule.coefficients[term] == pytest.approx(expected, abs=0.01), name
+
+
+def test_nine_in_ten_known_queries_are_kept_in_every_setting() -> None:
+    samplers = session_samplers([LABELS], ways=(1, 2, 5, 8), shots=(1, 3, 10))
+    fit = fit_unknown_rule(LinearScorer(), samplers, episodes=1000, seed=0)
+    assert [(result.way, result.shot) for result in fit.results] == [
+        (way, shot) for way in (1, 2, 5, 8) for shot in (1, 3, 10)
+    ]
+    for result in fit.results:
+        assert result.known_kept == pytest.approx(KNOWN_KEPT, abs=0.02)
+        # Spread over 0.1 and 0.05 lower: from 0.06 below the threshold to 0.04 above it.
+        assert result.absent_told == pytest.approx(0.6, abs=0.05)
+        assert result.auroc == pytest.approx(1 - 0.5**2 / 2, abs=0.03)
+    assert fit.summary()["coefficients"] == list(fit.rule.coefficients)
+
+
+def test_terms_that_are_never_there_have_no_coefficient() -> None:
+    samplers = session_samplers([LABELS], ways=(1,), shots=(1,))
+    fit = fit_unknown_rule(LinearScorer(), samplers, episodes=200, seed=0)
+    constant, of_way, of_shots, *others = fit.rule.coefficients
+    assert (of_way, *others) == (0.0,) * (TERMS - 2)
+    assert constant + of_shots == pytest.approx(0.3 - 0.08, abs=0.002)
+
+
+def test_the_same_seed_fits_the_same_rule() -> None:
+    samplers = session_samplers([LABELS], ways=(2, 4), shots=(2,))
+    first, again, other = (
+        fit_unknown_rule(LinearScorer(), samplers, episodes=50, seed=seed).rule for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_the_quantile_of_a_constant_is_that_of_the_scores() -> None:
+    scores = np.random.default_rng(0).normal(0.5, 0.1, 5001)
+    for quantile in (0.1, 0.5, 0.9):
+        (fitted,) = fit_quantile(np.ones((len(scores), 1)), scores[:, None].tolist(), quantile=quantile)
+        assert fitted == pytest.approx(np.quantile(scores, quantile), abs=1e-3)
+
+
+def test_a_session_weighs_the_same_whatever_its_queries() -> None:
+    """Scores of one session of two counts double; with equal weights the median would be 0.2."""
+    sessions = [np.array([0.2] * 50), np.array([0.8]), np.array([0.8])]
+    (fitted,) = fit_quantile(np.ones((3, 1)), sessions, quantile=0.5)
+    assert fitted == pytest.approx(0.8, abs=1e-3)
+
+
+def test_samplers_are_made_of_what_each_kind_of_classes_has() -> None:
+    few = np.where(LABELS < "class 3", LABELS, "")
+    few[[0, 1, 2]] = ""  # Nine of class 0 are left.
+    samplers = session_samplers([LABELS, few], ways=(1, 2, 8), shots=(2, 10), query=2)
+    made = [(sampler.way - 1, sampler.shot, len(sampler.classes)) for sampler in samplers]
+    assert made == [
+        *((way, shot, 9) for shot in (2, 10) for way in (1, 2, 8)),
+        *((way, 2, 3) for way in (1, 2)),
+        (1, 10, 2),
+    ]
+    assert all("" not in sampler.classes for sampler in samplers)
+    with pytest.raises(EpisodeImpossible, match="no classes have the 14 images each"):
+        session_samplers([LABELS], shots=(12,), query=2)
+
+
+def test_an_absent_query_takes_no_part_in_the_fit() -> None:
+    class Shifted(LinearScorer):
+        """Absent queries score far above the known ones."""
+
+        def class_scores(self, support: np.ndarray, query: np.ndarray) -> Tensor:
+            scores = super().class_scores(support, query)
+            taught = self._labels[support[:, :, 0]]
+            is_known = (self._labels[query][:, :, None] == taught[:, None]).any(axis=2)
+            return scores + torch.from_numpy(np.where(is_known, 0, 0.5))[..., None]
+
+    samplers = [EpisodeSampler(LABELS, classes=("class 0", "class 1"), way=2, shot=3, query=4)]
+    plain, shifted = (
+        fit_unknown_rule(scorer, samplers, episodes=100, seed=0) for scorer in (LinearScorer(), Shifted())
+    )
+    assert plain.rule == shifted.rule
+    assert plain.results[0].absent_told > 0.5 > shifted.results[0].absent_told == 0
+
+
+def test_a_checkpoint_with_the_fitted_rule_does_what_the_fit_says(prepared: PreparedImages) -> None:
+    torch.manual_seed(0)
+    config = CheckpointConfig(
+        encoder="resnet", patches="tight", residual=True, part_weights=PartWeights(cosine=2.0, geometry=1.0)
+    )
+    checkpoint = Checkpoint(
+        network=config.build_network().eval().requires_grad_(False),
+        config=config,
+        provenance=Provenance(trained_on="nothing"),
+        sha256="",
+    )
+    features = encode_images(Classifier(checkpoint), prepared)
+    (sampler,) = session_samplers([prepared.labels], ways=(3,), shots=(3,), groups=prepared.kin)
+    fit = fit_unknown_rule(RelationScorer(Classifier(checkpoint), features), [sampler], episodes=40, seed=5)
+    fitted = dataclasses.replace(checkpoint, config=config.model_copy(update={"unknown_rule": fit.rule}))
+    result = measure_unknown(RelationScorer(Classifier(fitted), features), sampler, episodes=40, seed=5)
+    (expected,) = fit.results
+    assert dataclasses.asdict(result) == pytest.approx(dataclasses.asdict(expected), abs=0.005)
+    assert result.known_kept == pytest.approx(KNOWN_KEPT, abs=0.02)
