@@ -21,8 +21,8 @@ from model.unknown import SessionStatistics, UnknownRule
 
 KNOWN_KEPT = 0.90
 """Share of the queries of taught classes that the rule keeps"""
-WAYS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 20)
-SHOTS = (1, 2, 3, 5, 10)
+WAYS = (1, 2, 3, 5, 8, 12, 20)
+SHOTS = (1, 2, 5, 10)
 QUERIES = 2
 """Queries of each class in an episode"""
 

@@ -46,7 +46,7 @@ MEASURED_EPISODES = 1000
 EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label_episodes")
 """Settings that the warm-up does not depend on: runs that differ only in these can share one"""
 RULE_CLUSTERS = (8, 24)
-RULE_EPISODES = 40
+RULE_EPISODES = 15
 """Episodes of each way, shot and kind of classes that the rule of the threshold is fitted on"""
 GEOMETRY_STEPS = 2500
 PART_WEIGHTS = PartWeights(face=0.25, eyes=0.25, lips=0.25, prototype=0.15, cosine=2.0, geometry=0.6)
