@@ -69,24 +69,22 @@ def describe_session(
         weights: of each of those parts.
     """
     shots = np.bincount(class_of_example)
-    own = rival = torch.zeros(())
+    member = torch.eye(len(shots))[torch.from_numpy(class_of_example)]
+    """(examples, classes) 1 where the example is of the class"""
+    own, rival = torch.zeros(len(member)), torch.zeros(member.shape)
     for name, found in described.items():
         weight = weights[name] / max(sum(weights.values()), 1e-9)
-        classes = torch.from_numpy(class_of_example).to(found.device)
-        counts = torch.from_numpy(shots).to(found.device)
-        sums = found.new_zeros(len(shots), found.shape[1]).index_add_(0, classes, found)
-        to_means = nn.functional.normalize(found, dim=1) @ nn.functional.normalize(sums, dim=1).T
-        others = (sums[classes] - found) / (counts[classes, None] - 1).clamp_min(1)
-        to_own = nn.functional.cosine_similarity(found, others, dim=1)
-        own = own + weight * (1 + to_own.cpu()) / 2
-        rival = rival + weight * (1 + to_means.cpu()) / 2
-    several = torch.from_numpy(shots > 1)[torch.from_numpy(class_of_example)]
-    is_own = torch.from_numpy(class_of_example)[:, None] == torch.arange(len(shots))
+        examples = found.cpu()
+        sums = member.T @ examples
+        to_means = nn.functional.normalize(examples, dim=1) @ nn.functional.normalize(sums, dim=1).T
+        # The mean of the class's other examples has the direction of their sum.
+        to_own = nn.functional.cosine_similarity(examples, member @ sums - examples, dim=1)
+        own += weight * (1 + to_own) / 2
+        rival += weight * (1 + to_means) / 2
+    several = torch.from_numpy(shots > 1)[member.argmax(dim=1)]
     return SessionStatistics(
         way=len(shots),
         inverse_shots=float((1 / shots).mean()),
         own=float(own[several].mean()) if described and several.any() else None,
-        rival=float(rival.masked_fill(is_own, -1).amax(dim=1).mean())
-        if described and len(shots) > 1
-        else None,
+        rival=float((rival - member).amax(dim=1).mean()) if described and len(shots) > 1 else None,
     )
