@@ -125,7 +125,7 @@ class Added(Documented):
 
 
 class Parts(Documented):
-    """Scores of the parts. A checkpoint may add parts of its own, such as `cosine` and `geometry`."""
+    """Scores of the parts. A checkpoint may add parts, such as `cosine`, `votes` and `geometry`."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -33,6 +33,7 @@ class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan
     lips: float = pydantic.Field(1.0, ge=0)
     prototype: float = pydantic.Field(0.7, ge=0)
     cosine: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
+    votes: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
     geometry: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
 
     def by_name(self) -> dict[str, float]:
@@ -49,8 +50,16 @@ class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     residual: bool = False
     """Whether the relation module starts from the cosine of the two maps"""
     part_weights: PartWeights = PartWeights()
+    vote_counts: tuple[pydantic.PositiveInt, ...] = ()
+    """How many classes each kind of annotation has that the votes part predicts"""
     unknown_rule: UnknownRule | None = None
     """How the threshold of a session is computed; None where it has not been fitted: then it is 0"""
+
+    @pydantic.model_validator(mode="after")
+    def _votes_need_counts(self) -> CheckpointConfig:
+        if (self.part_weights.votes is None) != (not self.vote_counts):
+            raise ValueError("a votes part needs vote_counts, and vote_counts need a votes part")
+        return self
 
     def build_network(self) -> CSRN:
         """A network of this shape with fresh weights."""
@@ -58,6 +67,7 @@ class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
             self.encoder,
             residual=self.residual,
             cosine=self.part_weights.cosine is not None,
+            votes=self.vote_counts if self.part_weights.votes is not None else (),
             geometry=self.part_weights.geometry is not None,
         )
 

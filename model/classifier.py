@@ -5,8 +5,9 @@
 over the parts p = face, eyes, lips and prototype, where r_p is the mean relation score of the part
 over the class's shots (of the prototype: its one score). With the paper's weights 1, 1, 1, 0.7 and
 equal shots this orders classes exactly as the paper's sum over shots does; the mean also compares
-classes of unequal shots, and stays in [0, 1]. A checkpoint may add two parts that compare the query with
-the mean of a class: cosine (of the feature maps) and geometry (of the blendshape coefficients).
+classes of unequal shots, and stays in [0, 1]. A checkpoint may add parts that compare the query with
+the mean of a class: cosine (of the feature maps), votes (of the predicted shares of annotators' votes) and
+geometry (of the blendshape coefficients).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -145,6 +146,28 @@ class PooledMaps(nn.Module):
         return (maps.float().mean(dim=(-2, -1)) - self.mean[0]) / self.deviation[0]
 
 
+class VoteHeads(nn.Module):
+    """Shares of the votes that annotators would give a face, predicted by each patch and added up.
+
+    A face is described by the square roots of its shares. The cosine of two such descriptions is the
+    Bhattacharyya coefficient of the two distributions: near 1 wherever annotators would vote alike, so
+    this part decides between expressions that have a name and keeps out of the others.
+    """
+
+    def __init__(self, channels: int, counts: Sequence[int]) -> None:
+        """counts: how many classes each kind of annotation has, such as labels and votes."""
+        super().__init__()
+        self.counts = tuple(counts)
+        self.parts = nn.ModuleList(nn.Linear(channels, sum(self.counts)) for _ in range(PART_COUNT))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Feature maps (..., 3 parts, C, H, W) to square roots of shares (..., sum of the counts)."""
+        means = maps.float().mean(dim=(-2, -1)).unbind(dim=-2)
+        logits = torch.stack([head(mean) for head, mean in zip(self.parts, means, strict=True)]).sum(dim=0)
+        kinds = torch.split(logits, list(self.counts), dim=-1)
+        return torch.cat([kind.softmax(dim=-1).sqrt() for kind in kinds], dim=-1)
+
+
 class CSRN(nn.Module):
     """An encoder, a relation module shared by the patches, and what a checkpoint adds to the paper."""
 
@@ -154,21 +177,35 @@ class CSRN(nn.Module):
         *,
         residual: bool = False,
         cosine: bool = False,
+        votes: Sequence[int] = (),
         geometry: bool = False,
     ) -> None:
-        """encoder: a name in ENCODERS. residual: of the relation module. cosine, geometry: parts to add."""
+        """A network with fresh weights.
+
+        Args:
+            encoder: a name in ENCODERS.
+            residual: whether the relation module starts from the cosine.
+            cosine, geometry: whether to add these parts.
+            votes: how many classes each kind of annotation has; the part is left out without any.
+        """
         super().__init__()
         self.encoder = ENCODERS[encoder]()
         self.feature_shape: FeatureShape = self.encoder.feature_shape
         self.relation = RelationModule(self.feature_shape, residual=residual)
         self.pooled = PooledMaps(self.feature_shape[0]) if residual or cosine else None
         self.has_cosine = cosine
+        self.votes = VoteHeads(self.feature_shape[0], votes) if votes else None
         self.geometry = BlendshapeNetwork() if geometry else None
 
     @property
     def mean_parts(self) -> tuple[str, ...]:
         """Parts that compare a query with the mean of a class's descriptions by their cosine."""
-        return ("cosine",) * self.has_cosine + ("geometry",) * (self.geometry is not None)
+        present = {
+            "cosine": self.has_cosine,
+            "votes": self.votes is not None,
+            "geometry": self.geometry is not None,
+        }
+        return tuple(name for name, is_present in present.items() if is_present)
 
     @property
     def numbers_per_face(self) -> int:
@@ -196,6 +233,8 @@ class CSRN(nn.Module):
         if self.has_cosine:
             assert self.pooled is not None
             described["cosine"] = self.pooled(faces.maps).flatten(-2)
+        if self.votes is not None:
+            described["votes"] = self.votes(faces.maps)
         if self.geometry is not None and faces.blendshapes is not None:
             described["geometry"] = self.geometry.standardise(faces.blendshapes)
         return described

@@ -30,7 +30,7 @@ export const text = {
   partsShow: "Show the parts of each score",
   parts: {
     face: "face", eyes: "eyes", lips: "lips", prototype: "prototype", cosine: "class average",
-    geometry: "movements",
+    votes: "named expression", geometry: "movements",
   },
   partsHelp: {
     face: "Face: how alike the whole faces look.",
@@ -38,6 +38,7 @@ export const text = {
     lips: "Lips: how alike the mouths look.",
     prototype: "Prototype: how alike the face looks to one prototype, put together from all examples of the class.",
     cosine: "Class average: how alike face, eyes and lips look to the average of the examples.",
+    votes: "Named expression: whether people would name both faces alike, such as happy, sad or surprised.",
     geometry: "Movements: how alike the movements of the face are, such as a closed eye or an open mouth, "
       + "as its landmarks show them.",
   },

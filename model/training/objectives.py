@@ -68,6 +68,11 @@ class WarmUp(nn.Module):
         means = self.encoder(pixels.flatten(0, 1)).mean(dim=(-2, -1)).unflatten(0, pixels.shape[:2])
         return torch.stack(self._say("labels", list(means.unbind(dim=1)))).sum(dim=0).argmax(dim=1)
 
+    def class_heads(self) -> list[list[nn.Linear]]:
+        """The heads of labels and votes, one list a part."""
+        kinds = [self.heads[name] for name in CLASS_WEIGHTS if name in self.heads]
+        return [list(of_part) for of_part in zip(*kinds, strict=True)]
+
     def _say(self, name: str, means: Sequence[Tensor]) -> list[Tensor]:
         """A target's numbers (images, count) by each part, from its spatial means (images, C)."""
         heads = self.heads[name]

@@ -25,15 +25,15 @@ from model.checkpoint import (
 from model.classifier import Classifier
 from model.encoders import ENCODERS
 from model.errors import EpisodeImpossible
-from model.network import CSRN
+from model.network import CSRN, VoteHeads
 from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers
 from model.training.calibrate import RuleFit, fit_unknown_rule, session_samplers
-from model.training.episodes import EpisodeSampler
+from model.training.episodes import EpisodeSampler, classes_with_enough
 from model.training.evaluate import evaluate
 from model.training.geometry import LandmarkComponents, cluster_faces
 from model.training.learn_geometry import GeometryBatches, GeometryObjective
 from model.training.loop import Progress, Stage, rank_and_world, run_stage
-from model.training.objectives import EpisodeObjective, WarmUp
+from model.training.objectives import CLASS_WEIGHTS, EpisodeObjective, WarmUp
 from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import ENCODE_BATCH, RelationScorer, encode_images
 from model.training.targets import Targets, build_targets, shown_elsewhere, voted_names
@@ -49,7 +49,7 @@ RULE_CLUSTERS = (8, 24)
 RULE_EPISODES = 15
 """Episodes of each way, shot and kind of classes that the rule of the threshold is fitted on"""
 GEOMETRY_STEPS = 2500
-PART_WEIGHTS = PartWeights(face=0.25, eyes=0.25, lips=0.25, prototype=0.15, cosine=2.0, geometry=0.6)
+PART_WEIGHTS = PartWeights(face=0.1, eyes=0.1, lips=0.1, prototype=0.05, cosine=1.0, votes=1.0, geometry=0.25)
 """Chosen on photos of another source and on warped expressions (weights/csrn-fer2013.md)"""
 
 
@@ -125,7 +125,10 @@ def train(
         network.geometry.load_state_dict(learnt.network.state_dict())  # type: ignore[union-attr]
     if settings.warmup_steps:
         warmed = run(_warm_up_stage(network, inputs, guide))
-        network.encoder.load_state_dict(warmed.encoder.state_dict())  # type: ignore[union-attr]
+        assert isinstance(warmed, WarmUp)
+        network.encoder.load_state_dict(warmed.encoder.state_dict())
+        if network.votes is not None:
+            _keep_heads(network.votes, warmed)
     _fit_pooled_maps(network, inputs)
     network = run(_episode_stage(network, inputs)).network  # type: ignore[assignment]
 
@@ -182,7 +185,7 @@ class _Inputs:
             trained.landmarks()[..., :2], count=min(COMPONENTS, len(trained) - 1)
         )
         targets = build_targets(trained, components, classes=settings.classes)
-        config = _config(settings, geometry=bool(targets.has_blendshapes.any()))
+        config = _config(settings, targets)
         reader = PatchReader(trained, layout=config.patches, colour=ENCODERS[settings.encoder]().sees_colour)
         return cls(
             settings=settings,
@@ -211,16 +214,32 @@ class _Inputs:
         return RelationScorer(classifier, encode_images(classifier, self.measured))
 
 
-def _config(settings: TrainSettings, *, geometry: bool) -> CheckpointConfig:
+def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
     """conv4 is trained as the paper has it, on the published patches; the others with all parts."""
     if settings.encoder == "conv4":
         return CheckpointConfig(encoder="conv4")
+    present = targets.by_name()
+    counts = tuple(present[name].shape[1] for name in CLASS_WEIGHTS if name in present)
+    left_out = {
+        **({} if settings.warmup_steps else {"votes": None}),
+        **({} if "blendshapes" in present else {"geometry": None}),
+    }
     return CheckpointConfig(
         encoder=settings.encoder,
         patches="tight",
         residual=True,
-        part_weights=PART_WEIGHTS.model_copy(update={} if geometry else {"geometry": None}),
+        part_weights=PART_WEIGHTS.model_copy(update=left_out),
+        vote_counts=counts if settings.warmup_steps else (),
     )
+
+
+def _keep_heads(votes: VoteHeads, warmed: WarmUp) -> None:
+    """Take over the heads by which the warm-up predicts labels and votes."""
+    with torch.no_grad():
+        for kept, heads in zip(votes.parts, warmed.class_heads(), strict=True):
+            assert isinstance(kept, nn.Linear)
+            kept.weight.copy_(torch.cat([head.weight for head in heads]))
+            kept.bias.copy_(torch.cat([head.bias for head in heads]))
 
 
 def _geometry_stage(network: CSRN, inputs: _Inputs) -> Stage:
@@ -329,7 +348,8 @@ def _episode_batches(
         kinds.append([like])
         voted = voted_names(images.votes, settings.classes)
         with contextlib.suppress(EpisodeImpossible):  # too few images with votes
-            kinds.append([_sampler(images, voted, settings, query=settings.query)])
+            names = classes_with_enough(voted, shot=settings.shot, query=settings.query, groups=images.kin)
+            kinds.append([_sampler(images, voted, settings, query=settings.query, classes=names)])
     if settings.encoder != "conv4":
         kinds.append(cluster_samplers(images, targets.components[:, 0], like, rng))
         if targets.has_blendshapes.any():
@@ -371,12 +391,17 @@ def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit | None:
 
 
 def _sampler(
-    images: PreparedImages, labels: npt.NDArray[np.str_], settings: TrainSettings, *, query: int
+    images: PreparedImages,
+    labels: npt.NDArray[np.str_],
+    settings: TrainSettings,
+    *,
+    query: int,
+    classes: tuple[str, ...] | None = None,
 ) -> EpisodeSampler:
-    classes = tuple(name for name in (*settings.classes, "contempt") if (labels == name).any())
+    """Episodes of these labels (images,); classes: those that are trained on, if not given."""
     return EpisodeSampler(
         labels,
-        classes=tuple(name for name in classes if (labels == name).sum() >= settings.shot + query),
+        classes=classes or settings.classes,
         way=min(settings.way, len(settings.classes)),
         shot=settings.shot,
         query=query,

@@ -131,7 +131,7 @@ def test_answers_hold_the_parts_and_the_rectangles_of_the_weights(client: TestCl
     path = taught(client, {"anger": 1, "happiness": 1})
     (face,) = classify(client, path, regions="true")["results"][0]["faces"]
     for score in face["scores"]:
-        assert [*score["parts"]] == ["face", "eyes", "lips", "prototype", "cosine", "geometry"]
+        assert [*score["parts"]] == ["face", "eyes", "lips", "prototype", "cosine", "votes", "geometry"]
         assert all(0 <= value <= 1 for value in score["parts"].values())
     for part_name, shape in (("face", 1.0), ("eyes", 1.4 / 0.8), ("lips", 1.2 / 0.8)):
         (left, top), (right, _), _, (_, bottom) = face["regions"][part_name]

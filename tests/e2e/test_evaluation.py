@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import CheckpointConfig, PartWeights, Provenance, save_checkpoint
+from model.checkpoint import CheckpointConfig, PartWeights, Provenance, load_checkpoint, save_checkpoint
 from model.training.datasets import open_dataset
 from model.training.prepare import prepare
 from model.training.prepared import MANIFEST, read_manifest
@@ -76,7 +75,7 @@ def test_the_json_of_the_contract_with_parts_and_baselines(data: Path, weights: 
     assert isinstance(accuracy, float)
     assert 0 <= accuracy <= 1
     assert (result["episodes"], result["way"], result["shot"], result["seed"]) == (20, 3, 2, 3)
-    assert result["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert result["weights_sha256"] == load_checkpoint(weights).sha256
     unknown, parts, against = result["unknown"], result["parts"], result["against"]
     assert isinstance(unknown, dict)
     assert (unknown["way"], unknown["shot"]) == (3, 2)

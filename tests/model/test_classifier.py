@@ -172,11 +172,11 @@ def test_added_parts_join_the_four_and_count_by_their_weights(full: Classifier) 
     features = random_features(full, 7)
     support = full.build_support_set(examples_of(features[:6].reshape(3, 2, -1)))
     for score in full.score(support, features[6:])[0]:
-        assert list(score.parts) == ["face", "eyes", "lips", "prototype", "cosine", "geometry"]
+        assert list(score.parts) == ["face", "eyes", "lips", "prototype", "cosine", "votes", "geometry"]
         parts = score.parts
         total = parts["face"] + parts["eyes"] + parts["lips"] + 0.7 * parts["prototype"]
-        total += 2 * parts["cosine"] + 0.5 * parts["geometry"]
-        assert score.score == pytest.approx(total / 6.2, abs=1e-5)
+        total += 2 * parts["cosine"] + parts["votes"] + 0.5 * parts["geometry"]
+        assert score.score == pytest.approx(total / 7.2, abs=1e-5)
 
 
 def test_the_cosine_part_compares_standardised_means_with_the_class_mean(full: Classifier) -> None:

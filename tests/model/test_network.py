@@ -9,6 +9,7 @@ from model.network import (
     CSRN,
     RESIDUAL_REACH,
     FaceFeatures,
+    VoteHeads,
     gather_channels,
     score_episodes,
     select_prototypes,
@@ -155,7 +156,7 @@ def test_episodes_scored_together_score_as_each_alone() -> None:
         for index in range(2):
             alone = score_episodes(network, support[index], query[index]).class_parts()
             torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=0)
-    assert together.shape == (2, 5, 3, 6)
+    assert together.shape == (2, 5, 3, 7)
 
 
 @pytest.mark.parametrize("name", ["resnet", "resnet-large"])
@@ -169,3 +170,21 @@ def test_a_residual_encoder_sees_neither_colour_nor_the_strength_of_the_light(na
         # Red alone is the same picture at 0.299 of the light; 1e-3 in the deviation is what remains.
         torch.testing.assert_close(encoder(red), expected, atol=0.1, rtol=0.1)
         torch.testing.assert_close(encoder(0.5 * grey + 0.3), expected, atol=0.1, rtol=0.1)
+
+
+def test_the_votes_part_is_the_overlap_of_two_predicted_distributions() -> None:
+    torch.manual_seed(0)
+    heads = VoteHeads(8, (3, 4))
+    first, second = torch.rand(2, 3, 8, 6, 6), torch.rand(2, 3, 8, 6, 6)
+    with torch.inference_mode():
+        roots, others = heads(first), heads(second)
+        assert roots.shape == (2, 7)
+        shares = roots.square()
+        ones = torch.ones(2)
+        torch.testing.assert_close(shares[:, :3].sum(dim=1), ones)
+        torch.testing.assert_close(shares[:, 3:].sum(dim=1), ones)
+        coefficient = ((shares * others.square()).sqrt().sum(dim=1)) / 2
+        torch.testing.assert_close(torch.cosine_similarity(roots, others), coefficient)
+        means = first.mean(dim=(-2, -1))
+        logits = sum(head(means[:, part]) for part, head in enumerate(heads.parts))
+        torch.testing.assert_close(shares[:, :3], torch.as_tensor(logits)[:, :3].softmax(dim=1))

@@ -23,10 +23,11 @@ FULL = CheckpointConfig(
     encoder="resnet",
     patches="tight",
     residual=True,
-    part_weights=PartWeights(cosine=2, geometry=0.5),
+    part_weights=PartWeights(cosine=2, votes=1, geometry=0.5),
+    vote_counts=(3, 4),
     unknown_rule=RULE,
 )
-"""Residual relation, cosine, geometry, and a threshold of each session's own"""
+"""Residual relation, cosine, votes, geometry, and a threshold of each session's own"""
 
 
 def full_network(config: CheckpointConfig = FULL, *, seed: int = 0) -> CSRN:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model.training.geometry import LandmarkComponents, cluster_shapes
+from model.training.geometry import LandmarkComponents, cluster_faces
 from model.training.prepared import PreparedImages
 
 
@@ -45,7 +45,7 @@ def test_clusters_part_faces_that_lie_apart_and_follow_the_generator() -> None:
     centers = rng.normal(size=(4, 10)) * 50
     components = (np.repeat(centers, 30, axis=0) + rng.normal(size=(120, 10))).astype(np.float32)
     clusterings = [
-        cluster_shapes(components, clusters=4, rng=np.random.default_rng(seed)) for seed in (0, 0, 1, 2)
+        cluster_faces(components, clusters=4, rng=np.random.default_rng(seed)) for seed in (0, 0, 1, 2)
     ]
     np.testing.assert_array_equal(clusterings[0], clusterings[1])
     pure = [len(set(clusters.reshape(4, 30)[group])) == 1 for clusters in clusterings for group in range(4)]

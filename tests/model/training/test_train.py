@@ -148,6 +148,7 @@ def test_a_student_learns_from_a_larger_teacher_and_has_every_part(
         "lips",
         "prototype",
         "cosine",
+        "votes",
         "geometry",
     ]
     assert taught.provenance.recipe["teacher_sha256"] == load_checkpoint(teacher).sha256
