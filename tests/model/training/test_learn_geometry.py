@@ -7,6 +7,7 @@ import torch
 
 from model.blendshapes import BLENDSHAPE_NAMES
 from model.geometry import BlendshapeNetwork, level_points
+from model.patches import MOUTH
 from model.training.geometry import LandmarkComponents
 from model.training.learn_geometry import GeometryBatches, GeometryObjective
 from model.training.prepared import PreparedImages
@@ -16,10 +17,14 @@ LEFT, RIGHT = BLENDSHAPE_NAMES.index("eyeBlinkLeft"), BLENDSHAPE_NAMES.index("ey
 
 
 def one_face(prepared: PreparedImages) -> PreparedImages:
-    """A face whose left eye is closed and whose right eye is open, by its coefficients."""
+    """A face with its mouth far to one side, and with its left eye closed by its coefficients."""
     coefficients = np.zeros((len(prepared.all_landmarks), 52), dtype=np.float32)
     coefficients[:, LEFT], coefficients[:, RIGHT] = 0.81, 0.04
-    return dataclasses.replace(prepared.select(np.array([3])), all_blendshapes=coefficients)
+    lopsided = np.array(prepared.all_landmarks)
+    lopsided[:, MOUTH, 0] += 60
+    return dataclasses.replace(
+        prepared.select(np.array([3])), all_landmarks=lopsided, all_blendshapes=coefficients
+    )
 
 
 def test_batches_show_faces_turned_and_mirrored_with_left_and_right_exchanged(
@@ -33,10 +38,10 @@ def test_batches_show_faces_turned_and_mirrored_with_left_and_right_exchanged(
     assert torch.allclose(roots[~seen][:, RIGHT], torch.tensor(0.9))
     straight = level_points(torch.from_numpy(image.landmarks()[0, :, :2]))
     mirrored = straight[components.image_of] * torch.tensor([-1.0, 1.0])
-    apart = (straight - mirrored).norm()
-    # Turned to all sides, faces average to their straight view.
-    assert (points[seen].mean(dim=0) - straight).norm() < 0.5 * apart
-    assert (points[~seen].mean(dim=0) - mirrored).norm() < 0.5 * apart
+    apart = (straight - mirrored)[MOUTH].norm()
+    # Turned to all sides, faces average to about their straight view.
+    assert (points[seen].mean(dim=0) - straight)[MOUTH].norm() < 0.3 * apart
+    assert (points[~seen].mean(dim=0) - mirrored)[MOUTH].norm() < 0.3 * apart
     assert (points - straight).abs().amax(dim=(1, 2)).std() > 0.005, "each is turned in its own way"
 
 
