@@ -19,7 +19,7 @@ from tests.model.golden import seeded_network
 
 BRIEFLY = """
     --encoder conv4 --warmup-steps 2 --warmup-batch 4 --steps 2 --way 2 --shot 1 --query 1
-    --episodes-per-step 1 --landmark-episodes 0 --no-bfloat16
+    --episodes-per-step 1 --no-bfloat16
 """
 
 
