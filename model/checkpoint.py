@@ -11,7 +11,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import safetensors
@@ -50,15 +50,19 @@ class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     residual: bool = False
     """Whether the relation module starts from the cosine of the two maps"""
     part_weights: PartWeights = PartWeights()
-    vote_counts: tuple[pydantic.PositiveInt, ...] = ()
+    vote_counts: tuple[Annotated[int, pydantic.Field(ge=1, le=1000)], ...] = ()
     """How many classes each kind of annotation has that the votes part predicts"""
     unknown_rule: UnknownRule | None = None
     """How the threshold of a session is computed; None where it has not been fitted: then it is 0"""
 
     @pydantic.model_validator(mode="after")
-    def _votes_need_counts(self) -> CheckpointConfig:
+    def _fits_together(self) -> CheckpointConfig:
         if (self.part_weights.votes is None) != (not self.vote_counts):
             raise ValueError("a votes part needs vote_counts, and vote_counts need a votes part")
+        if (self.encoder == "conv4") != (self.patches == "squares"):
+            raise ValueError(f"the encoder {self.encoder} does not take the patches {self.patches}")
+        if not sum(self.part_weights.by_name().values()):
+            raise ValueError("no part has a weight")
         return self
 
     def build_network(self) -> CSRN:

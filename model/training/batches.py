@@ -127,7 +127,14 @@ def cluster_samplers(
         )
         if len(kept) >= sampler.way:
             samplers.append(
-                EpisodeSampler(names, classes=kept, way=sampler.way, shot=sampler.shot, query=sampler.query)
+                EpisodeSampler(
+                    names,
+                    classes=kept,
+                    way=sampler.way,
+                    shot=sampler.shot,
+                    query=sampler.query,
+                    persons=images.persons,
+                )
             )
     if not samplers:
         raise EpisodeImpossible(

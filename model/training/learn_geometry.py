@@ -30,6 +30,10 @@ class GeometryBatches:
         self._roots = np.stack([roots, roots[:, MIRROR_BLENDSHAPES]], axis=1)
         self._image_of = components.image_of
 
+    def __len__(self) -> int:
+        """How many faces have coefficients."""
+        return len(self._points)
+
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Landmarks (BATCH, 468, 2) in eye spans and square roots of coefficients (BATCH, 52)."""
         chosen = rng.integers(len(self._points), size=BATCH)

@@ -103,6 +103,9 @@ class EpisodeObjective(nn.Module):
         self.network = network
         self.freeze_encoder = freeze_encoder
         network.encoder.requires_grad_(not freeze_encoder)
+        for learnt_before in (network.votes, network.geometry):
+            if learnt_before is not None:
+                learnt_before.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EpisodeObjective:
         super().train(mode)

@@ -113,6 +113,8 @@ def shown_elsewhere(votes: npt.NDArray[np.int64], classes: tuple[str, ...]) -> n
 
     Such an image shows something that training must not see, whatever its label says.
     """
+    if not voted_classes(classes):
+        return np.zeros(len(votes), dtype=bool)
     others = [i for i in range(votes.shape[1]) if i >= len(VOTED) or VOTED[i] not in voted_classes(classes)]
     kept = [index for index, name in enumerate(VOTED) if name in voted_classes(classes)]
     most: npt.NDArray[np.bool_] = votes[:, others].max(axis=1, initial=0) >= np.maximum(

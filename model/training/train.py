@@ -27,7 +27,7 @@ from model.encoders import ENCODERS
 from model.errors import EpisodeImpossible
 from model.network import CSRN, VoteHeads
 from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers
-from model.training.calibrate import RuleFit, fit_unknown_rule, session_samplers
+from model.training.calibrate import QUERIES, SHOTS, RuleFit, fit_unknown_rule, session_samplers
 from model.training.episodes import EpisodeSampler, classes_with_enough
 from model.training.evaluate import evaluate
 from model.training.geometry import LandmarkComponents, cluster_faces
@@ -37,7 +37,7 @@ from model.training.objectives import CLASS_WEIGHTS, EpisodeObjective, WarmUp
 from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import ENCODE_BATCH, RelationScorer, encode_images
 from model.training.targets import Targets, build_targets, shown_elsewhere, voted_names
-from model.training.teacher import describe_by_teacher
+from model.training.teacher import describe_by_teacher, require_teacher_of
 
 COMPONENTS = 24
 DESCRIBED_IMAGES = 4000
@@ -92,7 +92,7 @@ def train(
     device: torch.device | str = "cpu",
     save_every: int = 250,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> RuleFit | None:
+) -> RuleFit:
     """Train on `images` and write weights to `out`; resumes an interrupted run in `run_folder`.
 
     With blendshapes prepared, the blendshape network learns first. Then the encoder learns to predict
@@ -105,6 +105,8 @@ def train(
         other images or settings.
     """
     guide = None if teacher is None else load_checkpoint(teacher, device=device)
+    if guide is not None:
+        require_teacher_of(guide, settings.classes)
     settings = dataclasses.replace(settings, teacher_sha256=None if guide is None else guide.sha256)
     inputs = _Inputs.of(images, settings, torch.device(device))
     torch.manual_seed(settings.seed)
@@ -143,9 +145,9 @@ def train(
                 "images": len(inputs.trained),
                 "torch": torch.__version__,
             },
-            evaluation={} if fit is None else {"unknown": fit.summary()},
+            evaluation={"unknown": fit.summary()},
         )
-        config = inputs.config.model_copy(update={"unknown_rule": None if fit is None else fit.rule})
+        config = inputs.config.model_copy(update={"unknown_rule": fit.rule})
         save_checkpoint(out, network, config=config, provenance=provenance)
     return fit
 
@@ -181,6 +183,7 @@ class _Inputs:
         # FER2013 has a thousand images twice within its training split.
         twins = np.isin(images.contents, images.contents[~held_out])
         trained, measured = images.select(~held_out), images.select(held_out & ~twins)
+        measured_sampler = _sampler(measured, measured.labels, settings, query=1)
         components = LandmarkComponents.fit(
             trained.landmarks()[..., :2], count=min(COMPONENTS, len(trained) - 1)
         )
@@ -198,7 +201,7 @@ class _Inputs:
             labels=np.array([settings.classes.index(label) for label in trained.labels.tolist()]),
             reader=reader,
             episode_batches=_episode_batches(trained, settings, targets, reader),
-            measured_sampler=_sampler(measured, measured.labels, settings, query=1),
+            measured_sampler=measured_sampler,
             sources=_digest(*images.sources.tolist(), *images.labels.tolist(), images.votes.tobytes().hex()),
         )
 
@@ -220,14 +223,15 @@ def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
         return CheckpointConfig(encoder="conv4")
     present = targets.by_name()
     counts = tuple(present[name].shape[1] for name in CLASS_WEIGHTS if name in present)
+    # Without a warm-up the episodes change the encoder, whose statistics the cosine needs beforehand.
     left_out = {
-        **({} if settings.warmup_steps else {"votes": None}),
+        **({} if settings.warmup_steps else {"cosine": None, "votes": None}),
         **({} if "blendshapes" in present else {"geometry": None}),
     }
     return CheckpointConfig(
         encoder=settings.encoder,
         patches="tight",
-        residual=True,
+        residual=settings.warmup_steps > 0,
         part_weights=PART_WEIGHTS.model_copy(update=left_out),
         vote_counts=counts if settings.warmup_steps else (),
     )
@@ -250,6 +254,8 @@ def _geometry_stage(network: CSRN, inputs: _Inputs) -> Stage:
 
     @torch.inference_mode()
     def explained(averaged: nn.Module) -> float:
+        if not len(measured):
+            return 0.0
         points, roots = measured.draw(np.random.default_rng(0))
         return float(averaged(points.to(inputs.device), roots.to(inputs.device))[1])
 
@@ -370,10 +376,8 @@ def _fit_pooled_maps(network: CSRN, inputs: _Inputs) -> None:
     network.pooled.deviation.copy_(means.std(dim=0).clamp_min(1e-3))
 
 
-def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit | None:
-    """The rule of the threshold, from held-out images in classes of several kinds; None without means."""
-    if not network.mean_parts:
-        return None
+def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit:
+    """The rule of the threshold, from held-out images in classes of several kinds."""
     images, settings = inputs.measured, inputs.settings
     rng = np.random.default_rng(settings.seed)
     held = build_targets(images, inputs.components, classes=settings.classes)
@@ -384,7 +388,7 @@ def _fit_rule(network: CSRN, inputs: _Inputs) -> RuleFit | None:
             for clusters in RULE_CLUSTERS
             if len(images) >= 8 * clusters
         ]
-    samplers = session_samplers(kinds, groups=images.kin)
+    samplers = session_samplers(kinds, groups=images.kin, persons=images.persons)
     return fit_unknown_rule(
         inputs.relation_scorer(network), samplers, episodes=RULE_EPISODES, seed=settings.seed
     )
@@ -406,17 +410,19 @@ def _sampler(
         shot=settings.shot,
         query=query,
         groups=images.kin,
+        persons=images.persons,
     )
 
 
 def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np.bool_]:
-    """(images,) true for a seeded share of each class's groups, at least enough for an episode."""
+    """(images,) true for a seeded share of each class's groups or persons, at least enough for an episode."""
     rng = np.random.default_rng(settings.seed)
-    groups = np.array([group or f"/{index}" for index, group in enumerate(images.groups.tolist())])
+    together = np.where(images.persons != "", images.persons, images.groups)
+    groups = np.array([group or f"/{index}" for index, group in enumerate(together.tolist())])
     held_out = np.zeros(len(images), dtype=bool)
     for label in settings.classes:
         of_class = np.unique(groups[images.labels == label])
-        count = max(round(len(of_class) * settings.held_out), settings.shot + 1)
+        count = max(round(len(of_class) * settings.held_out), settings.shot + 1, min(SHOTS) + QUERIES)
         held_out |= np.isin(groups, rng.permutation(of_class)[:count])
     return held_out
 
