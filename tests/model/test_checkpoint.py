@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pydantic
 import pytest
 import safetensors.torch
 import torch
 
 from model.checkpoint import (
+    CheckpointConfig,
+    PartWeights,
     Provenance,
     convert_published,
     hash_weights,
@@ -205,3 +208,27 @@ def test_damaged_checkpoints_are_refused(weights: Path, tmp_path: Path) -> None:
         load_checkpoint(damaged)
     with pytest.raises(CheckpointInvalid, match="No such file"):
         load_checkpoint(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"patches": "squares"}, "does not take the patches"),
+        ({"vote_counts": ()}, "needs vote_counts"),
+        ({"vote_counts": (10**9,)}, "less than or equal"),
+        ({"part_weights": dict.fromkeys(["face", "eyes", "lips", "prototype"], 0)}, "vote_counts need"),
+        ({"part_weights": dict.fromkeys(PartWeights.model_fields, 0)}, "no part has a weight"),
+    ],
+)
+def test_a_config_whose_entries_do_not_fit_together_is_refused(
+    change: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(pydantic.ValidationError, match=reason):
+        CheckpointConfig.model_validate({**FULL.model_dump(), **change})
+
+
+def test_the_shipped_weights_of_four_classes_have_seen_no_other(shipped_weights: Path) -> None:
+    base4 = load_checkpoint(shipped_weights.with_name("csrn-fer2013-base4.safetensors"))
+    assert set(base4.provenance.recipe["classes"]) == {"happy", "neutral", "sad", "surprise"}
+    assert base4.config.vote_counts == (4, 4)
+    assert base4.sha256 != load_checkpoint(shipped_weights).sha256
