@@ -62,16 +62,16 @@ samples: $(READY)  ## draw app/samples anew
 BASE4 := happy,neutral,sad,surprise
 weights: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 weights: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-weights: $(READY)  ## train the shipped weights anew, two hours on two cores: make weights FER2013=fer2013.zip LANDMARKER=face_landmarker.task
+weights: $(READY)  ## train the shipped weights anew, about two hours: make weights FER2013=fer2013.zip LANDMARKER=face_landmarker.task
 	$(BIN)/csrn prepare fer2013 $(FER2013) data/fer2013 --blendshapes $(LANDMARKER)
 	$(BIN)/csrn train data/fer2013 --encoder resnet-large --warmup-steps 3000 --steps 1 --save-every 500 \
 		--out runs/teacher.safetensors --run runs/teacher
-	$(BIN)/csrn train data/fer2013 --teacher runs/teacher.safetensors --warmup-steps 5000 --save-every 500 \
-		--out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013
-	$(BIN)/csrn train data/fer2013 --classes $(BASE4) --encoder resnet-large --warmup-steps 1500 --steps 1 \
-		--save-every 500 --out runs/teacher-base4.safetensors --run runs/teacher-base4
-	$(BIN)/csrn train data/fer2013 --classes $(BASE4) --teacher runs/teacher-base4.safetensors \
-		--warmup-steps 2500 --save-every 500 --no-label-episodes \
+	OMP_NUM_THREADS=1 $(BIN)/csrn train data/fer2013 --teacher runs/teacher.safetensors --warmup-steps 4800 \
+		--save-every 400 --out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013
+	OMP_NUM_THREADS=1 $(BIN)/csrn train data/fer2013 --classes $(BASE4) --encoder resnet-large --way 4 \
+		--warmup-steps 900 --steps 1 --save-every 300 --out runs/teacher-base4.safetensors --run runs/teacher-base4
+	OMP_NUM_THREADS=1 $(BIN)/csrn train data/fer2013 --classes $(BASE4) --teacher runs/teacher-base4.safetensors \
+		--way 4 --warmup-steps 1800 --save-every 300 --no-label-episodes \
 		--out weights/csrn-fer2013-base4.safetensors --run runs/csrn-fer2013-base4
 
 clean:

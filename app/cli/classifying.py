@@ -155,6 +155,7 @@ def _csv_printer(labels: Sequence[str]) -> Callable[[Result], None]:
 
 
 def _print_table(result: Result) -> None:
+    from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -172,6 +173,9 @@ def _print_table(result: Result) -> None:
             *columns,
             title=escape(f"{result.filename}: {face.predicted or 'unknown'}"),
             title_justify="left",
+            box=box.SIMPLE_HEAD,  # without lines between the columns seven parts fit into 80 characters
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for score in face.scores:
             parts = (f"{value:.3f}" for value in score.parts.model_dump().values())

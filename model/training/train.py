@@ -49,7 +49,9 @@ RULE_CLUSTERS = (8, 24)
 RULE_EPISODES = 15
 """Episodes of each way, shot and kind of classes that the rule of the threshold is fitted on"""
 GEOMETRY_STEPS = 2500
-PART_WEIGHTS = PartWeights(face=0.1, eyes=0.1, lips=0.1, prototype=0.05, cosine=1.0, votes=1.0, geometry=0.25)
+PART_WEIGHTS = PartWeights(
+    face=0.05, eyes=0.15, lips=0.15, prototype=0.05, cosine=1.0, votes=1.0, geometry=0.25
+)
 """Chosen on photos of another source and on warped expressions (weights/csrn-fer2013.md)"""
 
 
@@ -170,7 +172,7 @@ class _Inputs:
     episode_batches: EpisodeBatches
     measured_sampler: EpisodeSampler
     sources: str
-    """SHA-256 of the images, their labels and votes"""
+    """SHA-256 of the images, their labels, votes and blendshapes, and of which are trained on"""
 
     @classmethod
     def of(cls, images: PreparedImages, settings: TrainSettings, device: torch.device) -> _Inputs:
@@ -202,7 +204,13 @@ class _Inputs:
             reader=reader,
             episode_batches=_episode_batches(trained, settings, targets, reader),
             measured_sampler=measured_sampler,
-            sources=_digest(*images.sources.tolist(), *images.labels.tolist(), images.votes.tobytes().hex()),
+            sources=_digest(
+                *images.contents.tolist(),
+                *images.labels.tolist(),
+                *trained.sources.tolist(),
+                hashlib.sha256(images.votes.tobytes()).hexdigest(),
+                hashlib.sha256(targets.blendshapes.tobytes()).hexdigest(),
+            ),
         )
 
     def classifier(self, network: CSRN) -> Classifier:
