@@ -100,8 +100,8 @@ def train(
     With blendshapes prepared, the blendshape network learns first. Then the encoder learns to predict
     labels, votes and geometry, and what a teacher's encoder says, if there is a teacher; then it is kept,
     and the relation module learns from episodes. Of the moving averages along the way, the one that does
-    best on held-out images of the training classes is taken. Held-out images also give the rule by which
-    a session's threshold is computed. Under torchrun each process takes its share of every batch.
+    best on held-out images of the training classes is taken. The rule for a session's threshold is fitted on
+    held-out images too. Under torchrun each process takes its share of every batch.
 
     Raises: EpisodeImpossible; DatasetInvalid; CheckpointInvalid; RunMismatch if run_folder holds a run on
         other images or settings.
@@ -246,7 +246,7 @@ def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
 
 
 def _keep_heads(votes: VoteHeads, warmed: WarmUp) -> None:
-    """Take over the heads by which the warm-up predicts labels and votes."""
+    """Copy the heads that predict labels and votes from the warm-up."""
     with torch.no_grad():
         for kept, heads in zip(votes.parts, warmed.class_heads(), strict=True):
             assert isinstance(kept, nn.Linear)

@@ -129,7 +129,7 @@ def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tup
     at_chin = gap_px * np.exp(-(((middle - 0.5) / 1.1) ** 4))
 
     def shift(depth: Floats) -> Floats:
-        """How far skin moves that lies so many pixels under the mouth line."""
+        """How far skin moves, by its distance below the mouth line in pixels."""
         share = _smooth(depth / chin)
         held = 1 - _smooth((depth - 1.1 * chin) / (4 * gap_px + 1))
         moved: Floats = (at_lip + (at_chin - at_lip) * share) * held

@@ -67,7 +67,7 @@ def test_episodes_without_persons_are_those_of_before() -> None:
 
 
 def of_persons(persons: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and persons of so many images of each class by each person."""
+    """Labels and persons of a data set in which each person has the same number of images of each class."""
     labels = [f"class {label}" for label in range(classes) for _ in range(persons * images)]
     names = [f"S{index % persons}" for index in range(len(labels))]
     return np.array(labels), np.array(names)
