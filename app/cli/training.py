@@ -141,7 +141,11 @@ def train(
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
     ] = 6000,
-    warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
+    small_warmup_steps: Annotated[
+        int,
+        typer.Option(min=0, help="Supervised steps before those, on smaller patches: they cost half as much"),
+    ] = 0,
+    warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 80,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
     way: AtLeastOne = 5,
     shot: AtLeastOne = 4,
@@ -175,6 +179,7 @@ def train(
         classes=chosen,
         encoder=encoder.value,
         warmup_steps=warmup_steps,
+        small_warmup_steps=small_warmup_steps,
         warmup_batch=warmup_batch,
         steps=steps,
         way=way,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.encoders import luminance
 from model.errors import EpisodeImpossible
@@ -17,6 +17,7 @@ from model.training.episodes import EpisodeSampler
 from model.training.geometry import cluster_faces
 from model.training.prepared import PreparedImages
 from model.training.targets import Targets
+from model.training.teacher import TeacherTargets
 
 CLUSTERINGS, CLUSTERS = 30, 16
 WHOLE_FACES = 0.5
@@ -30,13 +31,20 @@ class PatchReader:
         """colour: False where the encoder sees luminance alone."""
         self._images, self._layout, self._colour = images, layout, colour
 
-    def read(self, chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Pixels (chosen, 3 parts, 3, size, size) float, and (chosen,) bool: which are mirrored."""
+    def read(
+        self, chosen: npt.NDArray[np.int64], rng: np.random.Generator, *, size_px: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pixels (chosen, 3 parts, 3, size, size) float, and (chosen,) bool: which are mirrored.
+
+        size_px: side of the patches; that of the layout if not given.
+        """
         stored = torch.from_numpy(self._images.patches(chosen, self._layout))
         pixels = stored.permute(0, 1, 4, 2, 3).float() / 255
         if not self._colour:
             # One channel is cheaper to move and light than three; the encoder sees it three times.
             pixels = luminance(pixels)
+        if size_px is not None:
+            pixels = resize_patches(pixels, size_px)
         moved, mirrored = augment(pixels, torch.Generator().manual_seed(int(rng.integers(2**62))))
         return moved.expand(-1, -1, 3, -1, -1), mirrored
 
@@ -51,13 +59,12 @@ class LabelBatches:
         labels: npt.NDArray[np.int64],
         *,
         batch: int,
-        teacher: npt.NDArray[np.float16] | None,
+        size_px: int,
+        teacher: TeacherTargets | None,
     ) -> None:
-        """labels (images,) class numbers; batch: images in a batch.
-
-        teacher: (images, 2, 3 parts, channels), what it says of each image as seen and in a mirror.
-        """
-        self._reader, self._targets, self._batch, self._teacher = reader, targets, batch, teacher
+        """labels (images,) class numbers; batch: images in a batch. size_px: side of the patches."""
+        self._reader, self._targets, self._teacher = reader, targets, teacher
+        self._batch, self._size_px = batch, size_px
         # A middle way between the data's class shares and equal ones.
         weights = 1 / np.sqrt(np.maximum(np.bincount(labels), 1))[labels]
         self._weights = weights / weights.sum()
@@ -65,14 +72,22 @@ class LabelBatches:
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What `WarmUp` takes: patches, all faces first, then eyes and lips of some; and targets."""
         chosen = rng.choice(len(self._weights), self._batch, p=self._weights)
-        pixels, mirrored = self._reader.read(chosen, rng)
+        pixels, mirrored = self._reader.read(chosen, rng, size_px=self._size_px)
         whole = max(round(WHOLE_FACES * len(pixels)), 1)
         patches = torch.cat([pixels[:, 0], pixels[:whole, 1], pixels[:whole, 2]])
         in_mirror = mirrored.numpy().astype(np.int64)
         targets = self._targets.of(chosen, in_mirror)
         if self._teacher is not None:
-            targets["teacher"] = torch.from_numpy(self._teacher[chosen, in_mirror]).float()
+            targets = self._teacher.add_to(targets, chosen, in_mirror)
         return patches, targets
+
+
+def resize_patches(pixels: Tensor, size_px: int) -> Tensor:
+    """Patches (images, parts, channels, size, size) float with another side, anti-aliased."""
+    if pixels.shape[-1] == size_px:
+        return pixels
+    small = nn.functional.interpolate(pixels.flatten(0, 1), size=size_px, mode="bilinear", antialias=True)
+    return small.unflatten(0, pixels.shape[:2])
 
 
 class EpisodeBatches:

@@ -15,7 +15,7 @@ from model.patches import PARTS
 CLASS_WEIGHTS = {"labels": 0.5, "votes": 1.0}
 PART_CLASS_WEIGHTS = {"face": 0.5, "eyes": 0.25, "lips": 0.25}
 """Weight of each patch's own cross-entropy beside that of the three together"""
-REGRESSION_WEIGHTS = {"components": 0.3, "blendshapes": 0.3, "teacher": 1.0}
+REGRESSION_WEIGHTS = {"components": 0.3, "blendshapes": 0.3, "teacher": 0.3}
 
 
 class WarmUp(nn.Module):
