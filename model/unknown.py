@@ -1,20 +1,27 @@
 """When a face is none of the classes: the threshold of a session, computed from the session itself.
 
-A threshold that keeps nine in ten faces of taught classes depends on how many classes there are, on how
-many examples each has, and on how alike the examples are. The rule is a linear quantile regression
-(Koenker and Bassett, "Regression quantiles", Econometrica 1978), fitted on training episodes.
+An example that is scored by the other examples of its session stands for a face that the session will be
+asked about. So the threshold is a low quantile of these scores, corrected for the number of classes and of
+examples. The correction is a linear quantile regression (Koenker and Bassett, "Regression quantiles",
+Econometrica 1978), fitted on training episodes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import operator
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 import torch
 from torch import Tensor, nn
+
+LOW_QUANTILE = 0.2
+RIVAL_SHARE = 0.5
+"""How far the threshold of one-shot sessions follows the scores of examples with the other classes"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,38 +31,42 @@ class SessionStatistics:
     way: int
     inverse_shots: float
     """Mean of 1 / shots over the classes"""
-    own: float | None
-    """Mean score of an example with its class's other examples; None if every class has one example,
-    or the network has no such part"""
+    low: float | None
+    """LOW_QUANTILE of the best scores of examples, each scored by the other examples; None if every class
+    has one example, or the network has no such part"""
     rival: float | None
     """Mean best score of an example with the other classes; None if there is one class,
     or the network has no such part"""
 
-    def vector(self) -> list[float]:
-        """The terms of the regression, a constant first; a missing statistic has no term."""
-        return [
-            1.0,
-            math.log(self.way),
-            self.inverse_shots,
-            0.0 if self.own is None else 1.0,
-            0.0 if self.own is None else self.own,
-            0.0 if self.rival is None else 1.0,
-            0.0 if self.rival is None else self.rival,
-        ]
+    @property
+    def start(self) -> float:
+        """The threshold before its correction."""
+        if self.low is not None:
+            return self.low
+        return 0.0 if self.rival is None else RIVAL_SHARE * self.rival
+
+    def terms(self) -> list[float]:
+        """The terms of the correction, a constant first."""
+        return [1.0, math.log(self.way), self.inverse_shots, float(self.way == 1)]
 
 
-TERMS = len(SessionStatistics(way=1, inverse_shots=1, own=None, rival=None).vector())
+TERMS = len(SessionStatistics(way=1, inverse_shots=1, low=None, rival=None).terms())
+Coefficients = Annotated[tuple[float, ...], pydantic.Field(min_length=TERMS, max_length=TERMS)]
 
 
 class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Threshold = the sum of coefficients times the terms of `SessionStatistics.vector`, within [0, 1]."""
+    """Threshold = start + the sum of coefficients times the terms of the session, within [0, 1]."""
 
-    coefficients: tuple[float, ...] = pydantic.Field(min_length=TERMS, max_length=TERMS)
+    several: Coefficients
+    """Of sessions in which examples were scored by the others"""
+    single: Coefficients
+    """Of the other sessions, such as those with one example a class"""
 
-    def threshold(self, statistics: SessionStatistics) -> float:
+    def threshold(self, session: SessionStatistics) -> float:
         """`unknown_below` of a session."""
-        terms = zip(self.coefficients, statistics.vector(), strict=True)
-        return min(max(sum(coefficient * term for coefficient, term in terms), 0.0), 1.0)
+        coefficients = self.single if session.low is None else self.several
+        correction = sum(map(operator.mul, coefficients, session.terms()))
+        return min(max(session.start + correction, 0.0), 1.0)
 
 
 def describe_session(
@@ -81,10 +92,12 @@ def describe_session(
         to_own = nn.functional.cosine_similarity(examples, member @ sums - examples, dim=1)
         own += weight * (1 + to_own) / 2
         rival += weight * (1 + to_means) / 2
+    best_rival = (rival - 2 * member).amax(dim=1)
     several = torch.from_numpy(shots > 1)[member.argmax(dim=1)]
+    best = torch.maximum(own, best_rival)[several]
     return SessionStatistics(
         way=len(shots),
         inverse_shots=float((1 / shots).mean()),
-        own=float(own[several].mean()) if described and several.any() else None,
-        rival=float((rival - member).amax(dim=1).mean()) if described and len(shots) > 1 else None,
+        low=float(best.quantile(LOW_QUANTILE)) if described and several.any() else None,
+        rival=float(best_rival.mean()) if described and len(shots) > 1 else None,
     )

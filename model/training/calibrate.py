@@ -1,8 +1,9 @@
 """Fit the rule of a session's threshold: nine in ten queries of taught classes shall reach it.
 
-A linear quantile regression (Koenker and Bassett, "Regression quantiles", Econometrica 1978) of the best
-scores of known queries on what is known of a support set, over sessions of many ways, shots and kinds of
-classes. A query of a class that was not taught takes no part in the fit; it is only counted afterwards.
+A linear quantile regression (Koenker and Bassett, "Regression quantiles", Econometrica 1978) of how
+far the best scores of known queries lie above where the threshold of a support set starts, over sessions of
+many ways, shots and kinds of classes. A query of a class that was not taught takes no part in the fit; it is
+only counted afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from model.errors import EpisodeImpossible
 from model.training.episodes import EpisodeSampler, classes_with_enough
 from model.training.open_set import BestScores, UnknownResult, draw_best_scores, judge_thresholds
 from model.training.scorers import ThresholdScorer
-from model.unknown import SessionStatistics, UnknownRule
+from model.unknown import TERMS, SessionStatistics, UnknownRule
 
 KNOWN_KEPT = 0.90
 """Share of the queries of taught classes that the rule keeps"""
@@ -44,7 +45,7 @@ class RuleFit:
     def summary(self) -> dict[str, object]:
         """Ready for JSON."""
         return {
-            "coefficients": list(self.rule.coefficients),
+            "rule": self.rule.model_dump(),
             "results": [result.summary() for result in self.results],
         }
 
@@ -113,13 +114,28 @@ def fit_unknown_rule(
         best = draw_best_scores(scorer, sampler, episodes=episodes, seed=seed + number)
         drawn.append((best, scorer.statistics(best.support)))
         progress(episodes * (number + 1), episodes * len(samplers))
+    sessions = [
+        (session, scores)
+        for best, statistics in drawn
+        for session, scores in zip(statistics, best.known, strict=True)
+    ]
+    rule = UnknownRule(
+        several=_fit([known for known in sessions if known[0].low is not None]),
+        single=_fit([known for known in sessions if known[0].low is None]),
+    )
+    return RuleFit(rule=rule, results=_results(rule, drawn))
+
+
+def _fit(sessions: Sequence[tuple[SessionStatistics, npt.NDArray[np.float64]]]) -> tuple[float, ...]:
+    """Coefficients for sessions with the best scores of their known queries; zeros without sessions."""
+    if not sessions:
+        return (0.0,) * TERMS
     coefficients = fit_quantile(
-        np.array([session.vector() for _, sessions in drawn for session in sessions]),
-        [scores for best, _ in drawn for scores in best.known],
+        np.array([session.terms() for session, _ in sessions]),
+        [scores - session.start for session, scores in sessions],
         quantile=1 - KNOWN_KEPT,
     )
-    rule = UnknownRule(coefficients=tuple(coefficients.tolist()))
-    return RuleFit(rule=rule, results=_results(rule, drawn))
+    return tuple(coefficients.tolist())
 
 
 def fit_quantile(

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
 from model.unknown import UnknownRule
 from tests.conftest import LOCAL, no_face, sample_bytes
-from tests.support.networks import FULL, save_full_checkpoint
+from tests.support.networks import save_full_checkpoint
 
-# Its terms: constant, log of the way, inverse shots, has own, own, has rival, rival.
-RULE = UnknownRule(coefficients=(0.2, 0.1, 0.15, 0.0, 0.0, 0.0, 0.0))
+# These weights have no part that scores examples by the others. Terms: constant, log of the way, 1 / shots.
+RULE = UnknownRule(several=(0, 0, 0, 0), single=(0.2, 0.1, 0.15, 0))
 Part = tuple[str, tuple[str, bytes, str]]
 
 
@@ -24,15 +26,23 @@ def part(expression: str, index: int, field: str = "images") -> Part:
     return (field, ("face.jpg", sample_bytes(expression, index), "image/jpeg"))
 
 
-def client_of(folder: Path, rule: UnknownRule) -> TestClient:
-    weights = save_full_checkpoint(folder / "w.safetensors", FULL.model_copy(update={"unknown_rule": rule}))
+def client_of(folder: Path, weights: Path) -> TestClient:
     settings = Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu")
     return TestClient(create_app(settings), headers=LOCAL)
 
 
+def save_untrained(folder: Path, rule: UnknownRule) -> Path:
+    """Untrained weights that have the four published parts alone."""
+    path, config = folder / "w.safetensors", CheckpointConfig(unknown_rule=rule)
+    torch.manual_seed(0)
+    save_checkpoint(path, config.build_network(), config=config, provenance=Provenance(trained_on="nothing"))
+    return path
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client_of(tmp_path_factory.mktemp("service"), RULE) as client:
+    folder = tmp_path_factory.mktemp("service")
+    with client_of(folder, save_untrained(folder, RULE)) as client:
         yield client
 
 
@@ -91,7 +101,8 @@ def test_the_threshold_follows_the_session(client: TestClient) -> None:
 def test_predicted_obeys_the_threshold_of_the_session(
     tmp_path: Path, shots_of_class: dict[str, int], constant: float, known: bool
 ) -> None:
-    with client_of(tmp_path, UnknownRule(coefficients=(constant, 0, 0, 0, 0, 0, 0))) as client:
+    rule = UnknownRule(several=(0, 0, 0, 0), single=(constant, 0, 0, 0))
+    with client_of(tmp_path, save_untrained(tmp_path, rule)) as client:
         path = taught(client, shots_of_class)
         answer = classify(client, path)
         assert answer["unknown_below"] == constant
@@ -127,15 +138,16 @@ def test_without_classes_there_is_no_threshold(client: TestClient) -> None:
                 assert stream.receive_json()["unknown_below"] == stated
 
 
-def test_answers_hold_the_parts_and_the_rectangles_of_the_weights(client: TestClient) -> None:
-    path = taught(client, {"anger": 1, "happiness": 1})
-    (face,) = classify(client, path, regions="true")["results"][0]["faces"]
+def test_answers_hold_the_parts_and_the_rectangles_of_the_weights(tmp_path: Path) -> None:
+    with client_of(tmp_path, save_full_checkpoint(tmp_path / "w.safetensors")) as client:
+        path = taught(client, {"anger": 1, "happiness": 1})
+        (face,) = classify(client, path, regions="true")["results"][0]["faces"]
+        model = client.get("/v1/model").json()
     for score in face["scores"]:
         assert [*score["parts"]] == ["face", "eyes", "lips", "prototype", "cosine", "votes", "geometry"]
         assert all(0 <= value <= 1 for value in score["parts"].values())
     for part_name, shape in (("face", 1.0), ("eyes", 1.4 / 0.8), ("lips", 1.2 / 0.8)):
         (left, top), (right, _), _, (_, bottom) = face["regions"][part_name]
         assert (right - left) / (bottom - top) == pytest.approx(shape, abs=0.15)
-    model = client.get("/v1/model").json()
     assert (model["encoder"], model["patch_layout"], model["patch_size"]) == ("resnet", "tight", 48)
     assert model["part_weights"]["geometry"] == 0.5

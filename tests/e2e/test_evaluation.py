@@ -46,7 +46,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder="resnet",
         patches="tight",
         part_weights=PartWeights(cosine=2.0, geometry=1.0),
-        unknown_rule=UnknownRule(coefficients=(0.5, 0, 0, 0, 0.3, 0, 0)),
+        unknown_rule=UnknownRule(several=(-0.01, 0, 0, 0), single=(0.3, 0, 0, 0)),
     )
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"

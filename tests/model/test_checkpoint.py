@@ -182,7 +182,7 @@ def test_the_hash_depends_on_tensors_and_config_and_not_on_provenance(tmp_path: 
     assert after.provenance.evaluation == {"test": {"accuracy": 0.5}}
     assert after.sha256 == before.sha256
 
-    other_rule = RULE.model_copy(update={"coefficients": (0.3, *RULE.coefficients[1:])})
+    other_rule = RULE.model_copy(update={"single": (0.3, *RULE.single[1:])})
     other_config = FULL.model_copy(update={"unknown_rule": other_rule})
     hashes = {before.sha256, hash_weights(network, other_config)}
     for name, tensor in network.state_dict().items():

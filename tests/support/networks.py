@@ -18,7 +18,7 @@ from model.checkpoint import (
 from model.network import CSRN
 from model.unknown import UnknownRule
 
-RULE = UnknownRule(coefficients=(0.2, -0.02, 0.05, 0.0, 0.2, 0.0, 0.3))
+RULE = UnknownRule(several=(-0.02, 0, -0.01, 0), single=(0.2, 0.02, 0.05, 0.1))
 FULL = CheckpointConfig(
     encoder="resnet",
     patches="tight",

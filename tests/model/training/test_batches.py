@@ -8,11 +8,12 @@ import torch
 
 from model.errors import EpisodeImpossible
 from model.training.augment import augment
-from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers
+from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers, resize_patches
 from model.training.episodes import EpisodeSampler
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import build_targets
+from model.training.teacher import TEACHER_SHARE, TeacherTargets
 from tests.conftest import EXPRESSIONS
 
 
@@ -55,7 +56,8 @@ def test_label_batches_keep_targets_with_their_image(
     one = dataclasses.replace(one, all_patches={"tight": ramp})
     targets = build_targets(one, components, classes=EXPRESSIONS)
     said = np.array([[1.0], [2.0]], dtype=np.float16)[None, :, None].repeat(3, axis=2)
-    batches = LabelBatches(reader_of(one), targets, np.array([2]), batch=20, teacher=said)
+    teacher = TeacherTargets(maps=said, shares={})
+    batches = LabelBatches(reader_of(one), targets, np.array([2]), batch=20, size_px=48, teacher=teacher)
     patches, drawn = batches.draw(np.random.default_rng(0))
     assert patches.shape == (20 + 2 * 10, 3, 48, 48), "all faces, and eyes and lips of half of the images"
     label = EXPRESSIONS.index(str(prepared.labels[3]))
@@ -73,6 +75,37 @@ def test_label_batches_keep_targets_with_their_image(
     assert torch.equal(drawn["teacher"][:, 0, 0] == 1, is_straight)
 
 
+def test_label_batches_come_in_other_sizes(prepared: PreparedImages, components: LandmarkComponents) -> None:
+    targets = build_targets(prepared, components, classes=EXPRESSIONS)
+    labels = np.array([EXPRESSIONS.index(label) for label in prepared.labels.tolist()])
+    small, whole = (
+        LabelBatches(reader_of(prepared), targets, labels, batch=4, size_px=size_px, teacher=None)
+        for size_px in (32, 48)
+    )
+    assert small.draw(np.random.default_rng(0))[0].shape == (4 + 2 * 2, 3, 32, 32)
+    assert whole.draw(np.random.default_rng(0))[0].shape == (4 + 2 * 2, 3, 48, 48)
+
+
+def test_smaller_patches_show_the_same() -> None:
+    ramp = torch.linspace(0, 1, 48).expand(2, 3, 1, 48, 48)
+    small = resize_patches(ramp, 32)
+    assert torch.allclose(small[0, 0, 0, 16], torch.linspace(0, 1, 32), atol=0.01)
+    assert resize_patches(ramp, 48) is ramp
+
+
+def test_soft_targets_mix_the_annotators_and_the_teacher() -> None:
+    said = np.array([[[0.0, 1.0], [1.0, 0.0]]] * 2, dtype=np.float32)
+    maps = np.zeros((2, 2, 3, 5), dtype=np.float16)
+    maps[1, 0] = 2.0
+    teacher = TeacherTargets(maps=maps, shares={"votes": said})
+    votes = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    mixed = teacher.add_to({"votes": votes, "labels": votes}, np.array([0, 1]), np.array([0, 0]))
+    assert mixed["votes"][0].tolist() == pytest.approx([1 - TEACHER_SHARE, TEACHER_SHARE])
+    assert mixed["votes"][1].tolist() == [0.0, 1.0], "without votes the teacher speaks alone"
+    assert torch.equal(mixed["labels"], votes)
+    assert mixed["teacher"][:, 0, 0].tolist() == [0.0, 2.0]
+
+
 def test_episode_batches_put_supports_before_queries_and_draw_every_kind_of_classes(
     prepared: PreparedImages,
 ) -> None:
@@ -83,9 +116,9 @@ def test_episode_batches_put_supports_before_queries_and_draw_every_kind_of_clas
     drawn: list[int] = []
 
     class Noting(PatchReader):
-        def read(self, chosen, rng):  # type: ignore[no-untyped-def]
+        def read(self, chosen, rng, **options):  # type: ignore[no-untyped-def]
             drawn.extend(chosen.tolist())
-            return super().read(chosen, rng)
+            return super().read(chosen, rng, **options)
 
     reader = Noting(prepared, layout="tight", colour=False)
     batches = EpisodeBatches(reader, [[sampler(first)], [sampler(first[::-1])]], episodes=8)

@@ -15,9 +15,9 @@ from model.training.episodes import EpisodeSampler
 from model.training.open_set import measure_unknown
 from model.training.prepared import PreparedImages
 from model.training.scorers import RelationScorer, encode_images
-from model.unknown import TERMS, SessionStatistics, UnknownRule
+from model.unknown import SessionStatistics, UnknownRule
 
-TRUE_RULE = UnknownRule(coefficients=(0.3, 0.04, -0.08, 0.02, 0.2, 0.01, 0.1))
+TRUE_RULE = UnknownRule(several=(-0.1, 0.04, -0.08, 0.05), single=(0.2, 0.03, 0.1, 0.05))
 LABELS = np.repeat(np.array([f"class {number}" for number in range(9)]), 12)
 
 
@@ -40,7 +40,7 @@ class LinearScorer:
             SessionStatistics(
                 way=way,
                 inverse_shots=1 / shot,
-                own=None if shot == 1 else 0.5 + 0.4 * np.sin(images.sum()),
+                low=None if shot == 1 else 0.6 + 0.3 * np.sin(images.sum()),
                 rival=None if way == 1 else 0.4 + 0.3 * np.cos(images.sum()),
             )
             for images in support
@@ -68,10 +68,9 @@ def test_the_fit_recovers_a_rule_that_is_linear_in_the_terms() -> None:
     held_out = LinearScorer().statistics(np.random.default_rng(1).integers(0, 99, (50, 4, 3)))
     for session in held_out:
         assert fit.rule.threshold(session) == pytest.approx(TRUE_RULE.threshold(session), abs=0.002)
-    # The constant may be shared with the terms that say what is known; these stand alone.
-    for term, name in ((1, "way"), (2, "shots"), (4, "own"), (6, "rival")):
-        expected = TRUE_RULE.coefficients[term]
-        assert fit.rule.coefficients[term] == pytest.approx(expected, abs=0.01), name
+    # With one example a class, the constant and 1 / shots are one term.
+    assert fit.rule.several == pytest.approx(TRUE_RULE.several, abs=0.01)
+    assert fit.rule.single[1] == pytest.approx(TRUE_RULE.single[1], abs=0.01)
 
 
 def test_nine_in_ten_known_queries_are_kept_in_every_setting() -> None:
@@ -85,15 +84,15 @@ def test_nine_in_ten_known_queries_are_kept_in_every_setting() -> None:
         # Spread over 0.1 and 0.05 lower: from 0.06 below the threshold to 0.04 above it.
         assert result.absent_told == pytest.approx(0.6, abs=0.05)
         assert result.auroc == pytest.approx(1 - 0.5**2 / 2, abs=0.03)
-    assert fit.summary()["coefficients"] == list(fit.rule.coefficients)
+    assert fit.summary()["rule"] == fit.rule.model_dump()
 
 
-def test_terms_that_are_never_there_have_no_coefficient() -> None:
+def test_a_kind_of_session_that_was_not_drawn_has_no_correction() -> None:
     samplers = session_samplers([LABELS], ways=(1,), shots=(1,))
     fit = fit_unknown_rule(LinearScorer(), samplers, episodes=200, seed=0)
-    constant, of_way, of_shots, *others = fit.rule.coefficients
-    assert (of_way, *others) == (0.0,) * (TERMS - 2)
-    assert constant + of_shots == pytest.approx(0.3 - 0.08, abs=0.002)
+    assert fit.rule.several == (0, 0, 0, 0)
+    alone = SessionStatistics(way=1, inverse_shots=1, low=None, rival=None)
+    assert fit.rule.threshold(alone) == pytest.approx(TRUE_RULE.threshold(alone), abs=0.002)
 
 
 def test_the_same_seed_fits_the_same_rule() -> None:

@@ -32,7 +32,7 @@ from tests.conftest import EXPRESSIONS
 
 SHAPE = {"way": 3, "shot": 2, "query": 2, "episodes": 70, "seed": 0}
 ALL_PARTS = PartWeights(cosine=0.5, geometry=2.0)
-RULE = UnknownRule(coefficients=(0.1, 0.05, -0.1, 0.1, 0.4, 0.0, 0.1))
+RULE = UnknownRule(several=(-0.05, 0.01, -0.02, 0), single=(0.2, 0.05, -0.1, 0.1))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -88,7 +88,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one(prepared: PreparedImages, tmp_pat
         if (progress.stage, progress.step) == (stage, 3):
             raise Stopped
 
-    settings = dataclasses.replace(SETTINGS, warmup_steps=5, steps=5)
+    settings = dataclasses.replace(SETTINGS, small_warmup_steps=5, warmup_steps=5, steps=5)
     whole = run(prepared, tmp_path / "whole", settings)
     with pytest.raises(Stopped):
         run(prepared, tmp_path / "broken", settings, progress=stop)
@@ -169,7 +169,7 @@ def test_a_teacher_that_cannot_teach_is_refused(
     provenance = Provenance(trained_on="samples", recipe={"classes": [*EXPRESSIONS, "fear"]})
     of_more = tmp_path / "more.safetensors"
     save_checkpoint(of_more, taught.network, config=taught.config, provenance=provenance)
-    with pytest.raises(CheckpointInvalid, match="the teacher was trained on .*fear, this training is on"):
+    with pytest.raises(CheckpointInvalid, match=r"the teacher was trained on .*fear, this training is on"):
         run(prepared, tmp_path / "run", settings, teacher=of_more)
     assert not (tmp_path / "run").exists()
 

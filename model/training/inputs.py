@@ -1,0 +1,215 @@
+"""What training is made of: its settings, the images it sees and those held out, their targets."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
+from model.classifier import Classifier
+from model.encoders import ENCODERS
+from model.errors import EpisodeImpossible
+from model.network import CSRN
+from model.training.batches import EpisodeBatches, PatchReader, cluster_samplers
+from model.training.calibrate import QUERIES, SHOTS
+from model.training.episodes import EpisodeSampler, classes_with_enough
+from model.training.geometry import LandmarkComponents
+from model.training.loop import rank_and_world
+from model.training.objectives import CLASS_WEIGHTS
+from model.training.prepared import ANY_NAME, PreparedImages
+from model.training.scorers import RelationScorer, encode_images
+from model.training.targets import Targets, build_targets, shown_elsewhere, voted_names
+
+COMPONENTS = 24
+PART_WEIGHTS = PartWeights(
+    face=0.05, eyes=0.15, lips=0.15, prototype=0.05, cosine=1.0, votes=1.0, geometry=0.25
+)
+"""Chosen on photos of another source and on warped expressions (weights/csrn-fer2013.md)"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Everything that decides what comes out, besides the images."""
+
+    classes: tuple[str, ...]
+    encoder: Literal["conv4", "resnet", "resnet-large"] = "resnet"
+    warmup_steps: int = 6000
+    """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
+    small_warmup_steps: int = 0
+    """Supervised steps before those, on patches of SMALL_SHARE of the side, which cost half as much"""
+    warmup_batch: int = 80
+    steps: int = 500
+    """Steps of episodes"""
+    way: int = 5
+    shot: int = 4
+    query: int = 3
+    episodes_per_step: int = 4
+    label_episodes: bool = True
+    """Whether some episodes take their classes from the labels and votes; the others from clusters"""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    ema_decay: float = 0.998
+    held_out: float = 0.05
+    """Share of each class's images (or videos) never trained on: for selection and for the threshold"""
+    teacher_sha256: str | None = None
+    """Hash of the weights of the teacher, if there is one"""
+    bfloat16: bool = True
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainInputs:
+    """The parts that all stages are made of, built first: training that cannot work is refused at once."""
+
+    settings: TrainSettings
+    config: CheckpointConfig
+    device: torch.device
+    trained: PreparedImages
+    measured: PreparedImages
+    """Held out of training, and no byte-identical copy of a trained image"""
+    components: LandmarkComponents
+    targets: Targets
+    labels: npt.NDArray[np.int64]
+    """(trained,) class numbers"""
+    reader: PatchReader
+    episode_batches: EpisodeBatches
+    measured_sampler: EpisodeSampler
+    sources: str
+    """SHA-256 of the images, their labels, votes and blendshapes, and of which are trained on"""
+
+    @classmethod
+    def of(cls, images: PreparedImages, settings: TrainSettings, device: torch.device) -> TrainInputs:
+        """Raises: EpisodeImpossible; DatasetInvalid."""
+        if len(set(settings.classes)) < 2:
+            raise EpisodeImpossible("training needs at least two classes")
+        images = images.select(np.isin(images.labels, settings.classes))
+        images = images.select(~shown_elsewhere(images.votes, settings.classes))
+        held_out = _held_out(images, settings)
+        # FER2013 has a thousand images twice within its training split.
+        twins = np.isin(images.contents, images.contents[~held_out])
+        trained, measured = images.select(~held_out), images.select(held_out & ~twins)
+        measured_sampler = _sampler(measured, measured.labels, settings, query=1)
+        components = LandmarkComponents.fit(
+            trained.landmarks()[..., :2], count=min(COMPONENTS, len(trained) - 1)
+        )
+        targets = build_targets(trained, components, classes=settings.classes)
+        config = _config(settings, targets)
+        reader = PatchReader(trained, layout=config.patches, colour=ENCODERS[settings.encoder]().sees_colour)
+        return cls(
+            settings=settings,
+            config=config,
+            device=device,
+            trained=trained,
+            measured=measured,
+            components=components,
+            targets=targets,
+            labels=np.array([settings.classes.index(label) for label in trained.labels.tolist()]),
+            reader=reader,
+            episode_batches=_episode_batches(trained, settings, targets, reader),
+            measured_sampler=measured_sampler,
+            sources=digest(
+                *images.contents.tolist(),
+                *images.labels.tolist(),
+                *trained.sources.tolist(),
+                hashlib.sha256(images.votes.tobytes()).hexdigest(),
+                hashlib.sha256(targets.blendshapes.tobytes()).hexdigest(),
+            ),
+        )
+
+    def classifier(self, network: CSRN) -> Classifier:
+        unsaved = Provenance(trained_on="in training")
+        return Classifier(
+            Checkpoint(network=network.to(self.device), config=self.config, provenance=unsaved, sha256="")
+        )
+
+    def relation_scorer(self, network: CSRN) -> RelationScorer:
+        """Scores episodes over the held-out images."""
+        classifier = self.classifier(network)
+        return RelationScorer(classifier, encode_images(classifier, self.measured))
+
+
+def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
+    """conv4 is trained as the paper has it, on the published patches; the others with all parts."""
+    if settings.encoder == "conv4":
+        return CheckpointConfig(encoder="conv4")
+    present = targets.by_name()
+    counts = tuple(present[name].shape[1] for name in CLASS_WEIGHTS if name in present)
+    # Without a warm-up the episodes change the encoder, whose statistics the cosine needs beforehand.
+    left_out = {
+        **({} if settings.warmup_steps else {"cosine": None, "votes": None}),
+        **({} if "blendshapes" in present else {"geometry": None}),
+    }
+    return CheckpointConfig(
+        encoder=settings.encoder,
+        patches="tight",
+        residual=settings.warmup_steps > 0,
+        part_weights=PART_WEIGHTS.model_copy(update=left_out),
+        vote_counts=counts if settings.warmup_steps else (),
+    )
+
+
+def _episode_batches(
+    images: PreparedImages, settings: TrainSettings, targets: Targets, reader: PatchReader
+) -> EpisodeBatches:
+    """Episodes of several kinds of classes: labels, votes, clusters of landmarks and of blendshapes.
+
+    Raises: EpisodeImpossible.
+    """
+    rng = np.random.default_rng(settings.seed)
+    like = _sampler(images, images.labels, settings, query=settings.query)
+    kinds: list[list[EpisodeSampler]] = []
+    if settings.label_episodes:
+        kinds.append([like])
+        voted = voted_names(images.votes, settings.classes)
+        with contextlib.suppress(EpisodeImpossible):  # too few images with votes
+            names = classes_with_enough(voted, shot=settings.shot, query=settings.query, groups=images.kin)
+            kinds.append([_sampler(images, voted, settings, query=settings.query, classes=names)])
+    if settings.encoder != "conv4":
+        kinds.append(cluster_samplers(images, targets.components[:, 0], like, rng))
+        if targets.has_blendshapes.any():
+            kinds.append(cluster_samplers(images, targets.blendshapes[:, 0], like, rng))
+    _, world = rank_and_world()
+    return EpisodeBatches(reader, kinds or [[like]], episodes=max(settings.episodes_per_step // world, 1))
+
+
+def _sampler(
+    images: PreparedImages,
+    labels: npt.NDArray[np.str_],
+    settings: TrainSettings,
+    *,
+    query: int,
+    classes: tuple[str, ...] | None = None,
+) -> EpisodeSampler:
+    """Episodes of these labels (images,); classes: those that are trained on, if not given."""
+    return EpisodeSampler(
+        labels,
+        classes=classes or settings.classes,
+        way=min(settings.way, len(settings.classes)),
+        shot=settings.shot,
+        query=query,
+        groups=images.kin,
+        persons=images.persons,
+    )
+
+
+def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np.bool_]:
+    """(images,) true for a seeded share of each class's groups or persons, at least enough for an episode."""
+    rng = np.random.default_rng(settings.seed)
+    together = np.where(images.persons != "", images.persons, images.groups)
+    groups = np.array([group or f"/{index}" for index, group in enumerate(together.tolist())])
+    held_out = np.zeros(len(images), dtype=bool)
+    for label in settings.classes:
+        of_class = np.unique(groups[images.labels == label])
+        count = max(round(len(of_class) * settings.held_out), settings.shot + 1, min(SHOTS) + QUERIES)
+        held_out |= np.isin(groups, rng.permutation(of_class)[:count])
+    return held_out
+
+
+def digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode(errors=ANY_NAME)).hexdigest()
