@@ -145,6 +145,9 @@ def train(
         int,
         typer.Option(min=0, help="Supervised steps before those, on smaller patches: they cost half as much"),
     ] = 0,
+    whole_learning_rate: Annotated[
+        float, typer.Option(min=0, help="Highest learning rate of the supervised steps on whole patches")
+    ] = 2e-3,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 80,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
     way: AtLeastOne = 5,
@@ -180,6 +183,7 @@ def train(
         encoder=encoder.value,
         warmup_steps=warmup_steps,
         small_warmup_steps=small_warmup_steps,
+        whole_learning_rate=whole_learning_rate,
         warmup_batch=warmup_batch,
         steps=steps,
         way=way,

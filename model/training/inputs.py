@@ -53,6 +53,9 @@ class TrainSettings:
     label_episodes: bool = True
     """Whether some episodes take their classes from the labels and votes; the others from clusters"""
     learning_rate: float = 2e-3
+    """At its highest, in each stage but the geometry and the one below"""
+    whole_learning_rate: float = 2e-3
+    """At its highest in the warm-up on patches of whole size"""
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     held_out: float = 0.05

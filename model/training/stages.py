@@ -77,12 +77,21 @@ def warm_up(
     torch.manual_seed(settings.seed)  # The warm-up starts the same whatever parts the network has.
     learner = WarmUp(network.encoder, outputs=outputs)
     size_px = inputs.config.layout.size_px
-    for name, steps, side_px in (
-        ("warm-up-small", settings.small_warmup_steps, round(size_px * SMALL_SHARE)),
-        ("warm-up", settings.warmup_steps, size_px),
+    for name, steps, side_px, learning_rate in (
+        (
+            "warm-up-small",
+            settings.small_warmup_steps,
+            round(size_px * SMALL_SHARE),
+            settings.learning_rate,
+        ),
+        ("warm-up", settings.warmup_steps, size_px, settings.whole_learning_rate),
     ):
         if steps:
-            warmed = run(_warm_up_stage(name, learner, inputs, said, steps=steps, size_px=side_px))
+            warmed = run(
+                _warm_up_stage(
+                    name, learner, inputs, said, steps=steps, size_px=side_px, learning_rate=learning_rate
+                )
+            )
             assert isinstance(warmed, WarmUp)
             learner = warmed
     return learner
@@ -96,6 +105,7 @@ def _warm_up_stage(
     *,
     steps: int,
     size_px: int,
+    learning_rate: float,
 ) -> Stage:
     settings, measured = inputs.settings, inputs.measured
     labels = np.array([settings.classes.index(label) for label in measured.labels.tolist()])
@@ -129,7 +139,7 @@ def _warm_up_stage(
             teacher=said,
         ).draw,
         measure=mean_recall,
-        learning_rate=settings.learning_rate,
+        learning_rate=learning_rate,
         weight_decay=settings.weight_decay,
         ema_decay=settings.ema_decay,
         bfloat16=settings.bfloat16,

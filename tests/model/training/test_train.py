@@ -136,8 +136,8 @@ def with_blendshapes(prepared: PreparedImages) -> PreparedImages:
 def test_a_student_learns_from_a_larger_teacher_and_has_every_part(
     with_blendshapes: PreparedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.training.train.GEOMETRY_STEPS", 5)
-    monkeypatch.setattr("model.training.train.MEASURED_EPISODES", 20)
+    monkeypatch.setattr("model.training.stages.GEOMETRY_STEPS", 5)
+    monkeypatch.setattr("model.training.stages.MEASURED_EPISODES", 20)
     settings = dataclasses.replace(SETTINGS, encoder="resnet", held_out=0.5)
     teacher = run(with_blendshapes, tmp_path / "large", dataclasses.replace(settings, encoder="resnet-large"))
     alone = load_checkpoint(run(with_blendshapes, tmp_path / "alone", settings))
