@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from typing import Annotated
 
 import numpy as np
@@ -65,7 +64,7 @@ class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan
     def threshold(self, session: SessionStatistics) -> float:
         """`unknown_below` of a session."""
         coefficients = self.single if session.low is None else self.several
-        correction = sum(map(operator.mul, coefficients, session.terms()))
+        correction = float(np.dot(coefficients, session.terms()))
         return min(max(session.start + correction, 0.0), 1.0)
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pydantic
 import typer
 
-from app.cli import classifying, serving, training
+from app.cli import classifying, evaluating, preparing, serving, training
 from app.cli.bench import bench
 from model.errors import CsrnError
 
@@ -30,10 +30,10 @@ for command in (
     serving.serve,
     serving.key,
     classifying.classify,
-    training.prepare,
+    preparing.prepare,
     training.train,
-    training.evaluate,
-    training.convert,
+    evaluating.evaluate,
+    preparing.convert,
 ):
     cli.command()(command)
 cli.add_typer(bench, name="bench")

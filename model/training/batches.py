@@ -87,7 +87,7 @@ def resize_patches(pixels: Tensor, size_px: int) -> Tensor:
     if pixels.shape[-1] == size_px:
         return pixels
     small = nn.functional.interpolate(pixels.flatten(0, 1), size=size_px, mode="bilinear", antialias=True)
-    return small.unflatten(0, pixels.shape[:2])
+    return small.reshape(*pixels.shape[:2], *small.shape[1:])
 
 
 class EpisodeBatches:

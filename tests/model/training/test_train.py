@@ -20,9 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid, EpisodeImpossible, RunMismatch
+from model.training.inputs import TrainSettings
 from model.training.loop import Progress
 from model.training.prepared import PreparedImages
-from model.training.train import TrainSettings, train
+from model.training.train import train
 from tests.conftest import EXPRESSIONS
 from tests.support.networks import full_checkpoint
 

@@ -1,0 +1,173 @@
+"""csrn evaluate."""
+
+from __future__ import annotations
+
+import enum
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.console import Json, StageBars, torch_device
+from app.cli.options import AtLeastOne, Classes, Seed, split_list
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from model.training.report import Report
+
+
+class Labels(enum.StrEnum):
+    original = "original"
+    votes = "votes"
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to measure; by default those that are served")
+    ] = None,
+    labels: Annotated[
+        Labels,
+        typer.Option(
+            help="original: of the data set. votes: the majority of the annotators; images without one are "
+            "skipped, and so, by default, are classes with too few images"
+        ),
+    ] = Labels.original,
+    classes: Classes = "",
+    split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
+    way: AtLeastOne = 3,
+    shot: AtLeastOne = 3,
+    query: AtLeastOne = 1,
+    episodes: Annotated[int, typer.Option(min=2)] = 2000,
+    seed: Seed = 0,
+    personal: Annotated[
+        bool,
+        typer.Option(
+            "--personal",
+            help="All images of an episode show one person; otherwise no known person is both in the support "
+            "set and among the queries",
+        ),
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare on the same episodes with other weights, or with a baseline: cosine "
+            "(nearest mean on the same encoder), geometry (its blendshapes alone) or landmarks "
+            "(their principal components alone); repeatable"
+        ),
+    ] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Measure each part of the class scores alone, and what it adds")
+    ] = False,
+    shot_curve: Annotated[str, typer.Option(help="More shots to measure, such as 1,3,5,10")] = "",
+    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here")] = None,
+    record: Annotated[
+        str | None, typer.Option(help="Note the figure in the weights' provenance by this name")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure few-shot accuracy over seeded episodes, with its 95% interval."""
+    from model.checkpoint import record_evaluation
+    from model.training.episodes import classes_with_enough
+    from model.training.labels import label_by_votes
+    from model.training.prepared import load_prepared
+    from model.training.report import draw_confusion, measure_weights
+
+    images = load_prepared(data, split=split)
+    names = split_list(classes)
+    shots = _shots(shot_curve)
+    if labels is Labels.votes:
+        images = label_by_votes(images)
+        names = names or classes_with_enough(
+            images.labels,
+            shot=max(shot, *shots) if shots else shot,
+            query=query,
+            groups=images.kin,
+            persons=images.persons,
+            personal=personal,
+        )
+    chosen = weights or Settings().weights
+    with StageBars() as bars:
+        report = measure_weights(
+            images,
+            chosen,
+            classes=names or tuple(sorted(set(images.labels.tolist()))),
+            way=way,
+            shot=shot,
+            query=query,
+            episodes=episodes,
+            seed=seed,
+            personal=personal,
+            against=against or (),
+            parts=parts,
+            shot_curve=shots,
+            device=torch_device(),
+            progress=bars.show,
+        )
+    summary = report.summary()
+    if not as_json:
+        _print_report(report)
+    if confusion_png is not None:
+        draw_confusion(report.evaluation, confusion_png)
+    if record is not None:
+        del summary["weights_sha256"]
+        summary["weights_sha256"] = record_evaluation(chosen, record, summary)
+    if as_json:
+        print(json.dumps(summary))
+
+
+def _print_report(report: Report) -> None:
+    console, evaluation = Console(), report.evaluation
+    labels = list(evaluation.confusion)
+    table = Table("label", "recall", *map(escape, labels), title="predicted", title_justify="right")
+    for label, row in evaluation.confusion.items():
+        recall = evaluation.per_class.get(label)
+        shown = "" if recall is None else f"{recall:.3f}"
+        table.add_row(escape(label), shown, *(str(row[column]) for column in labels))
+    console.print(table)
+    for point in report.shot_curve:
+        print(f"{point.shot}-shot: accuracy {_percent(point.accuracy, point.ci95)}")
+    print(
+        f"accuracy {_percent(evaluation.accuracy, evaluation.ci95)} "
+        f"({evaluation.way}-way {evaluation.shot}-shot, {evaluation.episodes} episodes, "
+        f"seed {evaluation.seed}, chance {100 / evaluation.way:.1f} %)"
+    )
+    for comparison in report.against:
+        other, difference = comparison.evaluation, comparison.difference
+        print(
+            f"against {comparison.name}: {_percent(other.accuracy, other.ci95)}, "
+            f"difference {_percent(difference.difference, difference.ci95)} on the same episodes"
+        )
+    if report.parts:
+        _print_parts(console, report)
+    if report.unknown is not None:
+        unknown = report.unknown
+        print(
+            f"unknown ({unknown.way}-way {unknown.shot}-shot, one more class): "
+            f"{100 * unknown.known_kept:.1f} % of the known queries kept, "
+            f"{100 * unknown.absent_told:.1f} % of the others called unknown, AUROC {unknown.auroc:.3f}"
+        )
+
+
+def _print_parts(console: Console, report: Report) -> None:
+    table = Table("part", "alone", "without it", "it adds")
+    for name, part in report.parts.items():
+        without = "" if part.without is None else f"{100 * part.without:.2f} %"
+        added = "" if part.difference is None else _percent(part.difference.difference, part.difference.ci95)
+        table.add_row(escape(name), f"{100 * part.alone:.2f} %", without, added)
+    console.print(table)
+
+
+def _percent(value: float, half_width: float) -> str:
+    return f"{100 * value:.2f} % +- {100 * half_width:.2f}"
+
+
+def _shots(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in split_list(text))
+    except ValueError:
+        raise typer.BadParameter(f"--shot-curve needs numbers such as 1,3,5,10, not {text!r}") from None

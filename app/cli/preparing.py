@@ -1,0 +1,119 @@
+"""csrn prepare and convert: data sets to patches, published checkpoints to one file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.console import StageBars
+
+if TYPE_CHECKING:
+    from model.training.prepared import PreparedImages
+
+
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="fer2013 | rafdb | sfew | afew | folder")],
+    source: Annotated[Path, typer.Argument(help="Folder, zip or CSV of the data set")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; an interrupted run is resumed")],
+    votes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="FER+ votes by file name, or FER+'s fer2013new.csv for fer2013.csv; "
+            "the image files of fer2013 have theirs without it",
+        ),
+    ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            callback=_person,
+            help="Its first group, found in an image's path, names the person",
+        ),
+    ] = None,
+    blendshapes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FACE_LANDMARKER.task",
+            help="Add blendshapes by this bundle of MediaPipe's Face Landmarker",
+        ),
+    ] = None,
+) -> None:
+    """Find every face of a data set and cut its patches, ready for training.
+
+    Run it again on a finished folder to add blendshapes, or to change votes or persons.
+    """
+    from model.training.datasets import DATASETS, open_dataset
+    from model.training.datasets.votes import read_votes
+    from model.training.prepare import prepare as prepare_dataset
+    from model.training.prepare_blendshapes import check_task_file, prepare_blendshapes
+    from model.training.prepared import DETECTIONS, load_prepared
+
+    if dataset not in DATASETS:
+        raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
+    with open_dataset(dataset, source) as opened, StageBars() as bars:
+        table_of_votes = None if votes is None else read_votes(votes, opened.images)
+        if blendshapes is not None:
+            check_task_file(blendshapes)
+        report = prepare_dataset(
+            opened,
+            out,
+            votes=table_of_votes,
+            person=None if person is None else re.compile(person),
+            progress=lambda done, total: bars.show("preparing", done, total),
+        )
+        if blendshapes is not None:
+            prepare_blendshapes(
+                opened,
+                out,
+                blendshapes,
+                progress=lambda done, total: bars.show("blendshapes", done, total),
+            )
+    table = Table("label", "images", *(name.replace("_", " ") for name in DETECTIONS))
+    for label, counts in sorted(report.items()):
+        table.add_row(escape(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))
+    whole = sum(report.values(), Counter[str]())
+    table.add_row("all", str(whole.total()), *(str(whole[name]) for name in DETECTIONS), style="bold")
+    Console().print(table)
+    _print_extras(load_prepared(out))
+
+
+def convert(
+    feature_encoder: Annotated[Path, typer.Argument(metavar="FEATURE_ENCODER.pth")],
+    relation_network: Annotated[Path, typer.Argument(metavar="RELATION_NETWORK.pth")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+) -> None:
+    """Convert a published checkpoint pair to one safetensors file."""
+    from model.checkpoint import convert_published
+
+    convert_published(feature_encoder, relation_network, out)
+    print(f"wrote {out}")
+
+
+def _person(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            groups = re.compile(text).groups
+        except re.error as error:
+            raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
+        if groups == 0:
+            raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
+    return text
+
+
+def _print_extras(faces: PreparedImages) -> None:
+    """One line that says how many of the faces have votes, a person and blendshapes."""
+    persons = set(faces.persons.tolist()) - {""}
+    taught = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
+    print(
+        f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
+        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
+        f"{taught} with blendshapes"
+    )
