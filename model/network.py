@@ -127,19 +127,31 @@ class RelationModule(nn.Module):
 
 
 class PooledMaps(nn.Module):
-    """Spatial means of feature maps, each channel standardised by its mean and deviation in training."""
+    """Spatial means of feature maps, each channel standardised by its mean and deviation in training.
+
+    The `cosine` part compares them whitened: in directions in which faces of one class differ much from each
+    other, a difference counts less (Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for
+    SVM-based speaker recognition", Interspeech 2006).
+    """
 
     mean: Tensor
     deviation: Tensor
+    whitening: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(PART_COUNT, channels))
         self.register_buffer("deviation", torch.ones(PART_COUNT, channels))
+        self.register_buffer("whitening", torch.eye(PART_COUNT * channels))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Feature maps (..., 3 parts, C, H, W) to standardised means (..., 3 parts, C)."""
         return (maps.float().mean(dim=(-2, -1)) - self.mean) / self.deviation
+
+    def whitened(self, maps: Tensor) -> Tensor:
+        """Feature maps (..., 3 parts, C, H, W) to whitened means (..., 3 * C)."""
+        whitened: Tensor = self(maps).flatten(-2) @ self.whitening
+        return whitened
 
     def of_face(self, maps: Tensor) -> Tensor:
         """Feature maps of faces (..., C, H, W) to standardised means (..., C)."""
@@ -232,7 +244,7 @@ class CSRN(nn.Module):
         described = {}
         if self.has_cosine:
             assert self.pooled is not None
-            described["cosine"] = self.pooled(faces.maps).flatten(-2)
+            described["cosine"] = self.pooled.whitened(faces.maps)
         if self.votes is not None:
             described["votes"] = self.votes(faces.maps)
         if self.geometry is not None and faces.blendshapes is not None:

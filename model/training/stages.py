@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.network import CSRN
@@ -23,8 +24,10 @@ from model.training.scorers import ENCODE_BATCH, encode_images
 from model.training.targets import build_targets, voted_names
 from model.training.teacher import TeacherTargets, describe_by_teacher
 
-DESCRIBED_IMAGES = 4000
-"""How many training images give the pooled maps their mean and deviation"""
+DESCRIBED_IMAGES = 8000
+"""How many training images give the pooled maps their mean, deviation and whitening"""
+SHRINKAGE = 0.5
+"""How far the covariance within classes is drawn towards a multiple of the identity"""
 MEASURED_EPISODES = 1000
 EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label_episodes")
 """Settings that the warm-up does not depend on: runs that differ only in these can share one"""
@@ -170,15 +173,31 @@ def episode_stage(network: CSRN, inputs: TrainInputs) -> Stage:
 
 
 def fit_pooled_maps(network: CSRN, inputs: TrainInputs) -> None:
-    """Set the mean and deviation of the channels over some of the training images."""
+    """Set the mean, deviation and whitening of the channels over some of the training images."""
     if network.pooled is None:
         return
     rng = np.random.default_rng(inputs.settings.seed)
     chosen = np.sort(rng.permutation(len(inputs.trained))[:DESCRIBED_IMAGES])
     features = encode_images(inputs.classifier(network.eval()), inputs.trained.select(chosen))
-    means = network.unpack(features).maps.mean(dim=(-2, -1))
+    batches = torch.split(features, ENCODE_BATCH)
+    means = torch.cat([network.unpack(batch).maps.mean(dim=(-2, -1)) for batch in batches])
     network.pooled.mean.copy_(means.mean(dim=0))
     network.pooled.deviation.copy_(means.std(dim=0).clamp_min(1e-3))
+    standardised = (means - network.pooled.mean.cpu()) / network.pooled.deviation.cpu()
+    network.pooled.whitening.copy_(fit_whitening(standardised.flatten(1), inputs.labels[chosen]))
+
+
+def fit_whitening(descriptions: Tensor, labels: npt.NDArray[np.int64]) -> Tensor:
+    """Inverse square root (D, D) of the shrunken covariance of descriptions (images, D) within classes."""
+    spread = descriptions.double().clone()
+    for label in np.unique(labels):
+        of_class = torch.from_numpy(labels == label)
+        spread[of_class] -= spread[of_class].mean(dim=0)
+    within = spread.T @ spread / len(spread)
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * within.diagonal().mean() * torch.eye(len(within))
+    values, directions = torch.linalg.eigh(within)
+    whitening: Tensor = (directions * values.rsqrt()) @ directions.T
+    return whitening.float()
 
 
 def fit_rule(network: CSRN, inputs: TrainInputs) -> RuleFit:

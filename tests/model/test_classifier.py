@@ -179,7 +179,7 @@ def test_added_parts_join_the_four_and_count_by_their_weights(full: Classifier) 
         assert score.score == pytest.approx(total / 7.2, abs=1e-5)
 
 
-def test_the_cosine_part_compares_standardised_means_with_the_class_mean(full: Classifier) -> None:
+def test_the_cosine_part_compares_whitened_means_with_the_class_mean(full: Classifier) -> None:
     support, query = random_features(full, WAY, SHOT), random_features(full, 1, seed=1)
     pooled = full.network.pooled
     assert pooled is not None
@@ -187,7 +187,7 @@ def test_the_cosine_part_compares_standardised_means_with_the_class_mean(full: C
     def described(features: Features) -> npt.NDArray[np.float32]:
         maps = faces_of(full, features).maps.numpy()
         means = (maps.mean(axis=(-2, -1)) - pooled.mean.numpy()) / pooled.deviation.numpy()
-        return means.reshape(*features.shape[:-1], -1)  # type: ignore[no-any-return]
+        return means.reshape(*features.shape[:-1], -1) @ pooled.whitening.numpy()  # type: ignore[no-any-return]
 
     (scores,) = full.score(full.build_support_set(examples_of(support)), query)
     (asked,) = described(query)

@@ -48,6 +48,8 @@ def full_network(config: CheckpointConfig = FULL, *, seed: int = 0) -> CSRN:
     if network.pooled is not None:
         network.pooled.mean.uniform_(0, 1, generator=generator)
         network.pooled.deviation.uniform_(0.5, 1.5, generator=generator)
+        drawn = torch.randn(network.pooled.whitening.shape, generator=generator)
+        network.pooled.whitening.add_(0.02 * drawn)
     if network.geometry is not None:
         network.geometry.point_mean.normal_(generator=generator)
         network.geometry.point_deviation.uniform_(0.5, 1.5, generator=generator)
