@@ -36,14 +36,14 @@ def train(
     ] = None,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
-    ] = 6000,
+    ] = 7000,
     small_warmup_steps: Annotated[
         int,
         typer.Option(min=0, help="Supervised steps before those, on smaller patches: they cost half as much"),
-    ] = 0,
+    ] = 14000,
     whole_learning_rate: Annotated[
         float, typer.Option(min=0, help="Highest learning rate of the supervised steps on whole patches")
-    ] = 2e-3,
+    ] = 1e-3,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 80,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
     way: AtLeastOne = 5,

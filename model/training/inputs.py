@@ -39,9 +39,9 @@ class TrainSettings:
 
     classes: tuple[str, ...]
     encoder: Literal["conv4", "resnet", "resnet-large"] = "resnet"
-    warmup_steps: int = 6000
+    warmup_steps: int = 7000
     """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
-    small_warmup_steps: int = 0
+    small_warmup_steps: int = 14000
     """Supervised steps before those, on patches of SMALL_SHARE of the side, which cost half as much"""
     warmup_batch: int = 80
     steps: int = 500
@@ -54,7 +54,7 @@ class TrainSettings:
     """Whether some episodes take their classes from the labels and votes; the others from clusters"""
     learning_rate: float = 2e-3
     """At its highest, in each stage but the geometry and the one below"""
-    whole_learning_rate: float = 2e-3
+    whole_learning_rate: float = 1e-3
     """At its highest in the warm-up on patches of whole size"""
     weight_decay: float = 0.05
     ema_decay: float = 0.998
