@@ -74,7 +74,7 @@ weights: $(READY)  ## train the shipped weights anew, about three hours: make we
 	$(BIN)/csrn train data/fer2013 $(TEACH) --classes $(BASE4) --way 4 --small-warmup-steps 5000 --warmup-steps 2000 \
 		--out runs/teacher-base4.safetensors --run runs/teacher-base4
 	$(BIN)/csrn train data/fer2013 --classes $(BASE4) --way 4 --teacher runs/teacher-base4.safetensors \
-		--small-warmup-steps 12000 --warmup-steps 6000 --no-label-episodes --save-every 500 \
+		--small-warmup-steps 12000 --warmup-steps 6000 --no-label-episodes --votes-weight 0.3 --save-every 500 \
 		--out weights/csrn-fer2013-base4.safetensors --run runs/csrn-fer2013-base4
 
 clean:

@@ -54,6 +54,12 @@ def train(
         bool,
         typer.Option(help="Draw the classes of some episodes from the labels and votes, not only clusters"),
     ] = True,
+    votes_weight: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Weight of the votes part; lower it for classes that annotators were not asked about"
+        ),
+    ] = 1.0,
     seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
@@ -87,6 +93,7 @@ def train(
         query=query,
         episodes_per_step=episodes_per_step,
         label_episodes=label_episodes,
+        votes_weight=votes_weight,
         seed=seed,
         bfloat16=bfloat16,
     )

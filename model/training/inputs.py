@@ -52,6 +52,8 @@ class TrainSettings:
     episodes_per_step: int = 4
     label_episodes: bool = True
     """Whether some episodes take their classes from the labels and votes; the others from clusters"""
+    votes_weight: float = 1.0
+    """Weight of the votes part in a class score; lower for classes that annotators were not asked about"""
     learning_rate: float = 2e-3
     """At its highest, in each stage but the geometry and the one below"""
     whole_learning_rate: float = 1e-3
@@ -144,7 +146,8 @@ def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
     present = targets.by_name()
     counts = tuple(present[name].shape[1] for name in CLASS_WEIGHTS if name in present)
     # Without a warm-up the episodes change the encoder, whose statistics the cosine needs beforehand.
-    left_out = {
+    changed = {
+        "votes": settings.votes_weight,
         **({} if settings.warmup_steps else {"cosine": None, "votes": None}),
         **({} if "blendshapes" in present else {"geometry": None}),
     }
@@ -152,7 +155,7 @@ def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
         encoder=settings.encoder,
         patches="tight",
         residual=settings.warmup_steps > 0,
-        part_weights=PART_WEIGHTS.model_copy(update=left_out),
+        part_weights=PART_WEIGHTS.model_copy(update=changed),
         vote_counts=counts if settings.warmup_steps else (),
     )
 

@@ -29,7 +29,7 @@ DESCRIBED_IMAGES = 8000
 SHRINKAGE = 0.5
 """How far the covariance within classes is drawn towards a multiple of the identity"""
 MEASURED_EPISODES = 1000
-EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label_episodes")
+EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label_episodes", "votes_weight")
 """Settings that the warm-up does not depend on: runs that differ only in these can share one"""
 RULE_CLUSTERS = (8, 24)
 RULE_EPISODES = 15
