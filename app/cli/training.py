@@ -36,15 +36,15 @@ def train(
     ] = None,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
-    ] = 7000,
+    ] = 4800,
     small_warmup_steps: Annotated[
         int,
         typer.Option(min=0, help="Supervised steps before those, on smaller patches: they cost half as much"),
-    ] = 14000,
+    ] = 0,
     whole_learning_rate: Annotated[
         float, typer.Option(min=0, help="Highest learning rate of the supervised steps on whole patches")
-    ] = 1e-3,
-    warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 80,
+    ] = 2e-3,
+    warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
     way: AtLeastOne = 5,
     shot: AtLeastOne = 4,
@@ -54,6 +54,15 @@ def train(
         bool,
         typer.Option(help="Draw the classes of some episodes from the labels and votes, not only clusters"),
     ] = True,
+    teacher_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="How much of a soft target is the teacher's prediction; "
+            "what is left of 1 weighs its feature maps",
+        ),
+    ] = 0.0,
     votes_weight: Annotated[
         float,
         typer.Option(
@@ -93,6 +102,7 @@ def train(
         query=query,
         episodes_per_step=episodes_per_step,
         label_episodes=label_episodes,
+        teacher_share=teacher_share,
         votes_weight=votes_weight,
         seed=seed,
         bfloat16=bfloat16,

@@ -39,11 +39,11 @@ class TrainSettings:
 
     classes: tuple[str, ...]
     encoder: Literal["conv4", "resnet", "resnet-large"] = "resnet"
-    warmup_steps: int = 7000
+    warmup_steps: int = 4800
     """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
-    small_warmup_steps: int = 14000
+    small_warmup_steps: int = 0
     """Supervised steps before those, on patches of SMALL_SHARE of the side, which cost half as much"""
-    warmup_batch: int = 80
+    warmup_batch: int = 160
     steps: int = 500
     """Steps of episodes"""
     way: int = 5
@@ -56,12 +56,14 @@ class TrainSettings:
     """Weight of the votes part in a class score; lower for classes that annotators were not asked about"""
     learning_rate: float = 2e-3
     """At its highest, in each stage but the geometry and the one below"""
-    whole_learning_rate: float = 1e-3
+    whole_learning_rate: float = 2e-3
     """At its highest in the warm-up on patches of whole size"""
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     held_out: float = 0.05
     """Share of each class's images (or videos) never trained on: for selection and for the threshold"""
+    teacher_share: float = 0.0
+    """How much of a soft target is the teacher's prediction; what is left of 1 weighs its feature maps"""
     teacher_sha256: str | None = None
     """Hash of the weights of the teacher, if there is one"""
     bfloat16: bool = True

@@ -15,7 +15,7 @@ from model.patches import PARTS
 CLASS_WEIGHTS = {"labels": 0.5, "votes": 1.0}
 PART_CLASS_WEIGHTS = {"face": 0.5, "eyes": 0.25, "lips": 0.25}
 """Weight of each patch's own cross-entropy beside that of the three together"""
-REGRESSION_WEIGHTS = {"components": 0.3, "blendshapes": 0.3, "teacher": 0.3}
+REGRESSION_WEIGHTS = {"components": 0.3, "blendshapes": 0.3}
 
 
 class WarmUp(nn.Module):
@@ -27,10 +27,18 @@ class WarmUp(nn.Module):
     of a batch's images are looked at with their eyes and lips.
     """
 
-    def __init__(self, encoder: Conv4Encoder | ResNetEncoder, *, outputs: dict[str, int]) -> None:
-        """outputs: how many numbers each target has, by the names of the targets."""
+    def __init__(
+        self, encoder: Conv4Encoder | ResNetEncoder, *, outputs: dict[str, int], maps_weight: float = 1.0
+    ) -> None:
+        """Heads for the targets.
+
+        Args:
+            outputs: how many numbers each target has, by the names of the targets.
+            maps_weight: weight of a teacher's feature maps in the loss.
+        """
         super().__init__()
         self.encoder = encoder
+        self._regression_weights = {**REGRESSION_WEIGHTS, "teacher": maps_weight}
         channels = encoder.feature_shape[0]
         self.dropout = nn.Dropout(0.2)
         self.heads = nn.ModuleDict(
@@ -58,8 +66,8 @@ class WarmUp(nn.Module):
             loss = loss + weight * _cross_entropy(together, targets[name])
             for part, logits in zip(PARTS, said[name], strict=True):
                 loss = loss + weight * PART_CLASS_WEIGHTS[part] * _cross_entropy(logits, targets[name])
-        for name in [name for name in REGRESSION_WEIGHTS if name in said]:
-            loss = loss + REGRESSION_WEIGHTS[name] * self._regression_loss(name, said[name], targets)
+        for name in [name for name in self._regression_weights if name in said]:
+            loss = loss + self._regression_weights[name] * self._regression_loss(name, said[name], targets)
         labels = torch.stack([of_part[:whole] for of_part in said["labels"]]).sum(dim=0).argmax(dim=1)
         return loss, (labels == targets["labels"][:whole].argmax(dim=1)).float().mean()
 

@@ -75,10 +75,10 @@ def warm_up(
     said = None
     if guide is not None:
         counts = {name: outputs[name] for name in CLASS_WEIGHTS if name in outputs}
-        said = describe_by_teacher(guide, inputs.trained, counts)
+        said = describe_by_teacher(guide, inputs.trained, counts, share=settings.teacher_share)
         outputs["teacher"] = said.maps.shape[-1]
     torch.manual_seed(settings.seed)  # The warm-up starts the same whatever parts the network has.
-    learner = WarmUp(network.encoder, outputs=outputs)
+    learner = WarmUp(network.encoder, outputs=outputs, maps_weight=1 - settings.teacher_share)
     size_px = inputs.config.layout.size_px
     for name, steps, side_px, learning_rate in (
         (

@@ -14,8 +14,6 @@ from model.errors import CheckpointInvalid
 from model.training.prepared import PreparedImages
 
 AT_ONCE = 128
-TEACHER_SHARE = 0.7
-"""How much of a soft target is the teacher's prediction; the rest is what the annotators said"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +24,8 @@ class TeacherTargets:
     """(images, 2, 3 parts, C) standardised spatial means of its feature maps"""
     shares: dict[str, npt.NDArray[np.float32]]
     """(images, 2, classes) predicted shares of the labels, and of the votes"""
+    share: float
+    """How much of a soft target is the teacher's prediction; the rest is what the annotators said"""
 
     def add_to(
         self,
@@ -37,11 +37,13 @@ class TeacherTargets:
 
         An image without enough votes has the teacher's prediction alone.
         """
+        if not self.share:
+            return {**targets, "teacher": torch.from_numpy(self.maps[chosen, mirrored]).float()}
         mixed = dict(targets)
         for name, shares in self.shares.items():
             said = torch.from_numpy(shares[chosen, mirrored])
             known = targets[name].sum(dim=1, keepdim=True) > 0
-            mixed[name] = torch.where(known, torch.lerp(targets[name], said, TEACHER_SHARE), said)
+            mixed[name] = torch.where(known, torch.lerp(targets[name], said, self.share), said)
         mixed["teacher"] = torch.from_numpy(self.maps[chosen, mirrored]).float()
         return mixed
 
@@ -59,7 +61,7 @@ def require_teacher_of(teacher: Checkpoint, classes: tuple[str, ...]) -> None:
 
 @torch.inference_mode()
 def describe_by_teacher(
-    teacher: Checkpoint, images: PreparedImages, counts: dict[str, int]
+    teacher: Checkpoint, images: PreparedImages, counts: dict[str, int], *, share: float
 ) -> TeacherTargets:
     """A teacher's targets for images.
 
@@ -69,6 +71,7 @@ def describe_by_teacher(
     Args:
         teacher: one that `require_teacher_of` has accepted.
         counts: how many classes the labels have, and the votes, where the images have votes.
+        share: how much of a soft target is the teacher's prediction.
 
     Raises: CheckpointInvalid if the teacher predicts other numbers of classes.
     """
@@ -91,4 +94,6 @@ def describe_by_teacher(
         pooled.append(network.pooled(maps).half().cpu().numpy())
         shares.append(network.votes(maps).square().cpu().numpy())
     by_kind = np.split(np.concatenate(shares), np.cumsum(network.votes.counts)[:-1], axis=-1)
-    return TeacherTargets(maps=np.concatenate(pooled), shares=dict(zip(counts, by_kind, strict=True)))
+    return TeacherTargets(
+        maps=np.concatenate(pooled), shares=dict(zip(counts, by_kind, strict=True)), share=share
+    )

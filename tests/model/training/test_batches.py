@@ -13,7 +13,7 @@ from model.training.episodes import EpisodeSampler
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import build_targets
-from model.training.teacher import TEACHER_SHARE, TeacherTargets
+from model.training.teacher import TeacherTargets
 from tests.conftest import EXPRESSIONS
 
 
@@ -56,7 +56,7 @@ def test_label_batches_keep_targets_with_their_image(
     one = dataclasses.replace(one, all_patches={"tight": ramp})
     targets = build_targets(one, components, classes=EXPRESSIONS)
     said = np.array([[1.0], [2.0]], dtype=np.float16)[None, :, None].repeat(3, axis=2)
-    teacher = TeacherTargets(maps=said, shares={})
+    teacher = TeacherTargets(maps=said, shares={}, share=0.0)
     batches = LabelBatches(reader_of(one), targets, np.array([2]), batch=20, size_px=48, teacher=teacher)
     patches, drawn = batches.draw(np.random.default_rng(0))
     assert patches.shape == (20 + 2 * 10, 3, 48, 48), "all faces, and eyes and lips of half of the images"
@@ -97,10 +97,10 @@ def test_soft_targets_mix_the_annotators_and_the_teacher() -> None:
     said = np.array([[[0.0, 1.0], [1.0, 0.0]]] * 2, dtype=np.float32)
     maps = np.zeros((2, 2, 3, 5), dtype=np.float16)
     maps[1, 0] = 2.0
-    teacher = TeacherTargets(maps=maps, shares={"votes": said})
+    teacher = TeacherTargets(maps=maps, shares={"votes": said}, share=0.7)
     votes = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     mixed = teacher.add_to({"votes": votes, "labels": votes}, np.array([0, 1]), np.array([0, 0]))
-    assert mixed["votes"][0].tolist() == pytest.approx([1 - TEACHER_SHARE, TEACHER_SHARE])
+    assert mixed["votes"][0].tolist() == pytest.approx([0.3, 0.7])
     assert mixed["votes"][1].tolist() == [0.0, 1.0], "without votes the teacher speaks alone"
     assert torch.equal(mixed["labels"], votes)
     assert mixed["teacher"][:, 0, 0].tolist() == [0.0, 2.0]
