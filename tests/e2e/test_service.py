@@ -173,7 +173,11 @@ def test_classify_prints_a_table_or_the_apis_result() -> None:
 
 
 def test_classify_answers_alike_by_a_service_and_leaves_no_session_there(service: Service) -> None:
-    before = service.client.get("/v1/sessions", params={"limit": 1000}).json()
+    def sessions() -> set[str]:
+        listed = service.client.get("/v1/sessions", params={"limit": 1000}).json()["sessions"]
+        return {session["id"] for session in listed}
+
+    before = sessions()
     arguments: list[str | Path] = ["classify", "--support", SAMPLES, "--json", QUERY]
     here, there = csrn(*arguments), csrn(*arguments, "--url", service.url)
     ours, theirs = (
@@ -181,7 +185,7 @@ def test_classify_answers_alike_by_a_service_and_leaves_no_session_there(service
         for run in (here, there)
     )
     assert theirs == pytest.approx(ours, abs=1e-3)
-    assert service.client.get("/v1/sessions", params={"limit": 1000}).json() == before
+    assert sessions() <= before, "sessions of earlier tests may have expired meanwhile"
 
 
 def test_classify_takes_folders_and_patterns_and_writes_csv(service: Service, tmp_path: Path) -> None:
