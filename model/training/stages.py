@@ -189,7 +189,7 @@ def fit_pooled_maps(network: CSRN, inputs: TrainInputs) -> None:
 
 def fit_whitening(descriptions: Tensor, labels: npt.NDArray[np.int64]) -> Tensor:
     """Inverse square root (D, D) of the shrunken covariance of descriptions (images, D) within classes."""
-    spread = descriptions.double().clone()
+    spread = descriptions.double()
     for label in np.unique(labels):
         of_class = torch.from_numpy(labels == label)
         spread[of_class] -= spread[of_class].mean(dim=0)

@@ -23,7 +23,7 @@ class TeacherTargets:
     maps: npt.NDArray[np.float16]
     """(images, 2, 3 parts, C) standardised spatial means of its feature maps"""
     shares: dict[str, npt.NDArray[np.float32]]
-    """(images, 2, classes) predicted shares of the labels, and of the votes"""
+    """(images, 2, classes) predicted shares of the labels, and of the votes; empty where `share` is 0"""
     share: float
     """How much of a soft target is the teacher's prediction; the rest is what the annotators said"""
 
@@ -37,14 +37,11 @@ class TeacherTargets:
 
         An image without enough votes has the teacher's prediction alone.
         """
-        if not self.share:
-            return {**targets, "teacher": torch.from_numpy(self.maps[chosen, mirrored]).float()}
-        mixed = dict(targets)
+        mixed = {**targets, "teacher": torch.from_numpy(self.maps[chosen, mirrored]).float()}
         for name, shares in self.shares.items():
             said = torch.from_numpy(shares[chosen, mirrored])
             known = targets[name].sum(dim=1, keepdim=True) > 0
             mixed[name] = torch.where(known, torch.lerp(targets[name], said, self.share), said)
-        mixed["teacher"] = torch.from_numpy(self.maps[chosen, mirrored]).float()
         return mixed
 
 
@@ -95,5 +92,7 @@ def describe_by_teacher(
         shares.append(network.votes(maps).square().cpu().numpy())
     by_kind = np.split(np.concatenate(shares), np.cumsum(network.votes.counts)[:-1], axis=-1)
     return TeacherTargets(
-        maps=np.concatenate(pooled), shares=dict(zip(counts, by_kind, strict=True)), share=share
+        maps=np.concatenate(pooled),
+        shares=dict(zip(counts, by_kind, strict=True)) if share else {},
+        share=share,
     )

@@ -30,7 +30,6 @@ from tests.support.networks import full_checkpoint
 SETTINGS = TrainSettings(
     classes=EXPRESSIONS,
     encoder="conv4",
-    small_warmup_steps=0,
     warmup_steps=3,
     warmup_batch=8,
     steps=4,
@@ -41,8 +40,8 @@ SETTINGS = TrainSettings(
     bfloat16=False,
 )
 OPTIONS = """
-    --encoder conv4 --small-warmup-steps 0 --warmup-steps 3 --warmup-batch 8 --steps 4
-    --way 2 --shot 1 --query 1 --episodes-per-step 2 --no-bfloat16
+    --encoder conv4 --warmup-steps 3 --warmup-batch 8 --steps 4 --way 2 --shot 1 --query 1
+    --episodes-per-step 2 --no-bfloat16
 """
 COMMAND_OPTIONS = OPTIONS.split()
 
