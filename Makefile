@@ -62,19 +62,18 @@ BASE4 := --classes happy,neutral,sad,surprise --way 4 --warmup-batch 80
 TEACH := --encoder resnet-large --steps 1 --save-every 500
 
 # Keeping freed memory halves the time of a training step on the CPU (docs/training.md).
-weights: export OMP_NUM_THREADS = 1
 weights: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 weights: export MALLOC_TRIM_THRESHOLD_ = 8000000000
-weights: $(READY)  ## train the shipped weights anew, about three hours: make weights FER2013=fer2013.zip LANDMARKER=face_landmarker.task
+weights: $(READY)  ## train the shipped weights anew, about two and a half hours: make weights FER2013=fer2013.zip LANDMARKER=face_landmarker.task
 	$(BIN)/csrn prepare fer2013 $(FER2013) data/fer2013 --blendshapes $(LANDMARKER)
 	$(BIN)/csrn train data/fer2013 $(TEACH) --warmup-steps 3000 --out runs/teacher.safetensors --run runs/teacher
-	$(BIN)/csrn train data/fer2013 --teacher runs/teacher.safetensors --save-every 400 \
+	OMP_NUM_THREADS=1 $(BIN)/csrn train data/fer2013 --teacher runs/teacher.safetensors --save-every 400 \
 		--out weights/csrn-fer2013.safetensors --run runs/csrn-fer2013
-	$(BIN)/csrn train data/fer2013 $(TEACH) $(BASE4) --small-warmup-steps 5000 --warmup-steps 2000 \
+	OMP_NUM_THREADS=1 $(BIN)/csrn train data/fer2013 $(TEACH) $(BASE4) --small-warmup-steps 5000 --warmup-steps 2000 \
 		--out runs/teacher-base4.safetensors --run runs/teacher-base4
-	$(BIN)/csrn train data/fer2013 $(BASE4) --teacher runs/teacher-base4.safetensors --teacher-share 0.7 \
-		--small-warmup-steps 12000 --warmup-steps 6000 --whole-learning-rate 0.001 --no-label-episodes \
-		--votes-weight 0.3 --save-every 500 \
+	OMP_NUM_THREADS=1 $(BIN)/csrn train data/fer2013 $(BASE4) --teacher runs/teacher-base4.safetensors \
+		--teacher-share 0.7 --small-warmup-steps 12000 --warmup-steps 6000 --whole-learning-rate 0.001 \
+		--no-label-episodes --votes-weight 0.3 --save-every 500 \
 		--out weights/csrn-fer2013-base4.safetensors --run runs/csrn-fer2013-base4
 
 clean:
