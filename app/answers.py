@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from app import schemas
 from app.engine import QueryOutcome, ScoredFace, Upload
-from app.sessions import store as stores
+from app.sessions import session as stored
 from model.checkpoint import Checkpoint
 from model.faces import Box
 from model.leave_one_out import LeftOut
@@ -17,7 +17,7 @@ CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be told right for the verdict"""
 
 
-def session_answer(session: stores.Session) -> schemas.Session:
+def session_answer(session: stored.Session) -> schemas.Session:
     return schemas.Session(
         id=session.id,
         name=session.name,

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from app import schemas
 from app.errors import plain_message
-from app.sessions.store import NewSession, Session
+from app.sessions.session import NewSession, Session
 from model.support_set import Example, Features
 
 ENTRY = "session"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import torch
 from fastapi import FastAPI, Request
@@ -27,9 +26,8 @@ from app.observer import Observer
 from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.security import MIN_KEY_LENGTH, ApiKeys
-from app.sessions import store as stores
-from app.sessions.redis import RedisStore
-from app.sessions.sqlite import SqliteStore
+from app.sessions import session as stored
+from app.sessions.store import SessionStore, open_store
 from app.settings import Settings
 from app.stream_places import OpenStreams
 from app.telemetry.metrics import Metrics
@@ -54,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     metrics, tracing = Metrics(), start_tracing()
     engine = create_engine(settings, tracing.observing(metrics.observer) if tracing else metrics.observer)
-    store = open_store(settings)
+    store = create_store(settings)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
         logger.warning(
@@ -156,16 +154,17 @@ def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTempl
     app.add_middleware(EncodedPaths)
 
 
-def open_store(settings: Settings) -> stores.SessionStore:
-    """The session store of these settings. Raises: StoreUnavailable; a Redis that is away is no error yet."""
-    quotas = stores.Quotas(
-        sessions=settings.max_sessions,
-        classes=settings.max_classes,
-        examples=settings.max_examples,
+def create_store(settings: Settings) -> SessionStore:
+    """The session store of these settings. Raises: StoreUnavailable."""
+    return open_store(
+        settings.store,
+        quotas=stored.Quotas(
+            sessions=settings.max_sessions,
+            bytes=settings.max_bytes_per_key,
+            classes=settings.max_classes,
+            examples=settings.max_examples,
+        ),
     )
-    if settings.store.startswith("sqlite:"):
-        return SqliteStore(Path(settings.store.removeprefix("sqlite:///")), quotas=quotas)
-    return RedisStore(settings.store, quotas=quotas)
 
 
 def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine:
@@ -192,23 +191,29 @@ def _domain_problems(settings: Settings) -> dict[type[Exception], tuple[str, str
         DeviceFull: ("overloaded", "the device has no memory left for this: try again, or send less"),
         WorkerLost: ("internal_error", "what worked on this was lost, and has been replaced: try again"),
         NoClasses: ("no_classes", "the session has no classes: add examples first"),
-        stores.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
-        stores.ClassNotFound: ("class_not_found", "the session has no class of that label"),
-        stores.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
-        stores.ExampleExists: ("example_exists", "{} is taken: example ids are unique within a session"),
-        stores.SessionLimit: (
+        stored.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
+        stored.ClassNotFound: ("class_not_found", "the session has no class of that label"),
+        stored.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
+        stored.ExampleExists: ("example_exists", "{} is taken: example ids are unique within a session"),
+        stored.SessionLimit: (
             "session_limit",
             f"a key has at most {settings.max_sessions} sessions: delete some that are not needed",
         ),
-        stores.ClassLimit: (
+        stored.ByteLimit: (
+            "byte_limit",
+            f"the sessions of a key hold at most {settings.max_bytes_per_key} bytes: nothing was changed",
+        ),
+        stored.ClassLimit: (
             "class_limit",
             f"a session has at most {settings.max_classes} classes: nothing was changed",
         ),
-        stores.ExampleLimit: (
+        stored.ExampleLimit: (
             "example_limit",
             f"a session has at most {settings.max_examples} examples: nothing was changed",
         ),
-        stores.StoreUnavailable: ("not_ready", "the session store cannot be reached"),
+        stored.StoreUnavailable: ("not_ready", "the session store cannot be reached"),
+        stored.SchemaUnknown: ("not_ready", "the session store cannot be used"),
+        stored.StoreFull: ("storage_full", "nothing can be stored until sessions are deleted or expire"),
     }
 
 
@@ -216,7 +221,7 @@ def _add_domain_error_handlers(app: FastAPI, settings: Settings) -> None:
     problems = _domain_problems(settings)
 
     async def answer(_: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, stores.StoreUnavailable):
+        if isinstance(error, stored.StoreUnavailable):
             logger.error("session store: %s", error)
         code, detail = problems[type(error)]
         return problem_response(ApiError(code, detail.format(*error.args)))

@@ -17,6 +17,7 @@ CODES: dict[str, tuple[int, str]] = {
     "example_exists": (409, "The example id is taken"),
     "model_changed": (409, "The session belongs to other weights"),
     "session_limit": (409, "There are as many sessions as may be"),
+    "byte_limit": (409, "The key has stored as many bytes as it may"),
     "class_limit": (409, "The session has as many classes as it may"),
     "example_limit": (409, "The session has as many examples as it may"),
     "body_too_large": (413, "The request is too large"),
@@ -34,6 +35,7 @@ CODES: dict[str, tuple[int, str]] = {
     "headers_too_large": (431, "The headers of the request are too large"),
     "internal_error": (500, "Something went wrong in the service"),
     "not_ready": (503, "The service is not ready"),
+    "storage_full": (507, "The service has no room to store anything"),
 }
 """Every code with its status and title."""
 

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
 
     store: str = Field(default_factory=default_store)
-    """sqlite:///PATH, or redis://[USER:PASSWORD@]HOST:PORT/DB (rediss:// with TLS) for several replicas"""
+    """sqlite:///PATH, or postgresql://USER:PASSWORD@HOST:PORT/DB for several replicas"""
     weights: Path = SHIPPED_WEIGHTS
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     max_batch_faces: int = Field(64, ge=1)
     max_sessions: int = Field(10_000, ge=1)
     """Of one API key"""
+    max_bytes_per_key: int = Field(2**30, ge=1)
+    """Features and metadata of all sessions of one API key"""
     max_streams: int = Field(32, ge=0)
     """At once; each has a FaceMesh of its own"""
     max_streams_per_key: int = Field(16, ge=0)
@@ -112,8 +114,8 @@ class Settings(BaseSettings):
     @classmethod
     def _known_store(cls, value: str) -> str:
         kind, _, place = value.partition("://")
-        if not place.strip("/") or kind not in ("sqlite", "redis", "rediss"):
-            raise ValueError("expected sqlite:///PATH or redis://HOST:PORT/DB")
+        if not place.strip("/") or kind not in ("sqlite", "postgresql"):
+            raise ValueError("expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/DB")
         if kind == "sqlite" and not place.startswith("/"):
             raise ValueError("expected sqlite:///PATH, with three slashes")
         return value

@@ -6,7 +6,8 @@ import asyncio
 import logging
 
 from app.engine import Engine
-from app.sessions.store import SessionStore, StoreUnavailable
+from app.sessions.session import StoreUnavailable
+from app.sessions.store import SessionStore
 from app.support_cache import SupportCache
 
 logger = logging.getLogger("csrn")
@@ -27,11 +28,11 @@ async def keep_up(store: SessionStore, supports: SupportCache, *, every_s: float
     """Runs until cancelled. What another replica changed or deleted leaves this one's device here too."""
     while True:
         try:
-            await store.check()
             await store.sweep()
             kept = supports.kept
             newest = await store.revisions(kept)
             supports.forget(key for key, revision in kept.items() if newest.get(key) != revision)
+            await store.check()
         except StoreUnavailable as error:
             logger.warning("session store: %s", error)
         except Exception:

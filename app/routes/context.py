@@ -16,7 +16,8 @@ from app.errors import ApiError
 from app.rate_limit import RateLimit
 from app.schemas import Label
 from app.security import Owner
-from app.sessions.store import Session, SessionStore
+from app.sessions.session import Session
+from app.sessions.store import SessionStore
 from app.settings import Settings
 from app.support_cache import SupportKey
 from model.support_set import Example, SupportSet

@@ -28,7 +28,8 @@ from app.routes.context import (
 )
 from app.schemas import Added, AddedExample, Class, ExampleId
 from app.security import Owner
-from app.sessions import store as stores
+from app.sessions import session as stored
+from app.sessions.store import SessionStore
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])
@@ -42,7 +43,7 @@ class _EncodedExamples:
         self.added: list[AddedExample] = []
         self.rejected: list[RejectedImage] = []
 
-    def answer(self, session: stores.Session) -> Added:
+    def answer(self, session: stored.Session) -> Added:
         return Added(session=session_answer(session), added=self.added, rejected=self.rejected)
 
 
@@ -52,7 +53,7 @@ class _Teaching:
 
     session_id: str
     owner: str
-    store: stores.SessionStore
+    store: SessionStore
     engine: Engine
     reader: ImageReader
 

@@ -16,7 +16,7 @@ from app.errors import ApiError
 from app.routes.context import EngineDep, StoreDep, require_json, require_same_weights
 from app.schemas import NewSession, Quality, Session, SessionPage
 from app.security import Owner
-from app.sessions import store as stores
+from app.sessions import session as stored
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 EXPORTS_AT_ONCE = 4
@@ -34,7 +34,7 @@ async def create_session(
     new = body or NewSession()
     created = await store.create(
         owner,
-        stores.NewSession(
+        stored.NewSession(
             name=new.name,
             ttl_s=new.ttl_s,
             weights_sha256=engine.checkpoint.sha256,

@@ -25,7 +25,8 @@ from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes.context import session_support
 from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys, bearer_key
-from app.sessions import store as stores
+from app.sessions import session as stored
+from app.sessions.store import SessionStore
 from app.settings import Settings
 from app.stream_places import OpenStreams, TooManyStreams
 from model.errors import CsrnError
@@ -122,7 +123,7 @@ class _Stream:
         self._regions = regions
         state = websocket.app.state
         self._engine: Engine = state.engine
-        self._store: stores.SessionStore = state.store
+        self._store: SessionStore = state.store
         self._settings: Settings = state.settings
         self._streams: OpenStreams = state.streams
         self._rate_limit: RateLimit = state.rate_limit
@@ -243,7 +244,7 @@ class _Stream:
         timings.mark("network")
         return outcome, support.unknown_below if self._unknown_below is None else self._unknown_below
 
-    async def _session(self) -> stores.Session:
+    async def _session(self) -> stored.Session:
         """The session as it is now. Raises: Closed."""
         with _store_faults():
             session = await self._store.get(self._owner, self._session_id)
@@ -264,9 +265,9 @@ def _frame_outcome(outcome: QueryOutcome, error: ItemError | None) -> FrameOutco
 def _store_faults() -> Iterator[None]:
     try:
         yield
-    except stores.SessionNotFound:
+    except stored.SessionNotFound:
         raise Closed("session_not_found") from None
-    except stores.StoreUnavailable:
+    except stored.StoreUnavailable:
         raise Closed("not_ready") from None
 
 

@@ -11,7 +11,8 @@ from app.errors import ApiError
 from app.routes.context import EngineDep, StoreDep
 from app.schemas import Model, Status
 from app.security import Owner
-from app.sessions.store import SessionStore, StoreUnavailable
+from app.sessions.session import StoreUnavailable
+from app.sessions.store import SessionStore
 from app.telemetry.metrics import Metrics
 from app.telemetry.state import MEDIA_TYPE, State, exposition
 
@@ -44,7 +45,10 @@ async def livez() -> Status:
 
 @router.get("/readyz")
 async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status:
-    """The weights are loaded, all worker threads are at work, the store answers, nothing is ending."""
+    """The weights are loaded, all worker threads are at work, the store answers, nothing is ending.
+
+    507 `storage_full`: nothing more can be stored, but sessions are still served and can be deleted.
+    """
     await _require_ready(request, engine, store)
     return Status(status="ready")
 

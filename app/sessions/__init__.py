@@ -1,1 +1,1 @@
-"""Sessions: what a client has taught, kept per key. store.py is the protocol, one file per store."""
+"""Sessions: the examples that clients have registered, kept in SQLite or PostgreSQL. Start with store.py."""

@@ -1,299 +1,193 @@
-"""Sessions in one SQLite file: the embedded default, durable across restarts and kill -9."""
+"""SQLite: the embedded default, one file on a local disk."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import datetime
-import json
-import secrets
+import contextlib
+import os
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from app.sessions.features import features_from_bytes, features_to_bytes
-from app.sessions.sqlite_file import open_database, transaction, truncate_log
-from app.sessions.store import (
-    ClassLimit,
-    ClassNotFound,
-    ExampleExists,
-    ExampleLimit,
-    ExampleNotFound,
-    NewSession,
-    Quotas,
-    Session,
-    SessionLimit,
-    SessionNotFound,
-    StoreUnavailable,
+import sqlalchemy as sa
+
+from app.sessions.database import Database, T, Work
+from app.sessions.reserve import Reserve
+from app.sessions.session import StoreFull, StoreUnavailable
+
+BUSY_TIMEOUT_MS = 5000
+"""How long a write waits for one of another process"""
+TRUNCATE_TIMEOUT_MS = 100
+"""How long emptying the log waits for another process that reads it; the next sweep tries again"""
+VACUUM_PAGES = 256
+"""Pages of 4 KiB by which the file shrinks in one step"""
+ROOM_PAGES = 64
+"""Pages that must be free below PRAGMA max_page_count, or the file counts as full"""
+PRAGMAS = (
+    # Must come before the first table.
+    "auto_vacuum = INCREMENTAL",
+    "journal_mode = WAL",
+    # FULL: an acknowledged write survives a power cut too, not only a killed process.
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    # Deleted bytes are overwritten with zeros.
+    "secure_delete = ON",
+    f"busy_timeout = {BUSY_TIMEOUT_MS}",
 )
-from model.support_set import Example
-
-T = TypeVar("T")
-
-Row = sqlite3.Row
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""SQLite's error codes for a full disk, and for a disk quota that is used up"""
 
 
-class SqliteStore:
-    """A SessionStore on one SQLite file in WAL mode. All access is on one thread of its own."""
+class SqliteDatabase(Database):
+    """An SQLite file in WAL mode. One thread and one connection do all the work of a process."""
 
-    def __init__(self, path: Path, *, quotas: Quotas) -> None:
-        """Opens the file, or makes it. Raises: StoreUnavailable."""
-        self._quotas = quotas
-        self._erasure_pending = False
-        """Something deleted is still in the log, because another process was reading it"""
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="sqlite")
-        self._database = self._thread.submit(open_database, path).result()
+    def __init__(self, path: Path) -> None:
+        """Opens the file, or creates it. Raises: StoreUnavailable; SchemaUnknown."""
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(path)),
+            pool_size=1,
+            max_overflow=0,
+            hide_parameters=True,
+        )
+        sa.event.listen(engine, "connect", _configure)
+        sa.event.listen(engine, "begin", _begin)
+        writes = engine.execution_options(begin="BEGIN IMMEDIATE")
+        super().__init__(reads=engine, writes=writes, threads=1)
+        try:
+            _create_private(path)
+            self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
+            self._threads.submit(self._open).result()
+        except OSError as error:
+            raise StoreUnavailable(f"{path}: {error.strerror}") from error
+        except StoreUnavailable as error:
+            self._threads.shutdown()
+            raise type(error)(f"{path}: {error}") from error
 
-    async def create(self, owner: str, new: NewSession, examples: Sequence[Example] = ()) -> Session:
-        return await self._write(lambda: self._create(owner, new, examples))
+    async def tidy(self) -> None:
+        while await self._run(self._shrink):
+            pass
+        await self.settle()
 
-    async def get(self, owner: str, session_id: str) -> Session:
-        return await self._read(lambda: self._session(self._find(owner, session_id)))
+    async def settle(self) -> None:
+        await self._run(self._settle)
 
-    async def list_page(
-        self, owner: str, *, limit: int, cursor: str | None
-    ) -> tuple[list[Session], str | None]:
-        return await self._read(lambda: self._list(owner, limit, cursor))
+    def _open(self) -> None:
+        try:
+            self._upgrade()
+        except StoreFull:
+            self._reserve.release()
+            self._upgrade()
+        self._settle()
 
-    async def delete(self, owner: str, session_id: str) -> None:
-        def delete() -> None:
-            number = self._find(owner, session_id)["number"]
-            self._execute("DELETE FROM sessions WHERE number = ?", number)
+    def _write(self, work: Work[T]) -> T:
+        if not self._reserve.restore():
+            raise StoreFull("the disk is full")
+        try:
+            return self._transact(self._writes, work)
+        except StoreFull:
+            # Emptying the log may be enough.
+            self._truncate_log()
+        try:
+            return self._transact(self._writes, work)
+        except StoreFull:
+            self._truncate_log()
+            raise
 
-        await self._write(delete, erases=True)
+    def _erase(self, work: Work[T]) -> T:
+        try:
+            return self._transact(self._writes, work)
+        except StoreFull:
+            self._make_room()
+        return self._transact(self._writes, work)
 
-    async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
-        return await self._write(lambda: self._add(self._find(owner, session_id), examples))
+    def _settle(self) -> None:
+        """Remove deleted content from the log; on a full disk, give room back until the reserve is whole."""
+        if not self._truncate_log():
+            self._make_room()
+        if not self._reserve.whole:
+            with contextlib.suppress(StoreFull):
+                while self._shrink():
+                    pass
+            self._truncate_log()
+            self._reserve.restore()
 
-    async def replace_class(
-        self, owner: str, session_id: str, label: str, examples: Sequence[Example]
-    ) -> Session:
-        def replace() -> Session:
-            session = self._find(owner, session_id)
-            self._delete_class(session, label)
-            return self._add(session, examples)
+    def _make_room(self) -> None:
+        self._reserve.release()
+        self._truncate_log()
 
-        return await self._write(replace, erases=True)
+    def _shrink(self) -> bool:
+        """Remove some free pages from the file; false when none are left."""
+        with self._faults():
+            with contextlib.closing(self._writes.raw_connection()) as connection:
+                # Only a script runs this pragma to its end; else it frees a single page.
+                connection.cursor().executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            return self._number("freelist_count") > 0
 
-    async def example_ids(self, owner: str, session_id: str, label: str) -> Sequence[str]:
-        return await self._read(lambda: self._example_ids(self._find(owner, session_id), label))
+    def _truncate_log(self) -> bool:
+        """Move the log's content to the file and empty it; false if the disk has no room for that.
 
-    async def delete_class(self, owner: str, session_id: str, label: str) -> None:
-        def delete() -> None:
-            session = self._find(owner, session_id)
-            self._example_ids(session, label)
-            self._delete_class(session, label)
-            self._raise_revision(session)
-
-        await self._write(delete, erases=True)
-
-    async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
-        def delete() -> None:
-            session = self._find(owner, session_id)
-            if example_id not in self._example_ids(session, label):
-                raise ExampleNotFound
-            self._execute(
-                "DELETE FROM examples WHERE session = ? AND example_id = ?",
-                session["number"],
-                example_id,
-            )
-            self._raise_revision(session)
-
-        await self._write(delete, erases=True)
-
-    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
-        def load() -> tuple[Session, Sequence[Example]]:
-            session = self._find(owner, session_id)
-            rows = self._execute(
-                "SELECT * FROM examples WHERE session = ? ORDER BY number", session["number"]
-            )
-            return self._session(session), [_example(row) for row in rows]
-
-        return await self._read(load)
-
-    async def revisions(self, session_ids: Iterable[str]) -> dict[str, int]:
-        ids = json.dumps([*session_ids])
-
-        def revisions() -> dict[str, int]:
-            rows = self._execute(
-                "SELECT id, revision FROM sessions"
-                " WHERE id IN (SELECT value FROM json_each(?)) AND coalesce(expires_at, 9e999) > ?",
-                ids,
-                time.time(),
-            )
-            return {row["id"]: row["revision"] for row in rows}
-
-        return await self._read(revisions)
-
-    async def count(self) -> int:
-        def count() -> int:
-            # Each of the two counts reads an index alone.
-            (found,) = self._execute(
-                "SELECT (SELECT count(*) FROM sessions)"
-                " - (SELECT count(*) FROM sessions WHERE expires_at <= ?)",
-                time.time(),
-            ).fetchone()
-            return int(found)
-
-        return await self._read(count)
-
-    async def sweep(self) -> None:
-        def expired() -> bool:
-            found = self._execute("SELECT 1 FROM sessions WHERE expires_at <= ? LIMIT 1", time.time())
-            return found.fetchone() is not None
-
-        def delete() -> None:
-            self._execute("DELETE FROM sessions WHERE expires_at <= ?", time.time())
-
-        if self._erasure_pending or await self._read(expired):
-            await self._write(delete, erases=True)
-
-    async def check(self) -> None:
-        await self._read(lambda: self._execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
-        self._thread.shutdown()
-
-    async def _read(self, work: Callable[[], T]) -> T:
-        """Runs `work` on one snapshot of the database."""
-        return await self._run(work, "BEGIN")
-
-    async def _write(self, work: Callable[[], T], *, erases: bool = False) -> T:
-        """Runs `work` as one transaction; a cancelled request does not stop it half-way.
-
-        erases: what it deletes shall leave the write-ahead log too.
+        While another process reads, the log stays as it is.
         """
-        return await asyncio.shield(self._run(work, "BEGIN IMMEDIATE", erases=erases))
-
-    async def _run(self, work: Callable[[], T], begin: str, *, erases: bool = False) -> T:
-        def run() -> T:
+        with self._faults():
+            self._pragma(f"busy_timeout = {TRUNCATE_TIMEOUT_MS}")
             try:
-                with transaction(self._database, begin):
-                    done = work()
-                if erases:
-                    self._erasure_pending = not truncate_log(self._database)
+                self._pragma("wal_checkpoint(TRUNCATE)")
             except sqlite3.Error as error:
-                raise StoreUnavailable(str(error)) from error
-            return done
+                if not self._is_full(error):
+                    raise
+                return False
+            finally:
+                self._pragma(f"busy_timeout = {BUSY_TIMEOUT_MS}")
+        return True
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+    def _check(self) -> None:
+        probe = sa.text("SELECT 1 FROM sessions LIMIT 1")
+        self._transact(self._reads, lambda connection: connection.execute(probe))
+        with self._faults():
+            used = self._number("page_count") - self._number("freelist_count")
+            room = self._number("max_page_count") - used
+        if room < ROOM_PAGES or not (self._reserve.restore() and self._reserve.has_room_beside()):
+            raise StoreFull("the disk is full")
 
-    def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        return self._database.execute(statement, values)
+    def lock_owner(self, connection: sa.Connection, owner: str) -> None:
+        """BEGIN IMMEDIATE has locked the whole file."""
 
-    def _create(self, owner: str, new: NewSession, examples: Sequence[Example]) -> Session:
-        now = time.time()
-        (count,) = self._execute(
-            "SELECT count(*) FROM sessions WHERE owner = ? AND coalesce(expires_at, 9e999) > ?",
-            owner,
-            now,
-        ).fetchone()
-        if count >= self._quotas.sessions:
-            raise SessionLimit
-        session_id = secrets.token_hex(16)
-        self._execute(
-            "INSERT INTO sessions (id, owner, name, created_at, expires_at, weights_sha256, metadata)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            session_id,
-            owner,
-            new.name,
-            now,
-            None if new.ttl_s is None else now + new.ttl_s,
-            new.weights_sha256,
-            json.dumps(new.metadata, ensure_ascii=False),
-        )
-        session = self._find(owner, session_id)
-        return self._add(session, examples) if examples else self._session(session)
+    def _lock_schema(self, connection: sa.Connection) -> None:
+        """BEGIN IMMEDIATE has locked the whole file."""
 
-    def _list(self, owner: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
-        after = int(cursor or 0)
-        rows = self._execute(
-            "SELECT * FROM sessions WHERE owner = ? AND number > ? AND coalesce(expires_at, 9e999) > ?"
-            " ORDER BY number LIMIT ?",
-            owner,
-            after,
-            time.time(),
-            limit + 1,
-        ).fetchall()
-        page = rows[:limit]
-        next_cursor = str(page[-1]["number"]) if len(rows) > limit else None
-        return [self._session(row) for row in page], next_cursor
+    def _is_full(self, error: BaseException) -> bool:
+        return getattr(error, "sqlite_errorcode", None) in FULL
 
-    def _find(self, owner: str, session_id: str) -> Row:
-        row: Row | None = self._execute(
-            "SELECT * FROM sessions WHERE id = ? AND owner = ? AND coalesce(expires_at, 9e999) > ?",
-            session_id,
-            owner,
-            time.time(),
-        ).fetchone()
-        if row is None:
-            raise SessionNotFound
-        return row
+    def _number(self, pragma: str) -> int:
+        ((number,),) = self._pragma(pragma)
+        return int(number)
 
-    def _session(self, row: Row) -> Session:
-        counts = self._execute(
-            "SELECT label, count(*) AS examples FROM examples WHERE session = ?"
-            " GROUP BY label ORDER BY min(number)",
-            row["number"],
-        )
-        return Session(
-            id=row["id"],
-            name=row["name"],
-            created_at=_moment(row["created_at"]),
-            expires_at=None if row["expires_at"] is None else _moment(row["expires_at"]),
-            revision=row["revision"],
-            weights_sha256=row["weights_sha256"],
-            metadata=json.loads(row["metadata"]),
-            classes={count["label"]: count["examples"] for count in counts},
-        )
-
-    def _add(self, session: Row, examples: Sequence[Example]) -> Session:
-        for example in examples:
-            try:
-                self._execute(
-                    "INSERT INTO examples (session, label, example_id, features) VALUES (?, ?, ?, ?)",
-                    session["number"],
-                    example.label,
-                    example.example_id,
-                    features_to_bytes(example.features),
-                )
-            except sqlite3.IntegrityError:
-                raise ExampleExists(example.example_id) from None
-        self._raise_revision(session)
-        changed = self._session(self._find(session["owner"], session["id"]))
-        if len(changed.classes) > self._quotas.classes:
-            raise ClassLimit
-        if sum(changed.classes.values()) > self._quotas.examples:
-            raise ExampleLimit
-        return changed
-
-    def _example_ids(self, session: Row, label: str) -> list[str]:
-        rows = self._execute(
-            "SELECT example_id FROM examples WHERE session = ? AND label = ? ORDER BY number",
-            session["number"],
-            label,
-        ).fetchall()
-        if not rows:
-            raise ClassNotFound
-        return [row["example_id"] for row in rows]
-
-    def _delete_class(self, session: Row, label: str) -> None:
-        self._execute("DELETE FROM examples WHERE session = ? AND label = ?", session["number"], label)
-
-    def _raise_revision(self, session: Row) -> None:
-        self._execute("UPDATE sessions SET revision = revision + 1 WHERE number = ?", session["number"])
+    def _pragma(self, pragma: str) -> list[Any]:
+        """The rows of a pragma, outside of any transaction."""
+        with contextlib.closing(self._writes.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA {pragma}")
+            return list(cursor.fetchall())
 
 
-def _example(row: Row) -> Example:
-    return Example(
-        example_id=row["example_id"],
-        label=row["label"],
-        features=features_from_bytes(row["features"]),
-    )
+def _configure(connection: Any, _: object) -> None:
+    """Sets up a new connection."""
+    # The driver itself begins no transactions.
+    connection.isolation_level = None
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        raise sqlite3.OperationalError("its file system does not support SQLite's write-ahead log")
 
 
-def _moment(timestamp: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(timestamp, datetime.UTC)
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _create_private(path: Path) -> None:
+    """Creates the file, if it is missing, such that only this user may read it and the log beside it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with contextlib.suppress(FileNotFoundError):
+            file.chmod(0o600)

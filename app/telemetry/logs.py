@@ -6,7 +6,6 @@ import datetime
 import json
 import logging
 import os
-import sqlite3
 import sys
 import traceback
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from app.telemetry.request_id import LOG_FIELDS
 from model.errors import CsrnError
 
-TELLING = (OSError, RuntimeError, MemoryError, sqlite3.Error, CsrnError)
+TELLING = (OSError, RuntimeError, MemoryError, CsrnError)
 """Errors whose message is logged: those of machines and libraries. Others quote what they choke on, which
 may be a label."""
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
-from app.sessions.store import NewSession, Session
+from app.sessions.session import NewSession, Session
 from model.support_set import Example
 
 SHA = "0" * 64

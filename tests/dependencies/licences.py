@@ -25,7 +25,7 @@ PERMISSIVE = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0",
     "CC0-1.0", "ISC", "MIT", "MIT-CMU", "PSF-2.0", "Zlib",
 }  # fmt: skip
-ALLOWED = PERMISSIVE | {"MPL-2.0", NVIDIA}
+ALLOWED = PERMISSIVE | {"LGPL-3.0-only", "MPL-2.0", NVIDIA}
 BY_WORDS = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
@@ -59,6 +59,8 @@ NOTES = {
     "hypothesis": "tests only",
     "numpy": OPENBLAS,
     "opencv-python-headless": "its wheel carries FFmpeg (LGPL-2.1, linked dynamically), unused here",
+    "psycopg": "imported unchanged, so that anyone can replace it",
+    "psycopg-binary": "its wheel carries libpq, OpenSSL, Kerberos and OpenLDAP, and keyutils (LGPL-2.1)",
     "scipy": OPENBLAS,
     "torch": "its CUDA build pulls in the nvidia-* packages",
 }
@@ -71,8 +73,8 @@ Worth knowing before you pass the service on, as an image for instance:
 
 - The `nvidia-*` and `cuda-toolkit` packages are **proprietary** (`{NVIDIA}`): the CUDA libraries
   that torch runs on a GPU with. Passing them on within an application is bound to NVIDIA's terms.
-- No package is under the GPL or AGPL. Some wheels carry libraries under the LGPL, or the GPL with an
-  exception for such use; they are named below.
+- No package is under the GPL or AGPL; psycopg is under the LGPL. Some wheels carry libraries under the
+  LGPL, or the GPL with an exception for such use; they are named below.
 - `MPL-2.0` asks that changes to those packages' own files are published; we change none.
 
 | package | version | licence | note |

@@ -1,4 +1,4 @@
-"""What the scale profile starts, as processes: Redis, replicas, HAProxy with the file that compose mounts."""
+"""The processes of the scale profile: PostgreSQL, replicas, and HAProxy with the file that compose mounts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from app.bench.service_process import ServiceProcess, free_port
 from tests.deploy.names import Names
-from tests.redis_server import RedisServer
+from tests.support.postgresql import PostgresqlServer
 
 HAPROXY_CONFIG = Path(__file__).parents[2] / "docs" / "deploy" / "haproxy.cfg"
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -39,7 +39,7 @@ class Replicated:
         self._folder = folder
         self._settings = {**SETTINGS, "CSRN_MAX_BODY_BYTES": str(max_body_bytes)}
         self._port, self._started = free_port(), 0
-        self.redis, self.names = RedisServer(folder), Names()
+        self.names = Names()
         self.replicas: list[ServiceProcess] = []
         port, metrics_port = free_port(), free_port()
         self.url, self._metrics_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics"
@@ -56,6 +56,7 @@ class Replicated:
                 stdout=log,
                 stderr=log,
             )
+        self.postgresql = PostgresqlServer()
 
     @property
     def balancer_log(self) -> str:
@@ -71,7 +72,7 @@ class Replicated:
         for _ in range(count):
             self._started += 1
             host = f"127.0.0.{self._started + 1}"
-            settings = {**self._settings, "CSRN_STORE": self.redis.url}
+            settings = {**self._settings, "CSRN_STORE": self.postgresql.url()}
             log = self._folder / f"replica-{self._started}.log"
             added.append(ServiceProcess(log, settings, host=host, port=self._port))
         for replica in added:
@@ -108,7 +109,7 @@ class Replicated:
             replica.stop(signal.SIGKILL)
         self._balancer.kill()
         self._balancer.wait(10)
-        self.redis.stop()
+        self.postgresql.remove()
         self.names.close()
 
 

@@ -43,7 +43,7 @@ def test_the_compose_file_is_as_its_schema_says() -> None:
     [
         ((), {"serve"}),
         (("cpu",), {"cpu"}),
-        (("scale",), {"replica", "balancer", "redis"}),
+        (("scale",), {"replica", "balancer", "postgresql"}),
         (("gpu", "observe"), {"serve", "prometheus", "grafana"}),
     ],
 )

@@ -16,9 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.conftest import sample_bytes
 from tests.deploy.replicated import KEY, Replicated, needs_haproxy
-from tests.redis_server import needs_redis_server
+from tests.support.postgresql import needs_postgresql
 
-pytestmark = [needs_haproxy, needs_redis_server]
+pytestmark = [needs_haproxy, needs_postgresql]
 CLIENTS = 3
 MAX_BODY_BYTES = 300_000
 

@@ -17,8 +17,8 @@ class Service(ServiceProcess):
         """env: further settings."""
         store = store or f"sqlite:///{folder}/s.sqlite3"
         super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu", **env})
-        self.wait_until_ready()
         self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.wait_until_ready()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         # A connection that is kept would be waited for.

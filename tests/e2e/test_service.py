@@ -246,7 +246,7 @@ def test_failures_are_one_line_and_bad_usage_is_2(arguments: list[str], code: in
     [
         {"CSRN_STORE": "mysql://x"},
         {"CSRN_STORE": "sqlite:////proc/x/s"},
-        {"CSRN_STORE": "redis://127.0.0.1:port/0"},
+        {"CSRN_STORE": "postgresql://127.0.0.1:port/csrn"},
         {"CSRN_WEIGHTS": __file__},
     ],
 )

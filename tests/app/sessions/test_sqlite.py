@@ -1,87 +1,81 @@
+"""What holds of SQLite's files."""
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import resource
-import signal
+import os
+import re
 import sqlite3
+import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.sessions.sqlite import SqliteStore
-from app.sessions.sqlite_file import MIGRATIONS, open_database
-from app.sessions.store import SessionNotFound, SessionStore, StoreUnavailable
-from tests.app.sessions.conftest import QUOTAS, example, names, new_session, sqlite_opener
+from app.sessions.session import SessionNotFound, StoreUnavailable
+from app.sessions.sqlite import SqliteDatabase
+from app.sessions.store import SessionStore, open_store
+from tests.support.stores import QUOTAS, Opener, example, names, new_session, sqlite_opener
 
-WRITER = """
-import asyncio, sys
-from pathlib import Path
-from app.sessions.sqlite import SqliteStore
-from tests.app.sessions.conftest import QUOTAS, example
-
-async def write(path, session, round_):
-    store = SqliteStore(Path(path), quotas=QUOTAS)
-    for number in range(10_000):
-        ids = [f"{round_}-{number}-{index}" for index in range(3)]
-        await store.replace_class("ann", session, "a", [example(name) for name in ids])
-        print(number, flush=True)
-
-asyncio.run(write(*sys.argv[1:]))
-"""
+DOCS = Path(__file__).parents[3] / "docs" / "sessions.md"
 
 
-@contextlib.contextmanager
-def disk_limit(file: Path) -> Iterator[None]:
-    """No file of this process may grow beyond the size that `file` has: stands for a full disk."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, handler)
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """By default, everyone may read the files of this process."""
+    before = os.umask(0o000)
+    yield
+    os.umask(before)
 
 
-def test_kill_9_at_any_moment_loses_nothing_acknowledged_and_leaves_nothing_half_done(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "sessions.sqlite3"
-    opener = sqlite_opener(path)
-    session = opener.run(lambda store: store.create("ann", new_session()))
-    moments = random.Random(0)
-    for round_ in range(4):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, session.id, str(round_)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_only_the_service_may_read_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+
+    async def use(store: SessionStore) -> None:
+        await store.create("ann", new_session(), [example("1")])
+        assert modes(folder) == dict.fromkeys(
+            ("sessions.sqlite3", "sessions.sqlite3-wal", "sessions.sqlite3-shm", "sessions.sqlite3-reserve"),
+            0o600,
         )
-        assert writer.stdout is not None
-        first = writer.stdout.readline()
-        time.sleep(moments.uniform(0, 0.1))
-        writer.send_signal(signal.SIGKILL)
-        acknowledged = [first, *writer.stdout.readlines()]
-        writer.wait()
-        last = int(acknowledged[-1])
 
-        _, examples = opener.run(lambda store: store.load_examples("ann", session.id))
-        (batch,) = {name.rsplit("-", 1)[0] for _, name in names(examples)}
-        assert len(examples) == 3
-        assert batch in {f"{round_}-{last}", f"{round_}-{last + 1}"}
-    with sqlite3.connect(path) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    sqlite_opener(folder).run(use)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (folder / "sessions.sqlite3").chmod(0o644)
+    sqlite_opener(folder).run(use)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_the_documented_backup_works_again_and_again_beside_a_running_store(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^    python3 -c \"(.*backup.*)\"$", DOCS.read_text(), re.MULTILINE)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    code = command.replace("PATH", f"{tmp_path}/sessions.sqlite3").replace("COPY", f"{copy}/sessions.sqlite3")
+
+    async def use(store: SessionStore) -> None:
+        for number in (1, 2):
+            await store.create("ann", new_session(), [example(str(number))])
+            await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=True)
+            assert modes(copy)["sessions.sqlite3"] == 0o600
+
+    async def read(store: SessionStore) -> None:
+        sessions, _ = await store.list_page("ann", limit=9, cursor=None)
+        held = [names((await store.load_examples("ann", session.id))[1]) for session in sessions]
+        assert held == [[("a", "1")], [("a", "2")]]
+
+    sqlite_opener(tmp_path).run(use)
+    sqlite_opener(copy).run(read)
 
 
 def test_what_is_deleted_or_expired_is_nowhere_in_the_files(tmp_path: Path) -> None:
-    path = tmp_path / "sessions.sqlite3"
     needles = {name: np.ascontiguousarray(example(name).features).tobytes() for name in "12345"}
 
     def found() -> set[str]:
@@ -104,11 +98,10 @@ def test_what_is_deleted_or_expired_is_nowhere_in_the_files(tmp_path: Path) -> N
         with pytest.raises(SessionNotFound):
             await store.get("ann", short.id)
 
-    sqlite_opener(path).run(use)
+    sqlite_opener(tmp_path).run(use)
 
 
-def test_what_was_deleted_while_another_process_read_is_erased_later(tmp_path: Path) -> None:
-    path = tmp_path / "sessions.sqlite3"
+def test_what_was_deleted_while_another_process_read_is_erased_by_the_next_sweep(tmp_path: Path) -> None:
     needle = np.ascontiguousarray(example("1").features).tobytes()
 
     def found() -> bool:
@@ -116,7 +109,8 @@ def test_what_was_deleted_while_another_process_read_is_erased_later(tmp_path: P
 
     async def use(store: SessionStore) -> None:
         session = await store.create("ann", new_session(), [example("1")])
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        other = sqlite3.connect(tmp_path / "sessions.sqlite3", isolation_level=None)
+        with contextlib.closing(other) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM sessions").fetchall()
             await store.delete("ann", session.id)
@@ -124,50 +118,49 @@ def test_what_was_deleted_while_another_process_read_is_erased_later(tmp_path: P
         await store.sweep()
         assert not found()
 
-    sqlite_opener(path).run(use)
+    sqlite_opener(tmp_path).run(use)
 
 
 def test_every_write_reaches_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
-    """Stands for a power cut, which no test can make: the settings that SQLite promises it by."""
-    database = open_database(tmp_path / "sessions.sqlite3")
-    assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
-    assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    database.close()
+    """No test can cut the power: these are the settings with which SQLite promises to survive it."""
+
+    async def pragmas() -> list[object]:
+        database = SqliteDatabase(tmp_path / "sessions.sqlite3")
+        names = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "auto_vacuum")
+        try:
+            return await database.read(
+                lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
+            )
+        finally:
+            await database.close()
+
+    assert asyncio.run(pragmas()) == ["wal", 2, 1, 1, 2]
 
 
-def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "sessions.sqlite3"
-    sqlite_opener(path).run(lambda store: store.check())
-    with sqlite3.connect(path) as database:
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(StoreUnavailable, match="newer release"):
-        SqliteStore(path, quotas=QUOTAS)
-    with sqlite3.connect(path) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+def test_a_write_that_waits_too_long_for_another_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sessions.sqlite.BUSY_TIMEOUT_MS", 50)
 
-
-def test_every_step_of_the_schema_leads_to_the_newest(tmp_path: Path) -> None:
-    for version in range(len(MIGRATIONS)):
-        path = tmp_path / f"{version}.sqlite3"
-        with sqlite3.connect(path) as database:
-            for step in MIGRATIONS[:version]:
-                database.executescript(step)
-            database.execute(f"PRAGMA user_version = {version}")
-        session = sqlite_opener(path).run(lambda store: store.create("ann", new_session(), [example("1")]))
-        assert session.classes == {"a": 1}
-
-
-def test_a_full_disk_is_an_unavailable_store_that_comes_back(tmp_path: Path) -> None:
     async def use(store: SessionStore) -> None:
-        session = await store.create("ann", new_session(), [example("1")])
-        with disk_limit(tmp_path / "sessions.sqlite3-wal"), pytest.raises(StoreUnavailable):
-            await store.add_examples("ann", session.id, [example("2" * 200_000)])
-        assert await store.get("ann", session.id) == session
-        assert (await store.add_examples("ann", session.id, [example("2")])).revision == 2
+        other = sqlite3.connect(tmp_path / "sessions.sqlite3", isolation_level=None)
+        with contextlib.closing(other) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await store.create("ann", new_session())
+        await store.create("ann", new_session())
 
-    sqlite_opener(tmp_path / "sessions.sqlite3").run(use)
+    sqlite_opener(tmp_path).run(use)
 
 
-def test_a_place_that_cannot_be_written_is_told_at_once() -> None:
+def test_a_path_that_cannot_be_written_is_reported_at_once() -> None:
     with pytest.raises(StoreUnavailable, match="/proc/x"):
-        SqliteStore(Path("/proc/x/sessions.sqlite3"), quotas=QUOTAS)
+        open_store("sqlite:////proc/x/sessions.sqlite3", quotas=QUOTAS)
+
+
+def test_paths_of_any_characters_work(tmp_path: Path) -> None:
+    folder = tmp_path / "ä ?mode=ro#%20"
+    opener = Opener(f"sqlite:///{folder}/sessions.sqlite3")
+    session = opener.run(lambda store: store.create("ann", new_session()))
+    assert opener.run(lambda store: store.get("ann", session.id)) == session
+    assert (folder / "sessions.sqlite3").is_file()

@@ -1,15 +1,16 @@
-"""What every session store promises, on each of them."""
+"""What the session store promises, on each database."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable
 
 import pytest
 
-from app.sessions import store as stores
+from app.sessions import session as stored
 from app.sessions.store import SessionStore
-from tests.app.sessions.conftest import QUOTAS, Opener, example, names, new_session
+from tests.support.stores import QUOTAS, Opener, example, names, new_session
 
 
 async def raises(error: type[Exception], call: Awaitable[object]) -> None:
@@ -20,7 +21,7 @@ async def raises(error: type[Exception], call: Awaitable[object]) -> None:
 def test_what_was_written_is_there_for_another_replica_and_after_a_restart(
     opener: Opener, owner: str
 ) -> None:
-    async def write(store: SessionStore) -> stores.Session:
+    async def write(store: SessionStore) -> stored.Session:
         created = await store.create(owner, new_session(name="n", ttl_s=600))
         return await store.add_examples(owner, created.id, [example("1"), example("2", "笑")])
 
@@ -65,17 +66,17 @@ def test_a_refused_write_leaves_nothing_behind(opener: Opener, owner: str) -> No
             assert names(examples) == [("a", "1"), ("b", "2")]
 
         add, replace = store.add_examples, store.replace_class
-        await refused(stores.ExampleExists, add(owner, session.id, [example("3"), example("1")]))
-        await refused(stores.ExampleExists, add(owner, session.id, [example("3"), example("3")]))
-        await refused(stores.ExampleExists, replace(owner, session.id, "a", [example("2")]))
+        await refused(stored.ExampleExists, add(owner, session.id, [example("3"), example("1")]))
+        await refused(stored.ExampleExists, add(owner, session.id, [example("3"), example("3")]))
+        await refused(stored.ExampleExists, replace(owner, session.id, "a", [example("2")]))
         many = [example(str(index)) for index in range(10, 10 + QUOTAS.examples)]
-        await refused(stores.ExampleLimit, add(owner, session.id, many))
-        await refused(stores.ExampleLimit, replace(owner, session.id, "a", many))
+        await refused(stored.ExampleLimit, add(owner, session.id, many))
+        await refused(stored.ExampleLimit, replace(owner, session.id, "a", many))
         classes = [example(str(index), str(index)) for index in range(10, 10 + QUOTAS.classes)]
-        await refused(stores.ClassLimit, add(owner, session.id, classes))
-        await refused(stores.ClassNotFound, store.delete_class(owner, session.id, "c"))
-        await refused(stores.ClassNotFound, store.delete_example(owner, session.id, "c", "1"))
-        await refused(stores.ExampleNotFound, store.delete_example(owner, session.id, "b", "1"))
+        await refused(stored.ClassLimit, add(owner, session.id, classes))
+        await refused(stored.ClassNotFound, store.delete_class(owner, session.id, "c"))
+        await refused(stored.ClassNotFound, store.delete_example(owner, session.id, "c", "1"))
+        await refused(stored.ExampleNotFound, store.delete_example(owner, session.id, "b", "1"))
 
     opener.run(use)
 
@@ -86,7 +87,7 @@ def test_a_session_can_be_created_with_its_examples_or_not_at_all(opener: Opener
         assert (created.revision, created.classes) == (1, {"a": 1, "b": 1})
         assert names((await store.load_examples(owner, created.id))[1]) == [("a", "1"), ("b", "2")]
         many = [example(str(index)) for index in range(QUOTAS.examples + 1)]
-        await raises(stores.ExampleLimit, store.create(owner, new_session(), many))
+        await raises(stored.ExampleLimit, store.create(owner, new_session(), many))
         assert await store.list_page(owner, limit=9, cursor=None) == ([created], None)
 
     opener.run(use)
@@ -106,7 +107,7 @@ def test_another_owner_finds_nothing(opener: Opener, owner: str) -> None:
             store.delete_class(other, session.id, "a"),
             store.delete(other, session.id),
         ):
-            await raises(stores.SessionNotFound, call)
+            await raises(stored.SessionNotFound, call)
         assert await store.list_page(other, limit=9, cursor=None) == ([], None)
         assert (await store.get(owner, session.id)) == session
 
@@ -131,34 +132,33 @@ def test_an_expired_session_is_gone_and_makes_room(opener: Opener, owner: str) -
         kept = [await store.create(owner, new_session()) for _ in range(QUOTAS.sessions - 1)]
         short = await store.create(owner, new_session(ttl_s=1.5), [example("1")])
         await store.add_examples(owner, short.id, [example("2")])
-        await raises(stores.SessionLimit, store.create(owner, new_session()))
+        await raises(stored.SessionLimit, store.create(owner, new_session()))
         ids = [session.id for session in (*kept, short)]
         assert await store.revisions(ids) == {**dict.fromkeys(ids, 0), short.id: 2}
         await asyncio.sleep(1.6)
-        await raises(stores.SessionNotFound, store.get(owner, short.id))
-        await raises(stores.SessionNotFound, store.load_examples(owner, short.id))
-        await raises(stores.SessionNotFound, store.add_examples(owner, short.id, [example("3")]))
+        await raises(stored.SessionNotFound, store.get(owner, short.id))
+        await raises(stored.SessionNotFound, store.load_examples(owner, short.id))
+        await raises(stored.SessionNotFound, store.add_examples(owner, short.id, [example("3")]))
         assert await store.revisions(ids) == {session.id: 0 for session in kept}
         assert await store.list_page(owner, limit=9, cursor=None) == (kept, None)
         await store.create(owner, new_session())
-        await raises(stores.SessionLimit, store.create(owner, new_session()))
+        await raises(stored.SessionLimit, store.create(owner, new_session()))
 
     opener.run(use)
 
 
 def test_sessions_of_all_owners_are_counted_while_they_last(opener: Opener, owner: str) -> None:
     async def use(store: SessionStore) -> None:
-        before = await store.count()  # of other tests, where they share a Redis
         kept = await store.create(owner, new_session(ttl_s=600), [example("1")])
         gone = await store.create(owner + "?", new_session())
         await store.create(owner, new_session(ttl_s=0.5))
-        assert await store.count() - before == 3
+        assert await store.count() == 3
         await store.add_examples(owner, kept.id, [example("2")])
         await store.delete(owner + "?", gone.id)
         await asyncio.sleep(0.6)
-        assert await store.count() - before == 1
+        assert await store.count() == 1
         await store.sweep()
-        assert await store.count() - before == 1
+        assert await store.count() == 1
 
     opener.run(use)
 
@@ -211,10 +211,35 @@ def test_a_deleted_session_is_gone_for_every_replica(opener: Opener, owner: str)
     async def use(store: SessionStore) -> None:
         session = await store.create(owner, new_session(), [example("1")])
         await store.delete(owner, session.id)
-        await raises(stores.SessionNotFound, store.get(owner, session.id))
-        await raises(stores.SessionNotFound, store.delete(owner, session.id))
+        await raises(stored.SessionNotFound, store.get(owner, session.id))
+        await raises(stored.SessionNotFound, store.delete(owner, session.id))
         assert await store.revisions([session.id]) == {}
         await store.sweep()
         await store.check()
 
     opener.run(use)
+
+
+def test_an_owner_stores_only_as_many_bytes_as_one_owner_may(opener: Opener, owner: str) -> None:
+    """Each example has 48 bytes, each session's metadata 10."""
+
+    async def use(store: SessionStore) -> None:
+        first = await store.create(owner, new_session(), [example("1"), example("2", "b")])
+        await store.create(owner, new_session(ttl_s=0.5), [example("1")])
+        second = await store.create(owner, new_session())
+        await raises(stored.ByteLimit, store.add_examples(owner, second.id, [example("1")]))
+        await raises(stored.ByteLimit, store.create(owner, new_session(), [example("1")]))
+        assert await store.get(owner, second.id) == second
+        await store.create(owner + "?", new_session(), [example("1"), example("2")])
+        await store.replace_class(owner, first.id, "a", [example("3")])
+        await store.delete_class(owner, first.id, "b")
+        second = await store.add_examples(owner, second.id, [example("1")])
+        await raises(stored.ByteLimit, store.add_examples(owner, second.id, [example("2")]))
+        await asyncio.sleep(0.6)
+        second = await store.add_examples(owner, second.id, [example("2")])
+        await raises(stored.ByteLimit, store.add_examples(owner, second.id, [example("3")]))
+        await store.delete(owner, first.id)
+        await store.add_examples(owner, second.id, [example("3")])
+
+    bytes_of_three_examples = 3 * 48 + 3 * 10 + 20
+    Opener(opener.url, dataclasses.replace(QUOTAS, bytes=bytes_of_three_examples)).run(use)

@@ -1,0 +1,64 @@
+"""The tables of the store, the same in SQLite and PostgreSQL. Migrations create them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+metadata = sa.MetaData()
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""SQLite numbers the rows of an Integer primary key only"""
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("name", sa.Text),
+    # Seconds since 1970; a session without an end expires at infinity.
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("revision", NUMBER, nullable=False),
+    sa.Column("bytes", NUMBER, nullable=False),
+    sa.Column("weights_sha256", sa.Text, nullable=False),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Index("sessions_by_owner", "owner", "number"),
+    sa.Index("sessions_by_usage", "owner", "expires_at", "bytes"),
+    sa.Index("sessions_by_expiry", "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+examples = sa.Table(
+    "examples",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True),
+    sa.Column("session", NUMBER, sa.ForeignKey("sessions.number", ondelete="CASCADE"), nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("example_id", sa.Text, nullable=False),
+    # float16, little-endian
+    sa.Column("features", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("session", "example_id"),
+    sa.Index("examples_by_label", "session", "label", "number"),
+    sqlite_autoincrement=True,
+)
+
+
+class Now(FunctionElement[float]):
+    """Seconds since 1970 by the database's clock, which all replicas share."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(Now, "sqlite")
+def _sqlite_now(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(Now, "postgresql")
+def _postgresql_now(*_: Any, **__: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"

@@ -1,0 +1,63 @@
+"""What clients see when nothing more can be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import LOCAL
+from tests.support.small_disk import small_files
+
+LARGE = {"metadata": {str(number): "x" * 1000 for number in range(15)}}
+"""A session of 15 KB"""
+
+
+def client_of(weights: Path, folder: Path, **changes: Any) -> TestClient:
+    settings = Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu", **changes)
+    return TestClient(create_app(settings), headers=LOCAL, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(weights: Path, tmp_path: Path) -> Iterator[TestClient]:
+    with small_files(400), client_of(weights, tmp_path) as client:
+        yield client
+
+
+def create_until_refused(client: TestClient) -> tuple[list[str], httpx.Response]:
+    """The paths of the sessions, and the refusal."""
+    paths: list[str] = []
+    while (response := client.post("/v1/sessions", json=LARGE)).status_code == 201:
+        paths.append(f"/v1/sessions/{response.json()['id']}")
+    return paths, response
+
+
+def test_a_full_store_answers_507_and_can_be_emptied(client: TestClient) -> None:
+    paths, refused = create_until_refused(client)
+    assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
+    assert refused.headers["content-type"] == "application/problem+json"
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["code"]) == (507, "storage_full")
+    assert client.get("/livez").status_code == 200
+    assert "csrn_ready 0.0" in client.get("/metrics").text
+    assert all(client.get(path).json()["metadata"] == LARGE["metadata"] for path in paths)
+    assert {client.delete(path).status_code for path in paths} == {204}
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/v1/sessions", json=LARGE).status_code == 201
+
+
+def test_a_key_stores_only_so_many_bytes_and_the_error_says_how_many(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path, max_bytes_per_key=40_000) as client:
+        paths, refused = create_until_refused(client)
+        assert len(paths) == 2
+        assert (refused.status_code, refused.json()["code"]) == (409, "byte_limit")
+        assert "40000 bytes" in refused.json()["detail"]
+        assert client.get("/readyz").status_code == 200
+        client.delete(paths[0])
+        assert client.post("/v1/sessions", json=LARGE).status_code == 201
