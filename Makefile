@@ -27,11 +27,12 @@ fuzz: $(READY)  ## 100,000 damaged inputs to all that takes bytes from strangers
 	$(BIN)/python -m tests.fuzz run --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),1)
 	FUZZ_EXAMPLES=200 $(BIN)/python -m pytest tests/fuzz/test_openapi.py
 
-check: $(READY) audit  ## lint, formatting, types, layering, dependencies
+check: $(READY) audit  ## lint, formatting, types, layering, the generated client, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python app/client/generate_sync.py --check
 
 audit: $(READY)  ## the dependencies, offline: hashes, versions, known vulnerabilities, licences
 	$(BIN)/python -m tests.dependencies.audit

@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 from collections.abc import Mapping, Sequence
 
-from app import schemas
 from app.engine import QueryOutcome, ScoredFace, Upload
 from app.sessions import session as stored
+from csrn_client import schemas
 from model.checkpoint import Checkpoint
 from model.faces import Box
 from model.leave_one_out import LeftOut

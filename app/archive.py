@@ -11,9 +11,9 @@ import pydantic
 import safetensors
 import safetensors.numpy
 
-from app import schemas
 from app.errors import plain_message
 from app.sessions.session import NewSession, Session
+from csrn_client import fields, schemas
 from model.support_set import Example, Features
 
 ENTRY = "session"
@@ -33,8 +33,8 @@ class ArchiveOfOtherWeights(Exception):
 
 
 class _ExampleName(pydantic.BaseModel):
-    id: schemas.ExampleId
-    label: schemas.Label
+    id: fields.ExampleId
+    label: fields.Label
 
 
 class _Contents(pydantic.BaseModel):
@@ -51,7 +51,7 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     """The file of a session and all its examples."""
     lifetime = session.expires_at and session.expires_at - session.created_at
     # Rounded moments may lie a microsecond further apart than they were set.
-    ttl_s = lifetime and min(lifetime.total_seconds(), schemas.MAX_TTL_S)
+    ttl_s = lifetime and min(lifetime.total_seconds(), fields.MAX_TTL_S)
     contents = _Contents(
         session=schemas.NewSession(
             name=session.name,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from app.client import Client, ServiceProblem
-from app.schemas import ItemError, Result
 from app.settings import Settings
+from csrn_client import Client, ServiceProblem
+from csrn_client.schemas import ItemError, Result
 from model.errors import CsrnError, NoFace
 from model.images import IMAGE_SUFFIXES
 
@@ -57,7 +57,7 @@ class FileClassifier(Protocol):
     labels: tuple[str, ...]
 
     def classify(self, files: Sequence[Path]) -> list[Result]:
-        """One result a file, in order. Raises: CsrnError; OSError."""
+        """One result a file, in order. Raises: CsrnError; ClientError; OSError."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -146,7 +146,7 @@ class RemoteClassifier:
         all_faces: bool,
         on_rejected: OnRejected,
     ) -> None:
-        """support: labelled files, or the id of a session. Raises: ServiceProblem; ServiceUnreachable."""
+        """support: labelled files, or the id of a session. Raises: NoFace; ClientError."""
         self._client, self._unknown_below, self._all_faces = client, unknown_below, all_faces
         self._own_session = not isinstance(support, str)
         if isinstance(support, str):

@@ -11,7 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.problems import CODES, Problem
+from app.problems import CODES
+from csrn_client.schemas import Problem
 
 logger = logging.getLogger("csrn")
 
@@ -47,6 +48,11 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "503": {"description": "Not ready: ask again later", "model": Problem, "headers": RETRY_AFTER},
 }
 """How OpenAPI describes the errors of every route."""
+CODE_SCHEMA = {
+    "enum": [*CODES],
+    "description": "\n".join(f"- `{code}` ({status}): {title}" for code, (status, title) in CODES.items()),
+}
+"""How OpenAPI describes the codes of problems."""
 
 FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
 """How starlette's words begin where a form has more parts, or larger fields, than it may"""
@@ -55,7 +61,10 @@ FIELD_CODES = {"images": "no_images", "labels": "invalid_label", "label": "inval
 
 
 def describe_problems(app: FastAPI) -> None:
-    """Give problems their media type in /openapi.json: FastAPI says application/json for every model."""
+    """Describe problems in /openapi.json: their codes, and their media type.
+
+    FastAPI gives every model the media type application/json.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -66,6 +75,7 @@ def describe_problems(app: FastAPI) -> None:
             for status in PROBLEM_RESPONSES:
                 for content in (operation["responses"][status]["content"] for operation in operations):
                     content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
+            schema["components"]["schemas"]["Problem"]["properties"]["code"] |= CODE_SCHEMA
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -1,8 +1,6 @@
-"""RFC 9457 problem details: every code that a client may meet."""
+"""The codes of RFC 9457 problem details: the reasons why a request can fail."""
 
 from __future__ import annotations
-
-from pydantic import BaseModel, ConfigDict, Field
 
 CODES: dict[str, tuple[int, str]] = {
     "image_unreadable": (400, "The image cannot be read"),
@@ -38,38 +36,3 @@ CODES: dict[str, tuple[int, str]] = {
     "storage_full": (507, "The service has no room to store anything"),
 }
 """Every code with its status and title."""
-
-
-class Documented(BaseModel):
-    """A model whose fields are described by the strings below them, in /openapi.json too."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class FieldError(Documented):
-    field: str
-    detail: str
-
-
-class RejectedImage(Documented):
-    index: int
-    filename: str | None
-    code: str
-    detail: str
-
-
-class Problem(Documented):
-    """RFC 9457 problem details."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str = Field(
-        json_schema_extra={"enum": [*CODES]},
-        description="\n".join(f"- `{code}` ({status}): {title}" for code, (status, title) in CODES.items()),
-    )
-    errors: list[FieldError] | None = None
-    """Fields that are not as documented"""
-    rejected: list[RejectedImage] | None = None
-    """Why none of the images could be added"""

@@ -20,9 +20,9 @@ from PIL import Image
 
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
-from app.client import Client
 from app.cores import usable_cores
 from app.engine import FaceBatch
+from csrn_client import Client
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.faces import FaceReader

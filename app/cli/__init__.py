@@ -53,7 +53,9 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     except Exception as error:
-        _fail(f"unexpected {type(error).__name__}: {error}")
+        from csrn_client import ClientError  # takes a moment, which --help can save
+
+        _fail(str(error) if isinstance(error, ClientError) else f"unexpected {type(error).__name__}: {error}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -15,7 +15,7 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.classify_files import FileClassifier, LabelledFile
-    from app.schemas import Result
+    from csrn_client.schemas import Result
 
 
 RETRIES = 2
@@ -88,7 +88,7 @@ def classify(
 
 def _find_support(folder: Path) -> list[LabelledFile]:
     """The images of <folder>/<label>/. Raises: DatasetInvalid; ValueError for a label."""
-    from app.schemas import normalized_label
+    from csrn_client.fields import normalized_label
     from model.training.datasets import open_dataset
 
     with open_dataset("folder", folder) as dataset:
@@ -104,7 +104,7 @@ def _classifier(
 ) -> FileClassifier:
     """taught: labelled files, or with a url the id of a session."""
     from app.classify_files import LocalClassifier, RemoteClassifier
-    from app.client import Client
+    from csrn_client import Client
 
     def on_rejected(file: Path, reason: str) -> None:
         stderr.print(f"{file} is no example: {reason}", markup=False, soft_wrap=True)

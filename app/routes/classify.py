@@ -20,8 +20,8 @@ from app.routes.context import (
     require_same_weights,
     session_support,
 )
-from app.schemas import Results
 from app.security import Owner
+from csrn_client.schemas import Results
 from model.errors import CsrnError
 from model.support_set import Example, SupportSet
 

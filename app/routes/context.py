@@ -14,12 +14,12 @@ from pydantic import BeforeValidator
 from app.engine import Engine, Upload
 from app.errors import ApiError
 from app.rate_limit import RateLimit
-from app.schemas import Label
 from app.security import Owner
 from app.sessions.session import Session
 from app.sessions.store import SessionStore
 from app.settings import Settings
 from app.support_cache import SupportKey
+from csrn_client.fields import Label
 from model.support_set import Example, SupportSet
 
 

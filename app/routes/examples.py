@@ -13,7 +13,6 @@ from app.answers import box_answer, session_answer
 from app.engine import Engine, SupportFace
 from app.errors import ApiError
 from app.face_pool import ReadingFailed
-from app.problems import RejectedImage
 from app.routes.context import (
     EngineDep,
     ExampleIdPath,
@@ -26,10 +25,11 @@ from app.routes.context import (
     require_multipart,
     require_same_weights,
 )
-from app.schemas import Added, AddedExample, Class, ExampleId
 from app.security import Owner
 from app.sessions import session as stored
 from app.sessions.store import SessionStore
+from csrn_client.fields import ExampleId
+from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse
+from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from app.schemas import Samples, SamplesOfClass
 
 APP = Path(__file__).parents[1]
 PAGE, SAMPLES = APP / "page", APP / "samples"
@@ -26,6 +25,15 @@ HEADERS = {
 """Of the page and all that belongs to it: nothing comes from or goes to anywhere else."""
 
 router = APIRouter(tags=["page"])
+
+
+class SamplesOfClass(BaseModel):
+    label: str
+    urls: list[str]
+
+
+class Samples(BaseModel):
+    classes: list[SamplesOfClass]
 
 
 @router.get("/", include_in_schema=False)

@@ -14,9 +14,9 @@ from app.answers import quality_answer, session_answer
 from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
 from app.errors import ApiError
 from app.routes.context import EngineDep, StoreDep, require_json, require_same_weights
-from app.schemas import NewSession, Quality, Session, SessionPage
 from app.security import Owner
 from app.sessions import session as stored
+from csrn_client.schemas import NewSession, Quality, Session, SessionPage
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 EXPORTS_AT_ONCE = 4

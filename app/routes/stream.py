@@ -23,12 +23,12 @@ from app.middleware.foreign_pages import asks_for_loopback, is_foreign_origin
 from app.observer import FrameOutcome
 from app.rate_limit import RateLimit, RateLimited, rate_problem
 from app.routes.context import session_support
-from app.schemas import ItemError, StreamResult
 from app.security import ApiKeys, bearer_key
 from app.sessions import session as stored
 from app.sessions.store import SessionStore
 from app.settings import Settings
 from app.stream_places import OpenStreams, TooManyStreams
+from csrn_client.schemas import ItemError, StreamResult
 from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")

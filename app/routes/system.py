@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from app.engine import Engine
 from app.errors import ApiError
 from app.routes.context import EngineDep, StoreDep
-from app.schemas import Model, Status
 from app.security import Owner
 from app.sessions.session import StoreUnavailable
 from app.sessions.store import SessionStore
 from app.telemetry.metrics import Metrics
 from app.telemetry.state import MEDIA_TYPE, State, exposition
+from csrn_client.schemas import Model
 
 router = APIRouter(tags=["system"])
 STORE_LIMIT_S = 1.0
 """How long /metrics waits for the store"""
+
+
+class Status(BaseModel):
+    status: str
 
 
 @router.get("/v1/model")

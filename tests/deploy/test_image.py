@@ -15,7 +15,7 @@ from tests.deploy.container import Container
 
 pytestmark = pytest.mark.image
 TEACH = """
-from app.client import Client
+from csrn_client import Client
 from pathlib import Path
 samples = Path("/opt/csrn/lib/python3.11/site-packages/app/samples")
 with Client("http://127.0.0.1:8000", api_key={key!r}) as client:
@@ -24,7 +24,7 @@ with Client("http://127.0.0.1:8000", api_key={key!r}) as client:
     print(session.id)
 """
 CLASSIFY = """
-from app.client import Client
+from csrn_client import Client
 from pathlib import Path
 sample = Path("/opt/csrn/lib/python3.11/site-packages/app/samples/anger/05.jpg")
 with Client("http://127.0.0.1:8000", api_key={key!r}) as client:

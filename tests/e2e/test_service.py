@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from app.bench.service_process import CSRN
-from app.client import AsyncClient, Client, ServiceProblem
+from csrn_client import AsyncClient, Client, ServiceProblem
 from tests.conftest import EXPRESSIONS, SAMPLES, SHARED, needs_shared_faces, no_face, sample_bytes
 from tests.e2e.service import Service
 
