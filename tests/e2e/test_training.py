@@ -18,8 +18,8 @@ from tests.conftest import EXPRESSIONS, SAMPLES
 from tests.model.golden import seeded_network
 
 BRIEFLY = """
-    --encoder conv4 --small-warmup-steps 0 --warmup-steps 2 --warmup-batch 4 --steps 2 --way 2 --shot 1 --query 1
-    --episodes-per-step 1 --no-bfloat16
+    --encoder conv4 --small-warmup-steps 0 --warmup-steps 2 --warmup-batch 4 --steps 2
+    --way 2 --shot 1 --query 1 --episodes-per-step 1 --no-bfloat16
 """
 
 

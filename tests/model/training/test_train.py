@@ -41,8 +41,8 @@ SETTINGS = TrainSettings(
     bfloat16=False,
 )
 OPTIONS = """
-    --encoder conv4 --small-warmup-steps 0 --warmup-steps 3 --warmup-batch 8 --steps 4 --way 2 --shot 1 --query 1
-    --episodes-per-step 2 --no-bfloat16
+    --encoder conv4 --small-warmup-steps 0 --warmup-steps 3 --warmup-batch 8 --steps 4
+    --way 2 --shot 1 --query 1 --episodes-per-step 2 --no-bfloat16
 """
 COMMAND_OPTIONS = OPTIONS.split()
 
