@@ -11,11 +11,11 @@ from typing import cast
 import numpy as np
 import torch
 
-from app.batching import Batcher, Lane
 from app.device import held_memory_bytes
 from app.face_pool import FacePool, Found
 from app.observer import Observer, Stage
 from app.support_cache import SupportCache, SupportKey
+from app.work_queue import Lane, QueueFull, WorkQueue
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CheckpointInvalid, CsrnError
@@ -66,7 +66,7 @@ class NoClasses(CsrnError):
     code = "no_classes"
 
 
-class DeviceFull(Exception):
+class DeviceFull(QueueFull):
     """The device has no memory left for this job."""
 
 
@@ -172,13 +172,14 @@ class Engine:
             stall_s=stall_s,
             observer=observer,
         )
-        self._device: Batcher[_Job, _Outcome] = Batcher(
+        self._device: WorkQueue[_Job, _Outcome] = WorkQueue(
             self._run_batch,
             name="device",
             work_of=_work,
             max_batch_work=max_batch_faces,
             max_queued_work=max(max_queued_images, max_batch_faces) * 4,
             stall_s=stall_s,
+            is_permanent=lambda error: isinstance(error, torch.AcceleratorError),
             observer=observer,
         )
         self.supports = SupportCache(max_bytes=support_cache_bytes)
@@ -195,13 +196,13 @@ class Engine:
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot serve, if it cannot."""
+        """Why it cannot serve until the process starts anew, if it cannot."""
         return self._device.fault or self.faces.fault
 
-    def mend(self) -> None:
-        """Replace threads that have died or are stuck."""
-        self._device.mend()
-        self.faces.mend()
+    def abandon(self) -> None:
+        """Fail all work that waits or has begun; the process is about to end."""
+        self.faces.abandon()
+        self._device.abandon()
 
     @property
     def queued_work(self) -> dict[str, int]:

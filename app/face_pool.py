@@ -8,8 +8,8 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from app.batching import CLOSE_S, Batcher, Lane
 from app.observer import Observer
+from app.work_queue import CLOSE_S, Lane, WorkQueue
 from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.faces import Face, FaceReader
 from model.patches import PatchLayout
@@ -30,14 +30,11 @@ class FaceStream:
     """Follows the face of one video on whichever thread is free, one frame at a time."""
 
     def __init__(self, layout: PatchLayout, *, max_pixels: int) -> None:
-        self._layout, self._max_pixels = layout, max_pixels
-        self._open()
+        self._reader = FaceReader(layout, max_pixels=max_pixels, tracking=True)
+        self._lock = threading.Lock()
 
     def read(self, frame: bytes) -> list[Face]:
         """As FaceReader.read."""
-        if self._lock.locked():
-            # The thread that had the last frame was given up, and has the reader still.
-            self._open()
         with self._lock:
             return self._reader.read(frame)
 
@@ -45,10 +42,6 @@ class FaceStream:
         """Waits for the frame that is being read, if that does not take too long."""
         if self._lock.acquire(timeout=CLOSE_S):
             self._reader.close()
-
-    def _open(self) -> None:
-        self._reader = FaceReader(self._layout, max_pixels=self._max_pixels, tracking=True)
-        self._lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +70,7 @@ class FacePool:
         """layout: which patches the checkpoint needs."""
         self._readers = threading.local()
         self._layout, self._max_pixels, self._observer = layout, max_pixels, observer
-        self._batcher: Batcher[_Image, Found] = Batcher(
+        self._queue: WorkQueue[_Image, Found] = WorkQueue(
             self._run,
             name="faces",
             threads=threads,
@@ -91,26 +84,26 @@ class FacePool:
     @property
     def fault(self) -> str | None:
         """What is wrong with its threads, if anything is."""
-        return self._batcher.fault
+        return self._queue.fault
 
-    def mend(self) -> None:
-        """As Batcher.mend."""
-        self._batcher.mend()
+    def abandon(self) -> None:
+        """As WorkQueue.abandon."""
+        self._queue.abandon()
 
     @property
     def queued(self) -> int:
         """Images that wait."""
-        return self._batcher.queued_work
+        return self._queue.queued_work
 
     async def find_faces(self, images: Sequence[bytes], *, all_faces: bool, lane: Lane) -> list[Found]:
         """As FaceReader.read of each. Raises: QueueFull."""
         jobs = [_Image(data=data, all_faces=all_faces) for data in images]
-        return self._told(await self._batcher.submit_all(jobs, lane=lane))
+        return self._told(await self._queue.submit_all(jobs, lane=lane))
 
     async def find_single_faces(self, images: Sequence[bytes], *, lane: Lane) -> list[Found]:
         """As FaceReader.read_single of each: one face, or why there is none. Raises: QueueFull."""
         jobs = [_Image(data=data, single=True) for data in images]
-        return self._told(await self._batcher.submit_all(jobs, lane=lane))
+        return self._told(await self._queue.submit_all(jobs, lane=lane))
 
     async def open_stream(self) -> FaceStream:
         """For the frames of one video."""
@@ -118,15 +111,15 @@ class FacePool:
 
     async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane) -> Found:
         """The one face of a frame, followed from frame to frame. Raises: QueueFull."""
-        found = await self._batcher.submit(_Image(data=frame, stream=stream), lane=lane)
+        found = await self._queue.submit(_Image(data=frame, stream=stream), lane=lane)
         return self._told([found])[0]
 
     async def warm_up(self) -> None:
         """Load the landmark models, so that the first request need not wait for them."""
-        await self._batcher.submit(_Image(data=b""))
+        await self._queue.submit(_Image(data=b""))
 
     def close(self) -> None:
-        self._batcher.close()
+        self._queue.close()
 
     def _told(self, found: list[Found]) -> list[Found]:
         for faces in found:

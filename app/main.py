@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 
 import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.batching import QueueFull, WorkerLost
 from app.device import choose_device, choose_precision, default_support_cache_bytes
 from app.engine import DeviceFull, Engine, NoClasses
 from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
@@ -34,8 +34,10 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates
 from app.telemetry.tracing import Tracing, start_tracing
-from app.upkeep import keep_up, mend_workers
+from app.upkeep import keep_up
 from app.version import VERSION
+from app.watchdog import end_when_broken
+from app.work_queue import QueueFull, WorkLost
 from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")
@@ -44,8 +46,12 @@ MAX_FIELD_BYTES = 4096
 """Of a form's text: a label of 64 characters is the longest that is taken"""
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, *, exit_process: Callable[[int], None] = os._exit
+) -> FastAPI:
     """The service, with its weights and its store open; both close when the application ends.
+
+    exit_process: called with an exit code when a worker thread has failed.
 
     Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing; TracingImpossible.
     """
@@ -73,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
         upkeep = [
             asyncio.create_task(keep_up(store, engine.supports, every_s=settings.upkeep_every_s)),
-            asyncio.create_task(mend_workers(engine)),
+            asyncio.create_task(end_when_broken(engine, exit_process=exit_process)),
         ]
         try:
             yield
@@ -189,7 +195,7 @@ def _domain_problems(settings: Settings) -> dict[type[Exception], tuple[str, str
     return {
         QueueFull: ("overloaded", "too much is queued: try again shortly"),
         DeviceFull: ("overloaded", "the device has no memory left for this: try again, or send less"),
-        WorkerLost: ("internal_error", "what worked on this was lost, and has been replaced: try again"),
+        WorkLost: ("internal_error", "a worker thread has failed and the service restarts: try again"),
         NoClasses: ("no_classes", "the session has no classes: add examples first"),
         stored.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
         stored.ClassNotFound: ("class_not_found", "the session has no class of that label"),

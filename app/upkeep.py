@@ -5,23 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from app.engine import Engine
 from app.sessions.session import StoreUnavailable
 from app.sessions.store import SessionStore
 from app.support_cache import SupportCache
 
 logger = logging.getLogger("csrn")
-
-
-async def mend_workers(engine: Engine, *, every_s: float = 1) -> None:
-    """Runs until cancelled: a thread that has died or is stuck is replaced."""
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            engine.mend()
-        except Exception:
-            # No new thread can be started, say: readiness tells it, and the next time it may go.
-            logger.exception("a worker thread cannot be replaced")
 
 
 async def keep_up(store: SessionStore, supports: SupportCache, *, every_s: float) -> None:

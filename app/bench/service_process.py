@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model.errors import CsrnError
@@ -27,9 +27,22 @@ class ServiceProcess:
     """Started at once; `wait_until_ready` before use."""
 
     def __init__(
-        self, log: Path, env: Mapping[str, str], *, host: str = "127.0.0.1", port: int | None = None
+        self,
+        log: Path,
+        env: Mapping[str, str],
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        csrn: Sequence[str | Path] = (CSRN,),
     ) -> None:
-        """env: settings beside those of this process; port: a free one by default."""
+        """Start it.
+
+        Args:
+            env: settings beside those of this process.
+            port: a free one by default.
+            csrn: the command that stands for `csrn`.
+        """
+        self._csrn = csrn
         self.host, self.port = host, port or free_port()
         self.url = f"http://{self.host}:{self.port}"
         self._log, self._env = log, {**os.environ, **env}
@@ -47,7 +60,7 @@ class ServiceProcess:
         """Start it, again on the same port if it was stopped."""
         with self._log.open("a") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                [CSRN, "serve", "--host", self.host, "--port", str(self.port)],
+                [*self._csrn, "serve", "--host", self.host, "--port", str(self.port)],
                 env=self._env,
                 stdout=log,
                 stderr=log,
@@ -68,6 +81,10 @@ class ServiceProcess:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+    def wait(self, limit_s: float) -> int:
+        """Its exit code, once it ends by itself. Raises: subprocess.TimeoutExpired."""
+        return self._process.wait(limit_s)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Its exit code."""

@@ -16,8 +16,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.answers import result_answer
-from app.batching import QueueFull, WorkerLost
-from app.engine import DeviceFull, Engine, NoClasses, QueryOutcome, Timings, scored_face
+from app.engine import Engine, NoClasses, QueryOutcome, Timings, scored_face
 from app.face_pool import FaceStream
 from app.middleware.foreign_pages import asks_for_loopback, is_foreign_origin
 from app.observer import FrameOutcome
@@ -28,6 +27,7 @@ from app.sessions import session as stored
 from app.sessions.store import SessionStore
 from app.settings import Settings
 from app.stream_places import OpenStreams, TooManyStreams
+from app.work_queue import QueueFull, WorkLost
 from csrn_client.schemas import ItemError, StreamResult
 from model.errors import CsrnError
 
@@ -192,14 +192,14 @@ class _Stream:
         try:
             self._rate_limit.charge(self._owner, 1)
             outcome, unknown_below = await self._outcome(faces, frame)
-        except (QueueFull, DeviceFull):
+        except QueueFull:
             error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
         except RateLimited as limited:
             error = ItemError(code="rate_limited", detail=rate_problem(limited).detail)
         except Closed:
             raise
         except Exception as fault:
-            if not isinstance(fault, WorkerLost):
+            if not isinstance(fault, WorkLost):
                 logger.exception("a frame failed")
             error = ItemError(code="internal_error", detail="the fault has been logged")
         observer = self._engine.observer

@@ -43,8 +43,9 @@ async def get_model(_owner: Owner, engine: EngineDep) -> Model:
 
 
 @router.get("/livez")
-async def livez() -> Status:
-    """The process answers."""
+async def livez(engine: EngineDep) -> Status:
+    """The process answers, and its worker threads work. If not, it ends by itself within seconds."""
+    _require_alive(engine)
     return Status(status="alive")
 
 
@@ -62,9 +63,14 @@ async def _require_ready(request: Request, engine: Engine, store: SessionStore) 
     """Raises: ApiError; StoreUnavailable."""
     if request.app.state.draining.is_set():
         raise ApiError("not_ready", "the service is shutting down")
+    _require_alive(engine)
+    await store.check()
+
+
+def _require_alive(engine: Engine) -> None:
+    """Raises: ApiError."""
     if (fault := engine.fault) is not None:
         raise ApiError("not_ready", fault)
-    await store.check()
 
 
 @router.get(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from fastapi.testclient import TestClient
 
 from app.engine import FaceBatch, _Encode
 from app.main import create_app
+from app.watchdog import EXIT_CODE
+from app.work_queue import MAX_FAILURES
 from model.classifier import Classifier
 from model.faces import FaceReader
 from tests.app.test_api import assert_problem, sample, settings
@@ -25,8 +28,14 @@ SECRET = "what is within"
 
 
 @pytest.fixture
-def client(weights: Path, tmp_path: Path) -> Iterator[TestClient]:
-    app = create_app(settings(weights, tmp_path, stall_s=3, face_threads=1))
+def exit_codes() -> list[int]:
+    """Codes with which the process would have ended: the tests go on."""
+    return []
+
+
+@pytest.fixture
+def client(weights: Path, tmp_path: Path, exit_codes: list[int]) -> Iterator[TestClient]:
+    app = create_app(settings(weights, tmp_path, stall_s=3, face_threads=1), exit_process=exit_codes.append)
     with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
         yield client
 
@@ -41,6 +50,20 @@ def taught(client: TestClient) -> str:
 
 def classify(client: TestClient, path: str) -> Any:
     return client.post(f"{path}/classify", files=[sample("anger", 4)])
+
+
+def wait_for_exit(exit_codes: list[int]) -> None:
+    until = time.monotonic() + 10
+    while not exit_codes and time.monotonic() < until:
+        time.sleep(0.05)
+    assert exit_codes == [EXIT_CODE]
+
+
+def always_fails(error: Callable[[], BaseException]) -> Callable[..., Any]:
+    def failing(*args: Any, **options: Any) -> Any:
+        raise error()
+
+    return failing
 
 
 def fails_once(error: Callable[[], BaseException], work: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,19 +161,6 @@ def test_a_fault_within_a_stream_is_an_error_of_its_frame(
         assert len(stream.receive_json()["faces"]) == 1
 
 
-def test_a_stream_goes_on_after_a_frame_that_was_stuck(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = threading.Event()
-    monkeypatch.setattr(FaceReader, "read", hangs_once(go_on, FaceReader.read))
-    with client.websocket_connect(f"{taught}/stream") as stream:
-        stream.send_bytes(sample_bytes("anger", 4))
-        assert stream.receive_json()["error"]["code"] == "internal_error"
-        stream.send_bytes(sample_bytes("anger", 4))
-        assert len(stream.receive_json()["faces"]) == 1
-    go_on.set()
-
-
 def test_what_a_batch_without_memory_held_is_free_before_its_jobs_are_tried_alone(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,34 +212,54 @@ def test_a_device_without_memory_is_an_overload(
     ("part", "method", "owner"),
     [("faces", "read", FaceReader), ("device", "encode", Classifier)],
 )
-def test_a_thread_that_dies_makes_the_service_not_ready_until_it_is_replaced(
+def test_a_thread_that_dies_ends_the_process(
     client: TestClient,
     taught: str,
+    exit_codes: list[int],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     part: str,
     method: str,
     owner: type,
 ) -> None:
-    engine = client.app.state.engine  # type: ignore[attr-defined]
-    mend = engine.mend
-    # Not by itself, so that the time between can be looked at.
-    monkeypatch.setattr(engine, "mend", lambda: None)
     monkeypatch.setattr(owner, method, fails_once(SystemExit, getattr(owner, method)))
     assert_problem(classify(client, taught), 500, "internal_error")
-    assert_problem(client.get("/readyz"), 503, "not_ready")
-    assert client.get("/livez").status_code == 200
-    with caplog.at_level(logging.CRITICAL):
-        mend()
-    assert f"a {part} thread has died" in caplog.text
-    assert_answers_again(client, taught)
+    for path in ("/readyz", "/livez"):
+        answer = client.get(path)
+        assert_problem(answer, 503, "not_ready")
+        assert answer.json()["detail"] == f"a {part} thread has died"
+    wait_for_exit(exit_codes)
+    assert [record.message for record in caplog.records if record.levelno == logging.CRITICAL] == [
+        f"the process ends with exit code 70: a {part} thread has died"
+    ]
 
 
-def test_a_thread_that_is_stuck_is_given_up(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
+def test_a_thread_that_is_stuck_fails_its_request_and_ends_the_process(
+    client: TestClient, taught: str, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(FaceReader, "read", hangs_once(go_on, FaceReader.read))
     assert_problem(classify(client, taught), 500, "internal_error")
-    assert_answers_again(client, taught)
+    assert_problem(client.get("/livez"), 503, "not_ready")
+    wait_for_exit(exit_codes)
     go_on.set()
+
+
+def test_a_fault_of_the_device_that_does_not_go_away_ends_the_process(
+    client: TestClient, taught: str, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "encode", always_fails(lambda: torch.AcceleratorError("lost")))
+    assert_problem(classify(client, taught), 500, "internal_error")
+    assert_problem(client.get("/livez"), 503, "not_ready")
+    wait_for_exit(exit_codes)
+
+
+def test_five_batches_in_a_row_that_fail_end_the_process(
+    client: TestClient, taught: str, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "encode", always_fails(lambda: RuntimeError(SECRET)))
+    for _ in range(MAX_FAILURES):
+        assert client.get("/livez").status_code == 200
+        assert_problem(classify(client, taught), 500, "internal_error")
+    assert_problem(client.get("/livez"), 503, "not_ready")
+    wait_for_exit(exit_codes)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
-from app.bench.service_process import ServiceProcess
+from app.bench.service_process import CSRN, ServiceProcess
 
 
 class Service(ServiceProcess):
     """Ready when made; by default with a store of its own in `folder`."""
 
-    def __init__(self, folder: Path, *, store: str | None = None, **env: str) -> None:
+    def __init__(
+        self, folder: Path, *, store: str | None = None, csrn: Sequence[str | Path] = (CSRN,), **env: str
+    ) -> None:
         """env: further settings."""
         store = store or f"sqlite:///{folder}/s.sqlite3"
-        super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu", **env})
+        super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu", **env}, csrn=csrn)
         self.client = httpx.Client(base_url=self.url, timeout=30)
         self.wait_until_ready()
 

@@ -1,0 +1,36 @@
+"""csrn whose network fails as soon as the file that FAULT_FILE names exists: "raise" or "hang" in it.
+
+A stand-in for a GPU that breaks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.cli import main
+from model.classifier import Classifier
+
+FAULT_FILE = "TEST_FAULT_FILE"
+
+
+def break_on_demand(fault: Path) -> None:
+    encode = Classifier.encode
+
+    def breaking(self: Classifier, *args: Any) -> Any:
+        if fault.exists():
+            if fault.read_text() == "hang":
+                time.sleep(600)
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+        return encode(self, *args)
+
+    Classifier.encode = breaking  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    break_on_demand(Path(os.environ[FAULT_FILE]))
+    main()
