@@ -1,1 +1,5 @@
-"""The service: HTTP, sessions and batching around `model`."""
+"""The HTTP service: sessions, inference, and the csrn command."""
+
+import importlib.metadata
+
+VERSION = importlib.metadata.version("csrn-serve")

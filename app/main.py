@@ -12,32 +12,38 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.device import choose_device, choose_precision, default_support_cache_bytes
-from app.engine import DeviceFull, Engine, NoClasses
-from app.errors import PROBLEM_RESPONSES, ApiError, add_error_handlers, describe_problems, problem_response
-from app.middleware.admission import Admission
-from app.middleware.charge_requests import ChargeRequests
-from app.middleware.disconnect import CancelOnDisconnect
-from app.middleware.encoded_paths import EncodedPaths
-from app.middleware.faults import Faults
-from app.middleware.foreign_pages import RefuseForeignPages
-from app.middleware.require_key import RequireKey
-from app.observer import Observer
-from app.rate_limit import RateLimit, RateLimited, rate_problem
-from app.routes import api_docs, classify, examples, page, sessions, stream, system
-from app.security import MIN_KEY_LENGTH, ApiKeys
+from app import VERSION
+from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
+from app.access.charge_requests import ChargeRequests
+from app.access.open_streams import OpenStreams
+from app.access.origins import RefuseForeignPages
+from app.access.rate_limit import RateLimit, RateLimited, rate_problem
+from app.access.require_key import RequireKey
+from app.api.admission import Admission
+from app.api.disconnect import CancelOnDisconnect
+from app.api.encoded_paths import EncodedPaths
+from app.api.errors import (
+    PROBLEM_RESPONSES,
+    ApiError,
+    add_error_handlers,
+    describe_problems,
+    problem_response,
+)
+from app.api.faults import Faults
+from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
+from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
+from app.inference.engine import DeviceFull, Engine, NoClasses
+from app.inference.observer import Observer
+from app.inference.upkeep import keep_up
+from app.inference.watchdog import end_when_broken
+from app.inference.work_queue import QueueFull, WorkLost
 from app.sessions import session as stored
 from app.sessions.store import SessionStore, open_store
 from app.settings import Settings
-from app.stream_places import OpenStreams
 from app.telemetry.metrics import Metrics
 from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates
 from app.telemetry.tracing import Tracing, start_tracing
-from app.upkeep import keep_up
-from app.version import VERSION
-from app.watchdog import end_when_broken
-from app.work_queue import QueueFull, WorkLost
 from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")

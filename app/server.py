@@ -14,8 +14,8 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import ApiError, problem_response
-from app.problems import CODES
+from app.api.errors import ApiError, problem_response
+from app.api.problems import CODES
 
 logger = logging.getLogger("csrn")
 

@@ -10,7 +10,7 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.cores import usable_cores
+from app.inference.cores import usable_cores
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
 SECRETS = Path("/run/secrets")

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import CheckpointInvalid
-from model.network import CSRN
-from model.patches import LAYOUTS, LayoutName, PatchLayout
+from model.networks.relation import CSRN
 from model.unknown import UnknownRule
+from model.vision.patches import LAYOUTS, LayoutName, PatchLayout
 
 
 class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

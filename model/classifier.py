@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
-from model.folded import FoldedRelation, fold_batch_norms
-from model.network import PART_COUNT, FaceFeatures, score_cosines, select_prototypes
-from model.pairs import Pairs
+from model.networks.folded import FoldedRelation, fold_batch_norms
+from model.networks.pairs import Pairs
+from model.networks.relation import PART_COUNT, FaceFeatures, score_cosines, select_prototypes
 from model.support_set import Example, Features, SupportSet
 from model.unknown import describe_session
 

@@ -1,61 +1,71 @@
-"""Everything that can go wrong with what a caller hands in.
+"""The root of all errors that this project raises on purpose, and those of the model.
 
-Each class has a `code`, a short stable string that the HTTP API passes on to its clients. Messages
-are written for the person who sent the input: they name no path, no library and no internal state.
+    CsrnError
+    ├─ ImageUnreadable      400  image_unreadable
+    ├─ NoFace               422  no_face
+    ├─ SeveralFaces         422  several_faces
+    ├─ CheckpointInvalid         the weight file cannot be used
+    ├─ DatasetInvalid            the data set cannot be read
+    ├─ RunMismatch               another training run lies in the run folder
+    ├─ EpisodeImpossible         too few classes or images for an episode
+    ├─ DeviceMissing             there is no such device
+    ├─ SessionError              app.sessions.errors
+    ├─ InferenceError            app.inference.errors
+    ├─ AccessError               app.access.errors
+    └─ RequestError              app.api.errors
+
+Messages are written for the person who sent the input: they name no path, library or internal state.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class CsrnError(Exception):
-    """Base class of every error this project raises on purpose."""
+    """Base class of every error that this project raises on purpose."""
 
-    code = "error"
+    code: ClassVar[str] = "internal_error"
+    """Short, stable name of the error for programs"""
+    status: ClassVar[int] = 500
+    """HTTP status of the error where the service answers with it"""
+    title: ClassVar[str] = "Something went wrong in the service"
+    """One sentence for people, the same for every error of this code"""
 
 
 class ImageUnreadable(CsrnError):
-    """The bytes are not a JPEG, PNG or WebP image, or a damaged one."""
+    """The bytes are not a JPEG, PNG or WebP image, or the image is damaged."""
 
-    code = "image_unreadable"
+    code, status, title = "image_unreadable", 400, "The image cannot be read"
 
 
 class NoFace(CsrnError):
     """No face was found in an image that must show one."""
 
-    code = "no_face"
+    code, status, title = "no_face", 422, "No face was found"
 
 
 class SeveralFaces(CsrnError):
     """An image that must show one face shows several of similar size."""
 
-    code = "several_faces"
+    code, status, title = "several_faces", 422, "More than one face was found"
 
 
 class CheckpointInvalid(CsrnError):
-    """A weight file is damaged, of another format, or of other shapes than its config says."""
-
-    code = "checkpoint_invalid"
+    """A weight file is damaged, has another format, or its tensors do not fit its config."""
 
 
 class DatasetInvalid(CsrnError):
     """A data set is not laid out as expected."""
 
-    code = "dataset_invalid"
-
 
 class RunMismatch(CsrnError):
     """The run folder holds a training run of other images, settings or code."""
-
-    code = "run_mismatch"
 
 
 class EpisodeImpossible(CsrnError):
     """An episode asks for more classes or images than the data set has."""
 
-    code = "episode_impossible"
-
 
 class DeviceMissing(CsrnError):
-    """The device that was asked for is not there."""
-
-    code = "device_missing"
+    """The requested device does not exist."""

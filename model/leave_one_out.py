@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.network import PART_COUNT, score_cosines, select_prototypes
-from model.pairs import Pairs
+from model.networks.pairs import Pairs
+from model.networks.relation import PART_COUNT, score_cosines, select_prototypes
 from model.support_set import Example, SupportSet
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from model.network import Half
+from model.networks.relation import Half
 
 Features = npt.NDArray[np.float16]
 """Features of one or more faces, (..., numbers) float16: the feature maps of face, eyes and lips one after

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from model.checkpoint import Checkpoint, CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
-from model.faces import FaceReader
-from model.patches import LAYOUTS
+from model.vision.faces import FaceReader
+from model.vision.patches import LAYOUTS
 from tests.model.golden import seeded_network
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"

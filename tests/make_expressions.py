@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.images import IMAGE_SUFFIXES, RGBImage, decode_image
-from model.landmarks import LandmarkFinder, Landmarks
-from model.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from model.vision.images import IMAGE_SUFFIXES, RGBImage, decode_image
+from model.vision.landmarks import LandmarkFinder, Landmarks
+from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.slits import Side, close_eye, fill_cavity, open_mouth
 from tests.support.warp import GROUPS, Floats, carried, composed, pixel_grid, resample, source_map
 

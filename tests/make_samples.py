@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from model.landmarks import Points
-from model.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from model.vision.landmarks import Points
+from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.portrait import face_crop
 from tests.support.warp import GROUPS, resample, source_map
 

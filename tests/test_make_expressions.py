@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from model.images import RGBImage
-from model.landmarks import LandmarkFinder, Points
+from model.vision.images import RGBImage
+from model.vision.landmarks import LandmarkFinder, Points
 from tests.make_expressions import EXPRESSIONS, express, make_expressions
 from tests.support.portrait import face_crop
 from tests.support.slits import LOWER_LID, UPPER_LID, Side

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.network import (
+from model.networks.relation import (
     CSRN,
     PART_COUNT,
     FaceFeatures,

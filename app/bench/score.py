@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from app.bench.plain import PlainFaces, plain_scores
-from app.engine import FaceBatch
+from app.inference.engine import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.errors import CsrnError
-from model.landmarks import LANDMARK_COUNT
-from model.patches import PARTS
 from model.support_set import Example, Features
+from model.vision.landmarks import LANDMARK_COUNT
+from model.vision.patches import PARTS
 
 SHAPES = ((3, 3), (7, 5), (20, 10))
 """Way and shot"""

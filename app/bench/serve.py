@@ -20,15 +20,15 @@ from PIL import Image
 
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
-from app.cores import usable_cores
-from app.engine import FaceBatch
+from app.inference.cores import usable_cores
+from app.inference.engine import FaceBatch
 from csrn_client import Client
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.faces import FaceReader
-from model.images import decode_image
-from model.landmarks import LandmarkFinder
 from model.support_set import Example, Features
+from model.vision.faces import FaceReader
+from model.vision.images import decode_image
+from model.vision.landmarks import LandmarkFinder
 
 SIZES_PX = ((350, 350), (1920, 1080))
 CLIENTS = (1, 4, 16, 64)

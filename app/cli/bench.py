@@ -24,7 +24,7 @@ bench = typer.Typer(
 def score(as_json: Json = False) -> None:
     """Scoring by a stored session, beside the plain formulation of the published code."""
     from app.bench.score import bench_score
-    from app.device import choose_precision
+    from app.inference.device import choose_precision
     from model.checkpoint import load_checkpoint
 
     settings, device = Settings(), torch_device()
@@ -72,7 +72,7 @@ def serve(
     import torch
 
     from app.bench.serve import bench_serve
-    from app.device import choose_precision
+    from app.inference.device import choose_precision
     from model.checkpoint import load_checkpoint
 
     settings, device = Settings(), torch_device()

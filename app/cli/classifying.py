@@ -14,7 +14,7 @@ from app.cli.console import StageBars, stderr
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.classify_files import FileClassifier, LabelledFile
+    from app.cli.classify_files import FileClassifier, LabelledFile
     from csrn_client.schemas import Result
 
 
@@ -59,7 +59,7 @@ def classify(
         raise typer.BadParameter("--session needs --url: sessions live in a service")
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
-    from app.classify_files import find_images, in_steps
+    from app.cli.classify_files import find_images, in_steps
 
     files = find_images(queries)
     readable = False
@@ -103,7 +103,7 @@ def _classifier(
     all_faces: bool,
 ) -> FileClassifier:
     """taught: labelled files, or with a url the id of a session."""
-    from app.classify_files import LocalClassifier, RemoteClassifier
+    from app.cli.classify_files import LocalClassifier, RemoteClassifier
     from csrn_client import Client
 
     def on_rejected(file: Path, reason: str) -> None:

@@ -45,6 +45,6 @@ class StageBars(Progress):
 
 def torch_device() -> str:
     """The device that CSRN_DEVICE asks for. Raises: DeviceMissing."""
-    from app.device import choose_device
+    from app.inference.device import choose_device
 
     return choose_device(Settings().device)

@@ -27,9 +27,9 @@ def serve(
     """Serve the HTTP API. Settings come from CSRN_* variables."""
     import uvicorn
 
+    from app.access.api_keys import ApiKeys
+    from app.access.origins import is_loopback
     from app.main import create_app
-    from app.middleware.foreign_pages import is_loopback
-    from app.security import ApiKeys
     from app.server import MAX_CONNECTIONS, DrainingServer, GuardedProtocol, listen
     from app.telemetry.logs import set_up_logging
 
@@ -78,7 +78,7 @@ def key(
     name: Annotated[str, typer.Argument(help="Whose key it is; several keys of one name share sessions")],
 ) -> None:
     """Make an API key, and its entry for CSRN_API_KEYS, from which the key cannot be found."""
-    from app.security import new_key
+    from app.access.api_keys import new_key
 
     made, entry = new_key(name)
     print(f"key, for {name} to keep:      {made}")

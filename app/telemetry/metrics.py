@@ -13,7 +13,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from app.observer import FrameOutcome, Observer, Stage
+from app.inference.observer import FrameOutcome, Observer, Stage
 
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

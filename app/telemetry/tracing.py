@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from app.observer import Observer, Stage
-from app.version import VERSION
+from app import VERSION
+from app.inference.observer import Observer, Stage
 from model.errors import CsrnError
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from model.encoders import luminance
 from model.errors import EpisodeImpossible
-from model.patches import LayoutName
+from model.networks.encoders import luminance
 from model.training.augment import augment
 from model.training.episodes import EpisodeSampler
 from model.training.geometry import cluster_faces
 from model.training.prepared import PreparedImages
 from model.training.targets import Targets
 from model.training.teacher import TeacherTargets
+from model.vision.patches import LayoutName
 
 CLUSTERINGS, CLUSTERS = 30, 16
 WHOLE_FACES = 0.5

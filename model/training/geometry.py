@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from model.landmarks import Points
-from model.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from model.vision.landmarks import Points
+from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 
 ALIGNMENT_ROUNDS = 3
 CHOSEN_COMPONENTS = 0.4

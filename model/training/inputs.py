@@ -13,9 +13,9 @@ import torch
 
 from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
 from model.classifier import Classifier
-from model.encoders import ENCODERS
 from model.errors import EpisodeImpossible
-from model.network import CSRN
+from model.networks.encoders import ENCODERS
+from model.networks.relation import CSRN
 from model.training.batches import EpisodeBatches, PatchReader, cluster_samplers
 from model.training.calibrate import QUERIES, SHOTS
 from model.training.episodes import EpisodeSampler, classes_with_enough

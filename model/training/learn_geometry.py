@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from model.geometry import BlendshapeNetwork, level_points
+from model.networks.geometry import BlendshapeNetwork, level_points
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import MIRROR_BLENDSHAPES, blendshapes_of

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import PartWeights
-from model.encoders import Conv4Encoder, ResNetEncoder
-from model.network import CSRN, PART_COUNT, EpisodeScores, FaceFeatures, score_episodes
-from model.patches import PARTS
+from model.networks.encoders import Conv4Encoder, ResNetEncoder
+from model.networks.relation import CSRN, PART_COUNT, EpisodeScores, FaceFeatures, score_episodes
+from model.vision.patches import PARTS
 
 CLASS_WEIGHTS = {"labels": 0.5, "votes": 1.0}
 PART_CLASS_WEIGHTS = {"face": 0.5, "eyes": 0.25, "lips": 0.25}

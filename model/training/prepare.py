@@ -20,9 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import DatasetInvalid, ImageUnreadable
-from model.faces import find_faces
-from model.landmarks import LANDMARK_COUNT, LandmarkFinder
-from model.patches import LAYOUTS, PARTS, LayoutName, Patches
 from model.training.datasets import Dataset, LabelledImage
 from model.training.datasets.dataset import content_hash
 from model.training.datasets.votes import VoteTable
@@ -43,6 +40,9 @@ from model.training.prepared import (
     read_manifest,
     refuse_earlier_version,
 )
+from model.vision.faces import find_faces
+from model.vision.landmarks import LANDMARK_COUNT, LandmarkFinder
+from model.vision.patches import LAYOUTS, PARTS, LayoutName, Patches
 
 MEASURED_SPLITS = ("test", "val")
 """An image that is in several splits stays in the first of these alone: what is measured was not seen."""

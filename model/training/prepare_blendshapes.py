@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.blendshape_teacher import BlendshapeTeacher
-from model.blendshapes import BLENDSHAPE_NAMES
 from model.errors import DatasetInvalid, ImageUnreadable
-from model.images import decode_image
 from model.training.datasets import Dataset
 from model.training.prepare import CHUNK_IMAGES, Progress
 from model.training.prepared import BLENDSHAPES, load_prepared
+from model.vision.blendshape_teacher import BlendshapeTeacher
+from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.images import decode_image
 
 UNFINISHED_BLENDSHAPES = "blendshapes.unfinished"
 """Raw float32 rows of the images that are done"""

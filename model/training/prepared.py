@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import DatasetInvalid
-from model.patches import LAYOUTS, LayoutName
 from model.training.datasets.votes import VOTE_COLUMNS
+from model.vision.patches import LAYOUTS, LayoutName
 
 MANIFEST, UNFINISHED = "manifest.csv", "manifest.csv.unfinished"
 PATCHES: dict[LayoutName, str] = {name: f"patches-{name}.npy" for name in LAYOUTS}

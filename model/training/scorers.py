@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.network import Half, cosine_similarity, score_halves_of_episodes, select_prototypes
+from model.networks.relation import Half, cosine_similarity, score_halves_of_episodes, select_prototypes
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.unknown import SessionStatistics, describe_session

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
-from model.network import CSRN
+from model.networks.relation import CSRN
 from model.training.batches import LabelBatches, resize_patches
 from model.training.calibrate import RuleFit, fit_unknown_rule, session_samplers
 from model.training.evaluate import evaluate

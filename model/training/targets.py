@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.blendshapes import BLENDSHAPE_NAMES
 from model.training.geometry import LandmarkComponents
 from model.training.labels import LABEL_OF_VOTE, NO_EXPRESSION, majority_labels
 from model.training.prepared import PreparedImages
+from model.vision.blendshapes import BLENDSHAPE_NAMES
 
 VOTED = LABEL_OF_VOTE[:8]
 """The votes' columns that are expressions"""

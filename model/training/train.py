@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from model.checkpoint import Provenance, load_checkpoint, save_checkpoint
-from model.network import VoteHeads
+from model.networks.relation import VoteHeads
 from model.training.calibrate import RuleFit
 from model.training.inputs import TrainInputs, TrainSettings
 from model.training.loop import Progress, Stage, rank_and_world, run_stage

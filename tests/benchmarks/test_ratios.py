@@ -11,7 +11,7 @@ import pytest
 
 from app.bench.score import bench_score
 from app.bench.serve import bench_serve
-from app.device import choose_precision
+from app.inference.device import choose_precision
 from model.checkpoint import load_checkpoint
 from tests.conftest import SAMPLES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.security import new_key
+from app.access.api_keys import new_key
 from tests.deploy.built_image import BuiltImage
 from tests.deploy.container import Container
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.watchdog import EXIT_CODE
+from app.inference.watchdog import EXIT_CODE
 from tests.conftest import EXPRESSIONS, SAMPLES, sample_bytes
 from tests.e2e.service import Service
 from tests.e2e.test_service import teach

@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 from fastapi.testclient import TestClient
 
-from app.errors import PROBLEM_MEDIA_TYPE
+from app.api.errors import PROBLEM_MEDIA_TYPE
+from app.api.problems import CODES
 from app.main import create_app
-from app.problems import CODES
 from app.settings import Settings
 from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
 from tests.conftest import LOCAL, sample_bytes

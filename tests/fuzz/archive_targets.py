@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from app.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
+from app.sessions.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
 from model.checkpoint import CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid
-from model.network import CSRN
-from tests.app.test_archive import EXAMPLES, NUMBERS, SHA, session
+from model.networks.relation import CSRN
+from tests.app.sessions.test_archive import EXAMPLES, NUMBERS, SHA, session
 from tests.fuzz.mutations import damaged, lying_number, with_other_value
 from tests.fuzz.target import MIB, Target
 
@@ -47,7 +47,7 @@ def _other_header(rng: random.Random, header: Any) -> Any:
 
 
 class Archives(Target):
-    """app.archive.read_archive"""
+    """app.sessions.archive.read_archive"""
 
     name, share = "archives", 0.2
 

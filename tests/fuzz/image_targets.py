@@ -7,9 +7,9 @@ import random
 import numpy as np
 
 from model.errors import ImageUnreadable
-from model.faces import FaceReader
-from model.images import LONGEST_PX, MIN_SIDE_PX, decode_image
-from model.patches import LAYOUTS
+from model.vision.faces import FaceReader
+from model.vision.images import LONGEST_PX, MIN_SIDE_PX, decode_image
+from model.vision.patches import LAYOUTS
 from tests.conftest import sample_bytes
 from tests.fuzz.image_mutations import damaged_image
 from tests.fuzz.image_seeds import image_seeds
@@ -18,7 +18,7 @@ from tests.fuzz.target import MIB, Target
 
 
 class Images(Target):
-    """model.images.decode_image"""
+    """model.vision.images.decode_image"""
 
     name, share = "images", 0.45
     # 16 bytes for each of the 25 million pixels that a WebP may have.
@@ -46,7 +46,7 @@ class Images(Target):
 
 
 class Faces(Images):
-    """model.faces.FaceReader"""
+    """model.vision.faces.FaceReader"""
 
     name, share = "faces", 0.05
     may_print = True  # MediaPipe logs as it starts.

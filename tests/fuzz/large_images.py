@@ -7,7 +7,7 @@ import random
 import numpy as np
 from PIL import Image
 
-from model.images import decode_image
+from model.vision.images import decode_image
 from tests.conftest import encoded
 from tests.fuzz.target import Target
 

@@ -19,7 +19,7 @@ from model.checkpoint import (
 )
 from model.errors import CheckpointInvalid
 from tests.model import golden
-from tests.model.test_network import assert_reproduces
+from tests.model.networks.test_relation import assert_reproduces
 from tests.support.networks import FULL, RULE, full_network
 
 

@@ -10,7 +10,7 @@ import torch
 from app.bench.plain import PlainFaces, plain_scores
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.network import FaceFeatures, score_episodes
+from model.networks.relation import FaceFeatures, score_episodes
 from model.support_set import Example, Features
 from tests.support.networks import FULL, full_checkpoint
 

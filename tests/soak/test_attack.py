@@ -11,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from model.images import MAX_PIXELS
+from model.vision.images import MAX_PIXELS
 from tests.conftest import EXPRESSIONS, SAMPLES, sample_bytes
 from tests.e2e.test_lifecycle import service_of
 from tests.e2e.test_service import teach

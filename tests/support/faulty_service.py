@@ -28,7 +28,7 @@ def break_on_demand(fault: Path) -> None:
             raise torch.AcceleratorError("an illegal memory access was encountered")
         return encode(self, *args)
 
-    Classifier.encode = breaking  # type: ignore[method-assign]
+    Classifier.encode = breaking  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

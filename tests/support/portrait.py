@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import skimage.data
 
-from model.landmarks import LandmarkFinder, Points
+from model.vision.landmarks import LandmarkFinder, Points
 
 
 def face_crop() -> tuple[npt.NDArray[np.uint8], Points]:

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from model.images import RGBImage
-from model.landmarks import Points
+from model.vision.images import RGBImage
+from model.vision.landmarks import Points
 from tests.support.warp import Floats, SourceMap, pixel_grid
 
 Side = Literal["right", "left"]

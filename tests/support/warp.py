@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import RBFInterpolator
 
-from model.images import RGBImage
-from model.landmarks import Points
+from model.vision.images import RGBImage
+from model.vision.landmarks import Points
 
 Floats = npt.NDArray[np.float64]
 SourceMap = npt.NDArray[np.float32]

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.images import IMAGE_SUFFIXES
 from model.training.datasets.dataset import (
     Dataset,
     LabelledImage,
     require_images,
     wrong_layout,
 )
+from model.vision.images import IMAGE_SUFFIXES
 
 LIST = "list_patition_label.txt"
 """Spelt so by RAF-DB's authors"""

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.images import IMAGE_SUFFIXES
 from model.training.datasets.dataset import Dataset, LabelledImage, require_images
+from model.vision.images import IMAGE_SUFFIXES
 
 SPLITS = {"train": "train", "val": "val"}
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.main import create_app
 from app.sessions.session import StoreUnavailable
-from tests.app.test_api import image, sample, settings
+from tests.app.api.test_api import image, sample, settings
 from tests.conftest import LOCAL, no_face, sample_bytes, two_faces
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -183,7 +183,7 @@ async def _away() -> int:
 def test_a_store_that_is_away_is_told_and_the_rest_is_there(
     client: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch, count: Any
 ) -> None:
-    monkeypatch.setattr("app.routes.system.STORE_LIMIT_S", 0.1)
+    monkeypatch.setattr("app.api.routes.system.STORE_LIMIT_S", 0.1)
     assert scraped(client)["csrn_ready", ()] == 1
     monkeypatch.setattr(app.state.store, "count", count)
     series = scraped(client)

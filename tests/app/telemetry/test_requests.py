@@ -13,13 +13,13 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
+from app.api.disconnect import CancelOnDisconnect
 from app.main import create_app
-from app.middleware.disconnect import CancelOnDisconnect
 from app.telemetry.metrics import Metrics
 from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates
+from tests.app.api.test_api import image, settings
 from tests.app.telemetry.log_lines import LogLines
-from tests.app.test_api import image, settings
 from tests.conftest import LOCAL, sample_bytes
 
 MULTIPART = {"content-type": "multipart/form-data; boundary=b"}

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import torch
 
-from model.blendshapes import BLENDSHAPE_NAMES
-from model.geometry import BlendshapeNetwork, level_points
-from model.patches import MOUTH
+from model.networks.geometry import BlendshapeNetwork, level_points
 from model.training.geometry import LandmarkComponents
 from model.training.learn_geometry import GeometryBatches, GeometryObjective
 from model.training.prepared import PreparedImages
 from model.training.targets import MIRROR_BLENDSHAPES
+from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.patches import MOUTH
 
 LEFT, RIGHT = BLENDSHAPE_NAMES.index("eyeBlinkLeft"), BLENDSHAPE_NAMES.index("eyeBlinkRight")
 

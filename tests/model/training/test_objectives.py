@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.encoders import Conv4Encoder
-from model.network import CSRN, FaceFeatures, score_episodes, select_prototypes
+from model.networks.encoders import Conv4Encoder
+from model.networks.relation import CSRN, FaceFeatures, score_episodes, select_prototypes
 from model.training.objectives import EpisodeObjective, WarmUp
 
 OUTPUTS = {"labels": 3, "votes": 4, "components": 5, "blendshapes": 52, "teacher": 7}

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from model.errors import DatasetInvalid
-from model.faces import FaceReader
-from model.patches import LAYOUTS, LayoutName
 from model.training.datasets import open_dataset
 from model.training.datasets.dataset import content_hash
 from model.training.prepare import prepare
@@ -25,6 +23,8 @@ from model.training.prepared import (
     read_manifest,
     training_split,
 )
+from model.vision.faces import FaceReader
+from model.vision.patches import LAYOUTS, LayoutName
 from tests.conftest import SAMPLES, no_face, sample_bytes
 
 NOSE_TIP, EAR_RIGHT, EAR_LEFT = 1, 234, 454

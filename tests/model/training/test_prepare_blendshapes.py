@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model.blendshapes import BLENDSHAPE_NAMES
 from model.errors import DatasetInvalid
-from model.images import decode_image
 from model.training import prepare_blendshapes as module
 from model.training.datasets import open_dataset
 from model.training.prepare import prepare
 from model.training.prepare_blendshapes import UNFINISHED_BLENDSHAPES, prepare_blendshapes
 from model.training.prepared import BLENDSHAPES, PreparedImages, load_prepared
+from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.images import decode_image
 from tests.conftest import FACE_LANDMARKER, SAMPLES, needs_face_landmarker, no_face, sample_bytes
 
 ROW_BYTES = 52 * 4

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from model.blendshapes import BLENDSHAPE_NAMES
 from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import (
@@ -16,6 +15,7 @@ from model.training.targets import (
     vote_shares,
     voted_names,
 )
+from model.vision.blendshapes import BLENDSHAPE_NAMES
 
 SEVEN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 BASE = ("happy", "neutral", "sad", "surprise")

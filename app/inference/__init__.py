@@ -1,0 +1,1 @@
+"""From image bytes to class scores: queues, threads and the device."""

@@ -1,1 +1,0 @@
-"""What every request passes before a route: main puts them in order."""

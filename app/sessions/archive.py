@@ -1,0 +1,124 @@
+"""A session as one safetensors file: what export gives and import takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pydantic
+import safetensors
+import safetensors.numpy
+
+from app.api.errors import plain_message
+from app.sessions.session import NewSession, Session
+from csrn_client import fields, schemas
+from model.support_set import Example, Features
+
+ENTRY = "session"
+"""Of the file's metadata: JSON of _Contents"""
+TENSOR = "features"
+"""(examples, numbers) float16, in the order of the listed examples; absent without examples"""
+MAX_HEADER_BYTES = 2**19
+"""Several times what the longest labels and ids of a full session take"""
+
+
+class ArchiveInvalid(ValueError):
+    """The bytes are not an exported session; says why in words fit for whoever sent them."""
+
+
+class ArchiveOfOtherWeights(Exception):
+    """The session was taught with other weights."""
+
+
+class _ExampleName(pydantic.BaseModel):
+    id: fields.ExampleId
+    label: fields.Label
+
+
+class _Contents(pydantic.BaseModel):
+    """All of a session but the features."""
+
+    format: Literal["csrn-session-1"] = "csrn-session-1"
+    session: schemas.NewSession
+    """Its ttl_s is from creation to expiry, and counts anew from an import"""
+    weights_sha256: str
+    examples: Annotated[list[_ExampleName], pydantic.FailFast()]
+
+
+def export_session(session: Session, examples: Sequence[Example]) -> bytes:
+    """The file of a session and all its examples."""
+    lifetime = session.expires_at and session.expires_at - session.created_at
+    # Rounded moments may lie a microsecond further apart than they were set.
+    ttl_s = lifetime and min(lifetime.total_seconds(), fields.MAX_TTL_S)
+    contents = _Contents(
+        session=schemas.NewSession(
+            name=session.name,
+            ttl_s=ttl_s,
+            metadata=session.metadata,
+        ),
+        weights_sha256=session.weights_sha256,
+        examples=[_ExampleName(id=example.example_id, label=example.label) for example in examples],
+    )
+    tensors = {TENSOR: np.stack([example.features for example in examples])} if examples else {}
+    data: bytes = safetensors.numpy.save(tensors, metadata={ENTRY: contents.model_dump_json()})
+    return data
+
+
+def read_archive(
+    data: bytes, *, weights_sha256: str, numbers_per_face: int
+) -> tuple[NewSession, list[Example]]:
+    """The session that a file holds, checked like any request: the file may come from anyone.
+
+    Args: weights_sha256 and numbers_per_face of the weights that are served.
+    Raises: ArchiveInvalid; ArchiveOfOtherWeights.
+    """
+    contents, tensors = _parse(data)
+    if contents.weights_sha256 != weights_sha256:
+        raise ArchiveOfOtherWeights
+    ids = [example.id for example in contents.examples]
+    if len(set(ids)) < len(ids):
+        raise ArchiveInvalid("an example id is there twice")
+    features = _features(tensors, (len(ids), numbers_per_face))
+    new = NewSession(
+        name=contents.session.name,
+        ttl_s=contents.session.ttl_s,
+        weights_sha256=weights_sha256,
+        metadata=contents.session.metadata,
+    )
+    return new, [
+        Example(example_id=example.id, label=example.label, features=of_example)
+        for example, of_example in zip(contents.examples, features, strict=True)
+    ]
+
+
+def _parse(data: bytes) -> tuple[_Contents, dict[str, dict[str, Any]]]:
+    header_bytes = int.from_bytes(data[:8], "little")
+    if header_bytes > MAX_HEADER_BYTES:
+        raise ArchiveInvalid("it is not a safetensors file of an exported session")
+    try:
+        tensors = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
+        header = json.loads(data[8 : 8 + header_bytes])
+    except (safetensors.SafetensorError, ValueError, RecursionError):
+        raise ArchiveInvalid("it is not a safetensors file, or is damaged") from None
+    try:
+        return _Contents.model_validate_json(header["__metadata__"][ENTRY]), tensors
+    except (KeyError, TypeError):
+        raise ArchiveInvalid("it is a safetensors file, but not of an exported session") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArchiveInvalid(f"{place}: {plain_message(first['msg'])}") from None
+
+
+def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, int]) -> Features:
+    if shape[0] == 0:
+        return np.empty(shape, dtype=np.float16)
+    tensor = tensors.get(TENSOR, {})
+    if tensor.get("dtype") != "F16" or tuple(tensor["shape"]) != shape:
+        raise ArchiveInvalid("its features do not fit its examples, or these weights")
+    features = np.frombuffer(tensor["data"], dtype=np.float16).reshape(shape)
+    if not np.isfinite(features).all():
+        raise ArchiveInvalid("its features hold values that are not finite")
+    return features

@@ -1,0 +1,1 @@
+"""From image bytes to face patches and landmarks."""

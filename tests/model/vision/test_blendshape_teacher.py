@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from model.errors import DatasetInvalid
+from model.vision.blendshape_teacher import BlendshapeTeacher
+from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.landmarks import LandmarkFinder
+from tests.conftest import EXPRESSIONS, FACE_LANDMARKER, needs_face_landmarker, sample_image
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Iterator[BlendshapeTeacher]:
+    teacher = BlendshapeTeacher(FACE_LANDMARKER)
+    yield teacher
+    teacher.close()
+
+
+def taught(teacher: BlendshapeTeacher, expression: str, index: int) -> npt.NDArray[np.float32]:
+    finder = LandmarkFinder()
+    pixels = np.asarray(sample_image(expression, index))
+    blendshapes = teacher.blendshapes(pixels, finder.find(pixels)[0].points_px)
+    finder.close()
+    assert blendshapes is not None
+    return blendshapes
+
+
+@needs_face_landmarker
+def test_a_smile_and_an_open_mouth_show_in_the_blendshapes(teacher: BlendshapeTeacher) -> None:
+    found = {expression: taught(teacher, expression, 0) for expression in EXPRESSIONS}
+    for blendshapes in found.values():
+        assert blendshapes.shape == (len(BLENDSHAPE_NAMES),)
+        assert blendshapes.dtype == np.float32
+        assert blendshapes.min() >= 0
+        assert blendshapes.max() <= 1
+    strongest = {
+        name: max(EXPRESSIONS, key=lambda expression: found[expression][BLENDSHAPE_NAMES.index(name)])
+        for name in ("mouthSmileLeft", "mouthSmileRight", "jawOpen")
+    }
+    assert strongest == {
+        "mouthSmileLeft": "happiness",
+        "mouthSmileRight": "happiness",
+        "jawOpen": "surprise",
+    }
+
+
+@needs_face_landmarker
+def test_the_names_are_in_the_order_of_the_face_landmarker(teacher: BlendshapeTeacher) -> None:
+    categories = teacher._detect(np.asarray(sample_image("happiness", 0))).face_blendshapes[0]
+    assert tuple(category.category_name for category in categories) == BLENDSHAPE_NAMES
+
+
+@needs_face_landmarker
+def test_where_the_teacher_finds_no_face_there_are_no_blendshapes(teacher: BlendshapeTeacher) -> None:
+    empty = np.full((100, 100, 3), 90, dtype=np.uint8)
+    points = np.random.default_rng(0).uniform(20, 80, (468, 2)).astype(np.float32)
+    assert teacher.blendshapes(empty, points) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"not a bundle"])
+def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "other.task").write_bytes(content)
+    with pytest.raises(DatasetInvalid, match=r"other.task is not a Face Landmarker bundle"):
+        BlendshapeTeacher(tmp_path / "other.task")
+
+
+def test_there_are_52_names_with_neutral_first() -> None:
+    assert len(set(BLENDSHAPE_NAMES)) == 52
+    assert BLENDSHAPE_NAMES[0] == "_neutral"

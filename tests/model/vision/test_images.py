@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.errors import ImageUnreadable
+from model.vision.image_files import still_image_file
+from model.vision.images import decode_image
+from tests.conftest import encoded, sample_bytes
+from tests.fuzz.bombs import BOMBS, FILE_BYTES
+from tests.fuzz.image_seeds import image_seeds
+
+GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1)))
+"""Dark on the left, light on the right, 64 wide and 48 high."""
+
+
+def with_orientation(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = GRADIENT.convert("RGB")
+    return encoded(stored, "PNG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "light_edge"),
+    [
+        (1, (48, 64), np.s_[:, -1]),
+        (3, (48, 64), np.s_[:, 0]),
+        (6, (64, 48), np.s_[-1, :]),
+        (8, (64, 48), np.s_[0, :]),
+    ],
+)
+def test_exif_orientation_is_applied(
+    orientation: int, shape: tuple[int, int], light_edge: tuple[slice, int]
+) -> None:
+    image = decode_image(with_orientation(orientation)).pixels
+    assert image.shape[:2] == shape
+    assert image[light_edge].min() == 252
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
+def test_png_modes_become_rgb(mode: str) -> None:
+    image = decode_image(encoded(GRADIENT.convert(mode))).pixels
+    assert image.shape == (48, 64, 3)
+    assert image.dtype == np.uint8
+    assert image[:, :16].mean() < 64 < 192 < image[:, -16:].mean()
+
+
+def test_sixteen_bit_grey_keeps_its_range() -> None:
+    values = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    image = decode_image(encoded(Image.fromarray(values))).pixels
+    expected = np.repeat((values / 257.0).round()[..., None], 3, axis=2)
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_cmyk_jpeg_becomes_rgb() -> None:
+    red = Image.new("RGB", (32, 32), (200, 30, 30)).convert("CMYK")
+    pixel = decode_image(encoded(red, "JPEG", quality=95)).pixels.mean(axis=(0, 1))
+    np.testing.assert_allclose(pixel, (200, 30, 30), atol=12)
+
+
+def test_transparent_pixels_become_white() -> None:
+    hidden = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    assert decode_image(encoded(hidden)).pixels.min() == 255
+
+
+def test_webp_is_read() -> None:
+    assert decode_image(encoded(GRADIENT.convert("RGB"), "WEBP")).pixels.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"just some text, renamed to .jpg", "not a JPEG"),
+        (encoded(GRADIENT, "GIF"), "not a JPEG"),
+        (encoded(GRADIENT, "TIFF"), "not a JPEG"),
+        (encoded(Image.new("RGB", (15, 40))), "too few"),
+    ],
+)
+def test_what_is_no_usable_image_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageUnreadable, match=reason):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_truncated_images_are_refused(image_format: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noise, image_format)
+    for share in (0.05, 0.5, 0.9):
+        with pytest.raises(ImageUnreadable):
+            decode_image(data[: int(len(data) * share)])
+
+
+def test_damaged_bytes_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(1)
+    original = np.frombuffer(sample_bytes("anger", 0), dtype=np.uint8)
+    for _ in range(150):
+        damaged = original.copy()
+        damaged[rng.integers(0, len(damaged), 20)] = rng.integers(0, 255, 20)
+        # Some damage goes unnoticed; what is noticed must be an ImageUnreadable.
+        with contextlib.suppress(ImageUnreadable):
+            assert decode_image(damaged.tobytes()).pixels.shape == (256, 256, 3)
+
+
+def test_more_pixels_than_allowed_are_refused_before_decoding() -> None:
+    with pytest.raises(ImageUnreadable, match="64 x 48 pixels"):
+        decode_image(encoded(GRADIENT), max_pixels=3000)
+
+
+@pytest.mark.parametrize(
+    ("size", "reduced"),
+    [((1920, 1080), (1080, 1920)), ((2700, 2600), (1300, 1350)), ((4001, 5203), (2602, 2001))],
+)
+def test_a_jpeg_with_far_more_pixels_than_needed_is_decoded_reduced(
+    size: tuple[int, int], reduced: tuple[int, int]
+) -> None:
+    decoded = decode_image(encoded(GRADIENT.convert("RGB").resize(size), "JPEG"))
+    assert decoded.pixels.shape[:2] == reduced
+    assert decoded.reduction == pytest.approx(size[0] / reduced[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("image_format", ["WEBP", "PNG"])
+def test_an_animation_is_refused_and_says_so(image_format: str) -> None:
+    stored = GRADIENT.convert("RGB")
+    frames = {"save_all": True, "append_images": [stored.rotate(180)]}
+    with pytest.raises(ImageUnreadable, match="an animation"):
+        decode_image(encoded(stored, image_format, **frames))
+    one_frame = encoded(stored, image_format, save_all=True)
+    np.testing.assert_allclose(decode_image(one_frame).pixels, np.asarray(stored), atol=12)
+
+
+def test_of_a_file_of_several_pictures_the_first_is_taken() -> None:
+    stored = GRADIENT.convert("RGB")
+    several = encoded(stored, "MPO", save_all=True, append_images=[stored.rotate(180)], quality=95)
+    np.testing.assert_array_equal(
+        decode_image(several).pixels, decode_image(encoded(stored, "JPEG", quality=95)).pixels
+    )
+
+
+def test_a_video_behind_a_photo_is_passed_over() -> None:
+    photo = encoded(GRADIENT.convert("RGB"), "JPEG")
+    video = np.random.default_rng(0).integers(0, 255, 2**20, dtype=np.uint8).tobytes()
+    np.testing.assert_array_equal(decode_image(photo + video).pixels, decode_image(photo).pixels)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_does_not_cost_the_image(image_format: str) -> None:
+    stored = GRADIENT.convert("RGB")
+    for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"):
+        image = decode_image(encoded(stored, image_format, exif=exif)).pixels
+        assert image.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_orientation_is_read_from_exif_in_every_format_and_byte_order(image_format: str) -> None:
+    for order, mark in (("<", b"II*\0"), (">", b"MM\0*")):
+        entry = struct.pack(order + "IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0)
+        exif = b"Exif\0\0" + mark + entry + bytes(4)
+        image = decode_image(encoded(GRADIENT.convert("RGB"), image_format, exif=exif)).pixels
+        assert image.shape == (64, 48, 3)
+        assert image[-1].mean() > 240
+
+
+@pytest.mark.parametrize(
+    "image", [encoded(GRADIENT.resize((4000, 15))), encoded(GRADIENT.resize((5000, 16)))]
+)
+def test_an_image_that_is_too_narrow_is_refused(image: bytes) -> None:
+    # Squared for the search of faces, a line would take gigabytes.
+    with pytest.raises(ImageUnreadable, match=r"too few|too short"):
+        decode_image(image)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_a_panorama_is_reduced_to_what_a_search_can_hold(image_format: str) -> None:
+    decoded = decode_image(encoded(GRADIENT.convert("RGB").resize((9000, 600)), image_format))
+    assert decoded.pixels.shape[:2] == (150, 2250)
+    assert decoded.reduction == pytest.approx(4)
+    assert decoded.pixels[:, 0].mean() < 10 < 240 < decoded.pixels[:, -1].mean()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_large_png_of_any_mode_is_reduced_by_averaging(mode: str) -> None:
+    large = GRADIENT.resize((2700, 2600))
+    stored = Image.fromarray(np.asarray(large, np.uint16) * 257) if mode == "I;16" else large.convert(mode)
+    decoded = decode_image(encoded(stored, "PNG", compress_level=1))
+    assert (decoded.pixels.shape, decoded.reduction) == ((1300, 1350, 3), 2)
+    expected = np.asarray(
+        stored.convert("RGB").reduce(2) if mode != "I;16" else large.convert("RGB").reduce(2)
+    )
+    np.testing.assert_allclose(decoded.pixels.astype(int), expected, atol=2)
+
+
+def test_pixels_are_counted_as_the_decoder_holds_them() -> None:
+    photo, limit = GRADIENT.convert("RGB").resize((5200, 2600)), 4_000_000
+    # At a half it has 3.4 million; a progressive one is held whole, as a PNG is.
+    assert decode_image(encoded(photo, "JPEG"), max_pixels=limit).reduction == 2
+    for data in (encoded(photo, "JPEG", progressive=True), encoded(photo, "PNG", compress_level=1)):
+        with pytest.raises(ImageUnreadable, match="5200 x 2600 pixels are more"):
+            decode_image(data, max_pixels=limit)
+    with pytest.raises(ImageUnreadable, match="more than the 3000000 allowed"):
+        decode_image(encoded(photo, "JPEG"), max_pixels=3_000_000)
+    # At an eighth it has 1.7 million, but all 107 million are to be read.
+    large = encoded(photo.resize((10_400, 10_300)), "JPEG", quality=5)
+    with pytest.raises(ImageUnreadable, match="more than the 16000000 allowed"):
+        decode_image(large, max_pixels=2_000_000)
+
+
+def test_the_notes_of_a_file_change_nothing_about_its_pixels() -> None:
+    noise = Image.fromarray(np.random.default_rng(2).integers(0, 255, (64, 96, 3), dtype=np.uint8))
+    icc, exif = bytes(99_000), Image.Exif().tobytes()
+    for image_format in ("PNG", "JPEG"):
+        plain = encoded(noise, image_format)
+        noted = encoded(noise, image_format, icc_profile=icc, exif=exif)
+        np.testing.assert_array_equal(decode_image(noted).pixels, np.asarray(Image.open(io.BytesIO(plain))))
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_costs_little_and_is_refused_unless_it_is_a_sound_image(name: str) -> None:
+    sound, make = BOMBS[name]
+    data = make()
+    assert len(data) <= FILE_BYTES
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sound:
+        assert min(decode_image(data).pixels.shape[:2]) >= 16
+    else:
+        with pytest.raises(ImageUnreadable):
+            decode_image(data)
+    # In KiB. The whole of what any of them says would be over 1 GiB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
+
+
+def test_decoders_do_not_warn_of_what_is_taken_or_refused(recwarn: pytest.WarningsRecorder) -> None:
+    for data in image_seeds():
+        with contextlib.suppress(ImageUnreadable):
+            decode_image(data)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_scans_that_a_segment_without_a_length_would_hide_are_refused() -> None:
+    data = encoded(Image.new("L", (64, 64)), "JPEG")
+    start = data.index(b"\xff\xda")
+    hidden = b"\xff\xdc\x00\x00" + b"\xff\xdc\xff\xff" + data[start:-2] * 200
+    with pytest.raises(ImageUnreadable):
+        decode_image(data[:start] + hidden + data[start:])
+
+
+def test_a_progressive_jpeg_counts_whole_with_one_scan_too() -> None:
+    photo = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    first, second = photo.index(b"\xff\xda"), photo.index(b"\xff\xda", photo.index(b"\xff\xda") + 2)
+    end = photo.index(b"\xff\xc4", first) if b"\xff\xc4" in photo[first:second] else second
+    frame = photo.index(b"\xff\xc2")
+    large = photo[: frame + 5] + (8000).to_bytes(2, "big") * 2 + photo[frame + 9 : end] + b"\xff\xd9"
+    assert still_image_file(large).decoded_whole
+    with pytest.raises(ImageUnreadable, match="pixels are more"):
+        decode_image(large)
