@@ -9,34 +9,24 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 import torch
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 
 from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
-from app.access.charge_requests import ChargeRequests
 from app.access.open_streams import OpenStreams
-from app.access.origins import RefuseForeignPages
-from app.access.rate_limit import RateLimit, RateLimited, rate_problem
-from app.access.require_key import RequireKey
-from app.api.admission import Admission
+from app.access.rate_limit import RateLimit
+from app.access.requests_in_flight import RequestsInFlight
 from app.api.disconnect import CancelOnDisconnect
 from app.api.encoded_paths import EncodedPaths
-from app.api.errors import (
-    PROBLEM_RESPONSES,
-    ApiError,
-    add_error_handlers,
-    describe_problems,
-    problem_response,
-)
 from app.api.faults import Faults
+from app.api.permissions import Permissions
+from app.api.problems import PROBLEM_RESPONSES, add_error_handlers, describe_problems
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
-from app.inference.engine import DeviceFull, Engine, NoClasses
+from app.inference.engine import Engine
 from app.inference.observer import Observer
 from app.inference.upkeep import keep_up
 from app.inference.watchdog import end_when_broken
-from app.inference.work_queue import QueueFull, WorkLost
 from app.sessions import session as stored
 from app.sessions.store import SessionStore, open_store
 from app.settings import Settings
@@ -107,6 +97,7 @@ def create_app(
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
         docs_url=None,
+        max_body_size=settings.max_body_bytes,
         form_limits={
             "max_files": settings.max_images,
             # A label and an example id for each image, and the options
@@ -124,7 +115,6 @@ def create_app(
     app.state.draining = asyncio.Event()
     app.state.export_places = asyncio.Semaphore(sessions.EXPORTS_AT_ONCE)
     add_error_handlers(app)
-    _add_domain_error_handlers(app, settings)
     describe_problems(app)
     routers = (
         page.router,
@@ -148,18 +138,12 @@ def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTempl
     """From the innermost to the outermost."""
     settings, keys = app.state.settings, app.state.api_keys
     app.add_middleware(CancelOnDisconnect)
-    app.add_middleware(ChargeRequests, rate_limit=app.state.rate_limit)
-    app.add_middleware(RequireKey, keys=keys)
-    if not keys.required:
-        app.add_middleware(RefuseForeignPages, loopback_only=app.state.loopback_only)
     app.add_middleware(
-        Admission,
-        max_requests=settings.max_requests,
-        max_body_bytes=settings.max_body_bytes,
-        max_body_bytes_in_flight=settings.max_body_bytes_in_flight,
-        body_idle_s=settings.body_idle_s,
-        body_s=settings.body_s,
-        draining=app.state.draining,
+        Permissions,
+        keys=keys,
+        loopback_only=app.state.loopback_only,
+        rate_limit=app.state.rate_limit,
+        requests=RequestsInFlight(most=settings.max_requests, most_per_key=settings.max_requests_per_key),
     )
     app.add_middleware(Faults)
     app.add_middleware(Requests, metrics=app.state.metrics, tracing=tracing, templates=templates)
@@ -194,53 +178,3 @@ def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine
         stall_s=settings.stall_s,
         observer=observer,
     )
-
-
-def _domain_problems(settings: Settings) -> dict[type[Exception], tuple[str, str]]:
-    """Code and detail of what routes need not catch; {} stands for what the exception carries."""
-    return {
-        QueueFull: ("overloaded", "too much is queued: try again shortly"),
-        DeviceFull: ("overloaded", "the device has no memory left for this: try again, or send less"),
-        WorkLost: ("internal_error", "a worker thread has failed and the service restarts: try again"),
-        NoClasses: ("no_classes", "the session has no classes: add examples first"),
-        stored.SessionNotFound: ("session_not_found", "it does not exist, or has expired"),
-        stored.ClassNotFound: ("class_not_found", "the session has no class of that label"),
-        stored.ExampleNotFound: ("example_not_found", "the class has no example of that id"),
-        stored.ExampleExists: ("example_exists", "{} is taken: example ids are unique within a session"),
-        stored.SessionLimit: (
-            "session_limit",
-            f"a key has at most {settings.max_sessions} sessions: delete some that are not needed",
-        ),
-        stored.ByteLimit: (
-            "byte_limit",
-            f"the sessions of a key hold at most {settings.max_bytes_per_key} bytes: nothing was changed",
-        ),
-        stored.ClassLimit: (
-            "class_limit",
-            f"a session has at most {settings.max_classes} classes: nothing was changed",
-        ),
-        stored.ExampleLimit: (
-            "example_limit",
-            f"a session has at most {settings.max_examples} examples: nothing was changed",
-        ),
-        stored.StoreUnavailable: ("not_ready", "the session store cannot be reached"),
-        stored.SchemaUnknown: ("not_ready", "the session store cannot be used"),
-        stored.StoreFull: ("storage_full", "nothing can be stored until sessions are deleted or expire"),
-    }
-
-
-def _add_domain_error_handlers(app: FastAPI, settings: Settings) -> None:
-    problems = _domain_problems(settings)
-
-    async def answer(_: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, stored.StoreUnavailable):
-            logger.error("session store: %s", error)
-        code, detail = problems[type(error)]
-        return problem_response(ApiError(code, detail.format(*error.args)))
-
-    for kind in problems:
-        app.add_exception_handler(kind, answer)
-
-    @app.exception_handler(RateLimited)
-    async def on_rate_limited(_: Request, error: RateLimited) -> JSONResponse:
-        return problem_response(rate_problem(error))

@@ -14,8 +14,9 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.errors import ApiError, problem_response
-from app.api.problems import CODES
+from app.api.errors import BodyTooLarge, InvalidRequest, RequestTimeout
+from app.api.problems import problem_response
+from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")
 
@@ -167,7 +168,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._await_head()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError("invalid_request", "this is not HTTP/1.1", status=400))
+        self._refuse(InvalidRequest("this is not HTTP/1.1"))
 
     def _await_head(self) -> None:
         self._head_arrived()
@@ -185,12 +186,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if answering or self.transport.is_closing():
             return
         if self._head_begun:
-            self._refuse(ApiError("request_timeout", f"headers must arrive within {self.head_s:g} s"))
+            self._refuse(RequestTimeout(f"headers must arrive within {self.head_s:g} s"))
         else:
             # It has sent nothing, or the rest of a body that was answered before it was there.
             self.transport.close()
 
-    def _refuse(self, error: ApiError) -> None:
+    def _refuse(self, error: CsrnError) -> None:
         """Answer in place of the application, and close."""
         self._refused = True
         self._head_arrived()
@@ -199,15 +200,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         response = problem_response(error)
-        lines = [f"HTTP/1.1 {error.status} {CODES[error.code][1]}".encode()]
+        lines = [f"HTTP/1.1 {error.status} {error.title}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)]))
         self.transport.close()
 
 
-def _headers_too_large() -> ApiError:
-    return ApiError(
-        "headers_too_large",
+def _headers_too_large() -> CsrnError:
+    return BodyTooLarge(
         f"a request has at most {MAX_HEADERS} headers, of at most {MAX_HEADER_BYTES} bytes each "
         f"and {MAX_HEAD_BYTES} in all",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +12,21 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.inference.cores import usable_cores
-
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""The processor quota of the container"""
 SECRETS = Path("/run/secrets")
 """Where Docker and Kubernetes put files; a setting that is not in the environment may be one: csrn_<field>"""
+
+
+def usable_cores(cpu_max: Path = CPU_MAX) -> int:
+    """Cores that it may run on, or fewer where a container's quota allows the time of fewer, rounded up."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cpu_max.read_text().split()
+        return min(cores, max(math.ceil(int(quota) / int(period)), 1))
+    except (OSError, ValueError):  # no control group of version 2, or "max": no quota
+        return cores
 
 
 def default_store() -> str:
@@ -60,7 +72,9 @@ class Settings(BaseSettings):
     max_body_bytes_in_flight: int = Field(512 * 2**20, ge=1)
     """Of all requests that are being answered"""
     max_requests: int = Field(256, ge=1)
-    """Being answered at once"""
+    """Requests in progress at once"""
+    max_requests_per_key: int = Field(128, ge=1)
+    """Requests of one key in progress at once"""
     body_idle_s: float = Field(10, gt=0)
     """The longest pause of a body on its way"""
     body_s: float = Field(120, gt=0)

@@ -14,7 +14,8 @@
     ├─ AccessError               app.access.errors
     └─ RequestError              app.api.errors
 
-Messages are written for the person who sent the input: they name no path, library or internal state.
+The service sends the message of an error to its client if the status is below 500, so those messages name no
+path, library or internal state. Of other errors it sends the title and logs the message.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ class CsrnError(Exception):
     """Short, stable name of the error for programs"""
     status: ClassVar[int] = 500
     """HTTP status of the error where the service answers with it"""
-    title: ClassVar[str] = "Something went wrong in the service"
+    title: ClassVar[str] = "The service failed: try again, or ask its operator"
     """One sentence for people, the same for every error of this code"""
+    retry_after_s: int = 1
+    """Seconds after which a request can be sent again that failed with status 429 or 503"""
+
+    def __str__(self) -> str:
+        return super().__str__() or self.title
 
 
 class ImageUnreadable(CsrnError):

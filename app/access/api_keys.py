@@ -13,22 +13,15 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 
-from model.errors import CsrnError
+from app.access.errors import KeysInvalid
 
 LOCAL_OWNER = "local"
 """Owner of every session where no keys are configured; a key of this name owns those later."""
-KEYED_PATHS = "/v1/"
 KEY_BYTES = 32
 MIN_KEY_LENGTH = 16
 """Shorter keys can be guessed: whoever starts the service is warned of them"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASHED = re.compile(r"(?P<name>[^:]*):sha256:(?P<digest>[^:]*)")
-
-
-class KeysInvalid(CsrnError):
-    """CSRN_API_KEYS is not as documented. Says which entry, and never what is in it."""
-
-    code = "keys_invalid"
 
 
 class ApiKeys:

@@ -7,9 +7,7 @@ import collections
 import contextlib
 from collections.abc import Iterator
 
-
-class TooManyStreams(Exception):
-    """There are as many as may be, or the key has as many as it may."""
+from app.access.errors import TooManyStreams
 
 
 class OpenStreams:

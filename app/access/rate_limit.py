@@ -9,15 +9,7 @@ import limits
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from app.api.errors import ApiError
-
-
-class RateLimited(Exception):
-    """The key has used up its rate."""
-
-    def __init__(self, retry_after_s: int, detail: str | None = None) -> None:
-        super().__init__(detail or f"the key may go on in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
+from app.access.errors import RateLimited
 
 
 class RateLimit:
@@ -33,10 +25,9 @@ class RateLimit:
         if self._item is None or self._counter.hit(self._item, owner, cost=cost):
             return
         if cost > self._item.amount:
-            raise RateLimited(self._item.get_expiry(), f"one request may count {self._item.amount} at most")
+            raise RateLimited(
+                f"one request may count {self._item.amount} at most", retry_after_s=self._item.get_expiry()
+            )
         reset = self._counter.get_window_stats(self._item, owner).reset_time
-        raise RateLimited(max(math.ceil(reset - time.time()), 1))
-
-
-def rate_problem(error: RateLimited) -> ApiError:
-    return ApiError("rate_limited", str(error), retry_after_s=error.retry_after_s)
+        retry_after_s = max(math.ceil(reset - time.time()), 1)
+        raise RateLimited(f"try again in {retry_after_s} s", retry_after_s=retry_after_s)

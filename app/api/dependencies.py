@@ -13,9 +13,10 @@ from pydantic import BeforeValidator
 
 from app.access.api_keys import Owner
 from app.access.rate_limit import RateLimit
-from app.api.errors import ApiError
+from app.api.errors import BodyTooLarge, UnsupportedMediaType
 from app.inference.engine import Engine, Upload
 from app.inference.support_cache import SupportKey
+from app.sessions.errors import ModelChanged
 from app.sessions.session import Session
 from app.sessions.store import SessionStore
 from app.settings import Settings
@@ -49,14 +50,14 @@ LabelPath = Annotated[
 def require_multipart(request: Request) -> None:
     """Images come as multipart parts and as nothing else."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise ApiError("unsupported_media_type", "send multipart/form-data")
+        raise UnsupportedMediaType("send multipart/form-data")
 
 
 def require_json(request: Request) -> None:
     """A body, if there is one, is JSON."""
     content_type = request.headers.get("content-type", "application/json")
     if content_type.split(";")[0].strip() != "application/json":
-        raise ApiError("unsupported_media_type", "send application/json, or no body")
+        raise UnsupportedMediaType("send application/json, or no body")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,9 +69,9 @@ class ImageReader:
     owner: str
 
     async def read(self, files: Sequence[UploadFile]) -> list[Upload]:
-        """Raises: ApiError; RateLimited."""
+        """Raises: BodyTooLarge; RateLimited."""
         if len(files) > self.settings.max_images:
-            raise ApiError("body_too_large", f"a request has at most {self.settings.max_images} images")
+            raise BodyTooLarge(f"a request has at most {self.settings.max_images} images")
         self.rate_limit.charge(self.owner, len(files))
         return [await self._read(file) for file in files]
 
@@ -78,7 +79,7 @@ class ImageReader:
         most = self.settings.max_image_bytes
         data = await file.read(most + 1)
         if len(data) > most:
-            raise ApiError("body_too_large", f"an image has at most {most} bytes")
+            raise BodyTooLarge(f"an image has at most {most} bytes")
         return Upload(filename=file.filename, data=data)
 
 
@@ -106,7 +107,6 @@ async def session_support(session: Session, owner: str, store: SessionStore, eng
 def require_same_weights(session: Session, current: Engine) -> None:
     """Features of other weights cannot be compared with these."""
     if session.weights_sha256 != current.checkpoint.sha256:
-        raise ApiError(
-            "model_changed",
-            "the session was taught with other weights: teach a new one, or serve the old weights",
+        raise ModelChanged(
+            "the session was taught with other weights: teach a new one, or serve those weights"
         )

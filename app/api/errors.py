@@ -1,155 +1,108 @@
-"""Errors as clients see them: RFC 9457 problem details with a short stable code."""
+"""Why a request cannot be answered.
+
+RequestError
+├─ NotFound              404  not_found
+├─ MethodNotAllowed      405  method_not_allowed
+├─ RequestTimeout        408  request_timeout
+├─ BodyTooLarge          413  body_too_large
+├─ UnsupportedMediaType  415  unsupported_media_type
+├─ InvalidRequest        422  invalid_request
+│  ├─ InvalidLabel       422  invalid_label
+│  └─ NoImages           422  no_images
+├─ NoExampleAdded        422  no_example_added, or the code that all images have in common
+└─ NotReady              503  not_ready
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
-
-from app.api.problems import CODES
-from csrn_client.schemas import Problem
-
-logger = logging.getLogger("csrn")
-
-RETRY_AFTER_S = 1
-MAX_ERRORS = 20
-"""Of a request that are told"""
+from csrn_client.schemas import FieldError, RejectedImage
+from model.errors import CsrnError
 
 
-class ApiError(Exception):
-    """A problem to be answered with; `extra` holds further members of the problem."""
+class RequestError(CsrnError):
+    """Base class of the errors about requests."""
 
-    def __init__(
-        self,
-        code: str,
-        detail: str,
-        *,
-        status: int | None = None,
-        retry_after_s: int = RETRY_AFTER_S,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
+    @property
+    def members(self) -> Mapping[str, object]:
+        """Further members of the problem details."""
+        return {}
+
+
+class NotFound(RequestError):
+    """No route has this path."""
+
+    code, status, title = "not_found", 404, "There is nothing at this address"
+
+
+class MethodNotAllowed(RequestError):
+    """The route does not support this method."""
+
+    code, status, title = "method_not_allowed", 405, "This address does not support the method"
+
+
+class RequestTimeout(RequestError):
+    """The request did not arrive in time."""
+
+    code, status, title = "request_timeout", 408, "The request did not arrive in time"
+
+
+class BodyTooLarge(RequestError):
+    """The body, one of its parts, or their number is too large."""
+
+    code, status, title = "body_too_large", 413, "The request is too large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The content type of the body is not supported."""
+
+    code, status, title = "unsupported_media_type", 415, "The request has the wrong content type"
+
+
+class InvalidRequest(RequestError):
+    """A parameter, field or the whole body is not as documented."""
+
+    code, status, title = "invalid_request", 422, "The request is not as documented"
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
-        self.code, self.detail, self.extra = code, detail, extra or {}
-        self.retry_after_s = retry_after_s
-        self.status = CODES[code][0] if status is None else status
+        self.errors = errors
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        return {"errors": [error.model_dump() for error in self.errors]} if self.errors else {}
 
 
-PROBLEM_MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}}
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "A problem (RFC 9457)", "model": Problem},
-    "429": {"description": "Busy: ask again later", "model": Problem, "headers": RETRY_AFTER},
-    "5XX": {"description": "A fault of the service, as a problem", "model": Problem},
-    "503": {"description": "Not ready: ask again later", "model": Problem, "headers": RETRY_AFTER},
-}
-"""How OpenAPI describes the errors of every route."""
-CODE_SCHEMA = {
-    "enum": [*CODES],
-    "description": "\n".join(f"- `{code}` ({status}): {title}" for code, (status, title) in CODES.items()),
-}
-"""How OpenAPI describes the codes of problems."""
+class InvalidLabel(InvalidRequest):
+    """A label is missing or malformed."""
 
-FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
-"""How starlette's words begin where a form has more parts, or larger fields, than it may"""
-FIELD_CODES = {"images": "no_images", "labels": "invalid_label", "label": "invalid_label"}
-"""What a missing or malformed field is answered with, where it has a code of its own."""
+    code, title = "invalid_label", "A label is missing or malformed"
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Describe problems in /openapi.json: their codes, and their media type.
+class NoImages(InvalidRequest):
+    """The request has no images."""
 
-    FastAPI gives every model the media type application/json.
-    """
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        described = app.openapi_schema is not None
-        schema = generate()
-        if not described:
-            operations = [operation for path in schema["paths"].values() for operation in path.values()]
-            for status in PROBLEM_RESPONSES:
-                for content in (operation["responses"][status]["content"] for operation in operations):
-                    content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
-            schema["components"]["schemas"]["Problem"]["properties"]["code"] |= CODE_SCHEMA
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    code, title = "no_images", "The request has no images"
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error that `app` expects as a problem; app.api.faults answers the others."""
+class NoExampleAdded(RequestError):
+    """None of the images can be an example."""
 
-    @app.exception_handler(ApiError)
-    async def on_api_error(_: Request, error: ApiError) -> JSONResponse:
-        return problem_response(error)
+    code, status, title = "no_example_added", 422, "None of the images can be an example"
 
-    @app.exception_handler(RequestValidationError)
-    async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()
-        errors = [
-            {"field": ".".join(str(part) for part in item["loc"][1:]), "detail": plain_message(item["msg"])}
-            for item in found[:MAX_ERRORS]
-        ]
-        field = next((str(part) for part in found[0]["loc"][1:]), "")
-        return problem_response(
-            ApiError(
-                FIELD_CODES.get(field, "invalid_request"),
-                "; ".join(f"{item['field']}: {item['detail']}".lstrip(": ") for item in errors),
-                extra={"errors": errors},
-            )
-        )
+    def __init__(self, rejected: Sequence[RejectedImage]) -> None:
+        super().__init__(rejected[0].detail if len(rejected) == 1 else "see rejected")
+        self.rejected = rejected
+        if len({image.code for image in rejected}) == 1:
+            self.code = rejected[0].code  # type: ignore[misc]
 
-    @app.exception_handler(HTTPException)
-    async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
-        codes = {
-            404: "not_found",
-            405: "method_not_allowed",
-            408: "request_timeout",
-            413: "body_too_large",
-            429: "overloaded",
-        }
-        # What else there is comes from parsers of bodies.
-        code = codes.get(error.status_code, "invalid_request")
-        detail = CODES[code][1]
-        if code in ("request_timeout", "body_too_large", "overloaded"):
-            detail = error.detail
-        elif error.detail.startswith(FORM_LIMITS):
-            code, detail = "body_too_large", error.detail
-        elif isinstance(error.__cause__, OSError):
-            logger.error("a body cannot be held", exc_info=error.__cause__)
-            code, detail = "not_ready", "the service cannot hold the body: its temporary files have no room"
-        elif code == "invalid_request":
-            detail = "the body is not what its content type says"
-        response = problem_response(ApiError(code, detail))
-        response.headers.update(error.headers or {})
-        return response
+    @property
+    def members(self) -> Mapping[str, object]:
+        return {"rejected": [image.model_dump() for image in self.rejected]}
 
 
-def plain_message(message: str) -> str:
-    """pydantic's message without its inner workings."""
-    if message.startswith("Value error, Expected UploadFile"):
-        return "send a file part (with curl: -F name=@file)"
-    return message.removeprefix("Value error, ")
+class NotReady(RequestError):
+    """The service cannot answer now."""
 
-
-def problem_response(error: ApiError) -> JSONResponse:
-    """The application/problem+json answer for an error."""
-    headers = {}
-    if error.status in (429, 503):
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    content = {
-        "type": "about:blank",
-        "title": CODES[error.code][1],
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        **error.extra,
-    }
-    return JSONResponse(content, error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+    code, status, title = "not_ready", 503, "The service is not ready"

@@ -6,7 +6,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import ApiError, problem_response
+from app.api.problems import problem_response
+from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")
 
@@ -38,5 +39,4 @@ class Faults:
             if started:
                 raise  # the server logs it and breaks off the answer
             logger.error("a request failed", exc_info=error)
-            problem = ApiError("internal_error", "the fault has been logged")
-            await problem_response(problem)(scope, receive, send)
+            await problem_response(CsrnError())(scope, receive, send)

@@ -46,7 +46,7 @@ def main() -> None:
     except CsrnError as error:
         _fail(str(error))
     except pydantic.ValidationError as error:
-        from app.api.errors import plain_message
+        from app.api.problems import plain_message
 
         first = error.errors()[0]
         _fail(f"CSRN_{'_'.join(str(part) for part in first['loc']).upper()}: {plain_message(first['msg'])}")

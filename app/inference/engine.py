@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from app.inference.device import held_memory_bytes
+from app.inference.errors import DeviceFull, NoClasses
 from app.inference.faces import FacePool, Found
 from app.inference.observer import Observer, Stage
 from app.inference.support_cache import SupportCache, SupportKey
-from app.inference.work_queue import Lane, QueueFull, WorkQueue
+from app.inference.work_queue import Lane, WorkQueue
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CheckpointInvalid, CsrnError
@@ -58,16 +59,6 @@ PAIRS_AT_ONCE = 2048
 """Pairs that one job scores, so that none keeps the device for long"""
 PAIRS_PER_FACE = 32
 """So many cost about as much as encoding a face"""
-
-
-class NoClasses(CsrnError):
-    """The session has no classes to compare with."""
-
-    code = "no_classes"
-
-
-class DeviceFull(QueueFull):
-    """The device has no memory left for this job."""
 
 
 class Timings:
@@ -265,7 +256,7 @@ class Engine:
         async def make() -> tuple[SupportKey, SupportSet]:
             found, examples = await load()
             if not examples:
-                raise NoClasses("the session has no classes: add examples first")
+                raise NoClasses
             return found, await self.build_support_set(examples)
 
         return await self.supports.get(key, make)

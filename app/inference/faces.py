@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
+from app.inference.errors import ReadingFailed
 from app.inference.observer import Observer
 from app.inference.work_queue import CLOSE_S, Lane, WorkQueue
 from model.errors import CsrnError, ImageUnreadable, NoFace
@@ -18,12 +19,6 @@ logger = logging.getLogger("csrn")
 
 Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why it cannot be used"""
-
-
-class ReadingFailed(CsrnError):
-    """A fault of ours, not of the image's."""
-
-    code = "internal_error"
 
 
 class FaceStream:
@@ -146,7 +141,7 @@ class FacePool:
             logger.exception("finding faces failed")
             # What MediaPipe made of it is unknown: the next image gets a new one.
             self._readers.__dict__.pop("reader", None)
-            return ReadingFailed("the image could not be processed: the fault has been logged")
+            return ReadingFailed()
 
     def _own_reader(self) -> FaceReader:
         if not hasattr(self._readers, "reader"):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from app.inference.support_cache import SupportCache
-from app.sessions.session import StoreUnavailable
+from app.sessions.errors import StoreUnavailable
 from app.sessions.store import SessionStore
 
 logger = logging.getLogger("csrn")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from app.inference.errors import QueueFull, WorkLost
 from app.inference.observer import Observer
 
 logger = logging.getLogger("csrn")
@@ -24,14 +25,6 @@ Lane = Hashable
 CLOSE_S = 5
 MAX_FAILURES = 5
 """After so many batches in a row that raise, the fault is no longer the jobs'"""
-
-
-class QueueFull(Exception):
-    """More work waits than is allowed; try again later."""
-
-
-class WorkLost(Exception):
-    """The process ends before the job is done, because a worker thread has failed."""
 
 
 class WorkQueue(Generic[Job, Outcome]):

@@ -11,7 +11,7 @@ import pydantic
 import safetensors
 import safetensors.numpy
 
-from app.api.errors import plain_message
+from app.sessions.errors import ArchiveInvalid, ModelChanged
 from app.sessions.session import NewSession, Session
 from csrn_client import fields, schemas
 from model.support_set import Example, Features
@@ -22,14 +22,6 @@ TENSOR = "features"
 """(examples, numbers) float16, in the order of the listed examples; absent without examples"""
 MAX_HEADER_BYTES = 2**19
 """Several times what the longest labels and ids of a full session take"""
-
-
-class ArchiveInvalid(ValueError):
-    """The bytes are not an exported session; says why in words fit for whoever sent them."""
-
-
-class ArchiveOfOtherWeights(Exception):
-    """The session was taught with other weights."""
 
 
 class _ExampleName(pydantic.BaseModel):
@@ -72,11 +64,11 @@ def read_archive(
     """The session that a file holds, checked like any request: the file may come from anyone.
 
     Args: weights_sha256 and numbers_per_face of the weights that are served.
-    Raises: ArchiveInvalid; ArchiveOfOtherWeights.
+    Raises: ArchiveInvalid; ModelChanged.
     """
     contents, tensors = _parse(data)
     if contents.weights_sha256 != weights_sha256:
-        raise ArchiveOfOtherWeights
+        raise ModelChanged("the file was exported from a service with other weights")
     ids = [example.id for example in contents.examples]
     if len(set(ids)) < len(ids):
         raise ArchiveInvalid("an example id is there twice")
@@ -109,7 +101,7 @@ def _parse(data: bytes) -> tuple[_Contents, dict[str, dict[str, Any]]]:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ArchiveInvalid(f"{place}: {plain_message(first['msg'])}") from None
+        raise ArchiveInvalid(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, int]) -> Features:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from app.sessions import migrations
-from app.sessions.session import StoreFull, StoreUnavailable
+from app.sessions.errors import StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]

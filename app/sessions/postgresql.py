@@ -8,7 +8,7 @@ import psycopg
 import sqlalchemy as sa
 
 from app.sessions.database import Database
-from app.sessions.session import SchemaUnknown, StoreUnavailable
+from app.sessions.errors import SchemaUnknown, StoreUnavailable
 
 logger = logging.getLogger("csrn")
 

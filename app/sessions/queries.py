@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from app.sessions.schema import Now, examples, sessions
-from app.sessions.session import (
+from app.sessions.errors import (
     ByteLimit,
     ClassLimit,
     ClassNotFound,
     ExampleExists,
     ExampleLimit,
-    NewSession,
-    Quotas,
-    Session,
     SessionLimit,
     SessionNotFound,
 )
+from app.sessions.schema import Now, examples, sessions
+from app.sessions.session import NewSession, Quotas, Session
 from model.support_set import Example
 
 BATCH_EXAMPLES = 16
@@ -132,13 +130,15 @@ def add_examples(
     labels, ids = {row.label for row in held}, {row.example_id for row in held}
     for example in added:
         if example.example_id in ids:
-            raise ExampleExists(example.example_id)
+            raise ExampleExists(
+                f"the example id {example.example_id} is taken: example ids are unique within a session"
+            )
         labels.add(example.label)
         ids.add(example.example_id)
     if len(labels) > quotas.classes:
-        raise ClassLimit
+        raise ClassLimit(f"a session has at most {quotas.classes} classes: nothing was changed")
     if len(ids) > quotas.examples:
-        raise ExampleLimit
+        raise ExampleLimit(f"a session has at most {quotas.examples} examples: nothing was changed")
     rows = [
         {
             "session": number,
@@ -237,9 +237,9 @@ def _require_within_quotas(connection: sa.Connection, owner: str, quotas: Quotas
         )
     ).one()
     if count > quotas.sessions:
-        raise SessionLimit
+        raise SessionLimit(f"a key has at most {quotas.sessions} sessions: delete some first")
     if size > quotas.bytes:
-        raise ByteLimit
+        raise ByteLimit(f"the sessions of a key hold at most {quotas.bytes} bytes: nothing was changed")
 
 
 def _time(timestamp: float) -> datetime.datetime:

@@ -1,12 +1,10 @@
-"""What a session is, and why a call of the store may fail."""
+"""What a session is."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 from typing import Any
-
-from model.errors import CsrnError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,47 +45,3 @@ class Quotas:
     """Classes of one session"""
     examples: int
     """Examples of one session"""
-
-
-class SessionNotFound(Exception):
-    """There is no such session, or it has expired, or it belongs to another owner."""
-
-
-class ClassNotFound(Exception):
-    """The session has no class of that label."""
-
-
-class ExampleNotFound(Exception):
-    """The class has no example of that id."""
-
-
-class ExampleExists(Exception):
-    """The session already has an example of that id; carries the id."""
-
-
-class SessionLimit(Exception):
-    """The owner already has the most sessions that one owner may have."""
-
-
-class ByteLimit(Exception):
-    """The write would give the owner more bytes than one owner may have."""
-
-
-class ClassLimit(Exception):
-    """The write would give the session more classes than it may have."""
-
-
-class ExampleLimit(Exception):
-    """The write would give the session more examples than it may have."""
-
-
-class StoreUnavailable(CsrnError):
-    """The database cannot be reached, or failed."""
-
-
-class StoreFull(StoreUnavailable):
-    """The disk or its quota has no room for the write. Reads and deletes still work."""
-
-
-class SchemaUnknown(StoreUnavailable):
-    """The database has tables that this release cannot use."""

@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.sessions.database import Database, T, Work
+from app.sessions.errors import StoreFull, StoreUnavailable
 from app.sessions.reserve import Reserve
-from app.sessions.session import StoreFull, StoreUnavailable
 
 BUSY_TIMEOUT_MS = 5000
 """How long a write waits for one of another process"""

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 
 from app.sessions import queries
 from app.sessions.database import Database
+from app.sessions.errors import ExampleNotFound
 from app.sessions.postgresql import PostgresqlDatabase
 from app.sessions.schema import examples as example_table
 from app.sessions.schema import sessions as session_table
-from app.sessions.session import ExampleNotFound, NewSession, Quotas, Session
+from app.sessions.session import NewSession, Quotas, Session
 from app.sessions.sqlite import SqliteDatabase
 from model.support_set import Example
 

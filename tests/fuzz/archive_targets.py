@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from app.sessions.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
+from app.sessions.archive import export_session, read_archive
+from app.sessions.errors import ArchiveInvalid, ModelChanged
 from model.checkpoint import CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid
 from model.networks.relation import CSRN
@@ -60,7 +61,7 @@ class Archives(Target):
     def accepts(self, data: bytes) -> bool:
         try:
             _, examples = read_archive(data, weights_sha256=SHA, numbers_per_face=NUMBERS)
-        except (ArchiveInvalid, ArchiveOfOtherWeights):
+        except (ArchiveInvalid, ModelChanged):
             return False
         assert all(
             example.features.shape == (NUMBERS,) and np.isfinite(example.features).all()

@@ -18,7 +18,7 @@ from app.api.dependencies import (
     require_same_weights,
     session_support,
 )
-from app.api.errors import ApiError
+from app.api.errors import InvalidLabel
 from app.api.responses import results_answer
 from app.inference.engine import Engine, SupportFace, Timings, Upload
 from csrn_client.schemas import Results
@@ -73,15 +73,13 @@ async def classify_stateless(
     """The same without a session: the support set comes with the request and is forgotten."""
     timings = Timings(engine.observer)
     if len(labels) != len(support):
-        raise ApiError(
-            "invalid_label", f"{len(support)} support images need as many labels, not {len(labels)}"
-        )
+        raise InvalidLabel(f"{len(support)} support images need as many labels, not {len(labels)}")
     sent = await reader.read([*support, *images])
     support_uploads, uploads = sent[: len(support)], sent[len(support) :]
     examples = []
     for index, outcome in enumerate(await engine.encode_support(support_uploads, lane=owner)):
         if not isinstance(outcome, SupportFace):
-            raise ApiError(outcome.code, f"support image {index}: {outcome}")
+            raise type(outcome)(f"support image {index}: {outcome}")
         examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
     support_set = await engine.build_support_set(examples)
     timings.mark("support")
@@ -99,12 +97,12 @@ async def _answer(
     *,
     lane: str,
 ) -> Results:
-    """The results. Raises: ApiError where not one image could be read: then the whole request is wrong."""
+    """The results. Raises: the error of the first image if no image could be read."""
     outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings, lane=lane)
     errors = [outcome for outcome in outcomes if isinstance(outcome, CsrnError)]
     if errors and len(errors) == len(outcomes):
         detail = str(errors[0]) if len(errors) == 1 else f"none of the {len(errors)} images can be read"
-        raise ApiError(errors[0].code, detail)
+        raise type(errors[0])(detail)
     return results_answer(
         uploads,
         outcomes,

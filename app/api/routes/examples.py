@@ -22,10 +22,10 @@ from app.api.dependencies import (
     require_multipart,
     require_same_weights,
 )
-from app.api.errors import ApiError
+from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
 from app.api.responses import box_answer, session_answer
 from app.inference.engine import Engine, SupportFace
-from app.inference.faces import ReadingFailed
+from app.inference.errors import ReadingFailed
 from app.sessions import session as stored
 from app.sessions.store import SessionStore
 from csrn_client.fields import ExampleId
@@ -60,7 +60,7 @@ class _Teaching:
     async def encode(
         self, images: Sequence[UploadFile], labels: Sequence[str], ids: Sequence[str]
     ) -> _EncodedExamples:
-        """The images as examples. Raises: ApiError where none can be one; SessionNotFound; QueueFull."""
+        """The images as examples. Raises: NoExampleAdded; SessionNotFound; QueueFull."""
         require_same_weights(await self.store.get(self.owner, self.session_id), self.engine)
         uploads = await self.reader.read(images)
         encoded = _EncodedExamples()
@@ -85,14 +85,9 @@ class _Teaching:
                     )
                 )
         if not encoded.examples:
-            codes = {item.code for item in encoded.rejected}
-            code = codes.pop() if len(codes) == 1 else "no_example_added"
-            raise ApiError(
-                code,
-                encoded.rejected[0].detail if len(encoded.rejected) == 1 else "see rejected",
-                status=None if code == ReadingFailed.code else status.HTTP_422_UNPROCESSABLE_CONTENT,
-                extra={"rejected": [item.model_dump() for item in encoded.rejected]},
-            )
+            raise next(
+                (error for error in outcomes if isinstance(error, ReadingFailed)), None
+            ) or NoExampleAdded(encoded.rejected)
         return encoded
 
     async def add(self, encoded: _EncodedExamples) -> Added:
@@ -125,7 +120,7 @@ async def add_support(
 ) -> Added:
     """Add examples of many classes at once; classes that do not exist yet are created."""
     if len(labels) != len(images):
-        raise ApiError("invalid_label", f"{len(images)} images need as many labels, not {len(labels)}")
+        raise InvalidLabel(f"{len(images)} images need as many labels, not {len(labels)}")
     encoded = await teaching.encode(images, labels, [_new_id() for _ in images])
     return await teaching.add(encoded)
 
@@ -144,7 +139,7 @@ async def add_examples(
     """Add examples to one class, which is created if it does not exist."""
     ids = example_ids or [_new_id() for _ in images]
     if len(ids) != len(images):
-        raise ApiError("invalid_request", f"{len(images)} images need as many example_ids, not {len(ids)}")
+        raise InvalidRequest(f"{len(images)} images need as many example_ids, not {len(ids)}")
     encoded = await teaching.encode(images, [label] * len(ids), ids)
     return await teaching.add(encoded)
 

@@ -11,11 +11,12 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
 from app.access.api_keys import Owner
+from app.access.errors import TooManyRequests
 from app.api.dependencies import EngineDep, StoreDep, require_json, require_same_weights
-from app.api.errors import ApiError
 from app.api.responses import quality_answer, session_answer
 from app.sessions import session as stored
-from app.sessions.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
+from app.sessions.archive import export_session, read_archive
+from app.sessions.errors import ArchiveInvalid
 from csrn_client.schemas import NewSession, Quality, Session, SessionPage
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -84,10 +85,10 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
 
 
 async def _export_place(request: Request) -> AsyncIterator[None]:
-    """One of the exports that there may be at once. Raises: ApiError."""
+    """One of the exports that there may be at once. Raises: TooManyRequests."""
     places: asyncio.Semaphore = request.app.state.export_places
     if places.locked():
-        raise ApiError("overloaded", f"{EXPORTS_AT_ONCE} exports are under way: try again shortly")
+        raise TooManyRequests(f"{EXPORTS_AT_ONCE} exports are under way: try again shortly")
     async with places:
         yield
 
@@ -143,17 +144,12 @@ async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
 async def import_session(request: Request, owner: Owner, store: StoreDep, engine: EngineDep) -> Session:
     """A new session from an exported file, sent as the body or as one file part."""
     data = await _read_archive_bytes(request)
-    try:
-        new, examples = await asyncio.to_thread(
-            read_archive,
-            data,
-            weights_sha256=engine.checkpoint.sha256,
-            numbers_per_face=engine.numbers_per_face,
-        )
-    except ArchiveOfOtherWeights:
-        raise ApiError("model_changed", "the file was exported from a service with other weights") from None
-    except ArchiveInvalid as error:
-        raise ApiError("archive_invalid", str(error)) from None
+    new, examples = await asyncio.to_thread(
+        read_archive,
+        data,
+        weights_sha256=engine.checkpoint.sha256,
+        numbers_per_face=engine.numbers_per_face,
+    )
     return session_answer(await store.create(owner, new, examples))
 
 
@@ -163,5 +159,5 @@ async def _read_archive_bytes(request: Request) -> bytes:
     async with request.form() as form:
         files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
         if len(files) != 1:
-            raise ApiError("archive_invalid", "send one file part, or the file as the body")
+            raise ArchiveInvalid("send one file part, or the file as the body")
         return await files[0].read()

@@ -16,16 +16,18 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.access.api_keys import ApiKeys, bearer_key
-from app.access.open_streams import OpenStreams, TooManyStreams
+from app.access.errors import RateLimited, TooManyStreams
+from app.access.open_streams import OpenStreams
 from app.access.origins import asks_for_loopback, is_foreign_origin
-from app.access.rate_limit import RateLimit, RateLimited, rate_problem
+from app.access.rate_limit import RateLimit
 from app.api.dependencies import session_support
 from app.api.responses import result_answer
-from app.inference.engine import Engine, NoClasses, QueryOutcome, Timings, scored_face
+from app.inference.engine import Engine, QueryOutcome, Timings, scored_face
+from app.inference.errors import NoClasses, QueueFull, WorkLost
 from app.inference.faces import FaceStream
 from app.inference.observer import FrameOutcome
-from app.inference.work_queue import QueueFull, WorkLost
 from app.sessions import session as stored
+from app.sessions.errors import SessionNotFound, StoreUnavailable
 from app.sessions.store import SessionStore
 from app.settings import Settings
 from csrn_client.schemas import ItemError, StreamResult
@@ -195,7 +197,7 @@ class _Stream:
         except QueueFull:
             error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
         except RateLimited as limited:
-            error = ItemError(code="rate_limited", detail=rate_problem(limited).detail)
+            error = ItemError(code="rate_limited", detail=str(limited))
         except Closed:
             raise
         except Exception as fault:
@@ -265,9 +267,9 @@ def _frame_outcome(outcome: QueryOutcome, error: ItemError | None) -> FrameOutco
 def _store_faults() -> Iterator[None]:
     try:
         yield
-    except stored.SessionNotFound:
+    except SessionNotFound:
         raise Closed("session_not_found") from None
-    except stored.StoreUnavailable:
+    except StoreUnavailable:
         raise Closed("not_ready") from None
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from app.access.api_keys import Owner
 from app.api.dependencies import EngineDep, StoreDep
-from app.api.errors import ApiError
+from app.api.errors import NotReady
 from app.inference.engine import Engine
-from app.sessions.session import StoreUnavailable
+from app.sessions.errors import StoreUnavailable
 from app.sessions.store import SessionStore
 from app.telemetry.metrics import Metrics
 from app.telemetry.state import MEDIA_TYPE, State, exposition
@@ -60,17 +60,17 @@ async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status
 
 
 async def _require_ready(request: Request, engine: Engine, store: SessionStore) -> None:
-    """Raises: ApiError; StoreUnavailable."""
+    """Raises: NotReady; StoreUnavailable."""
     if request.app.state.draining.is_set():
-        raise ApiError("not_ready", "the service is shutting down")
+        raise NotReady("the service is shutting down")
     _require_alive(engine)
     await store.check()
 
 
 def _require_alive(engine: Engine) -> None:
-    """Raises: ApiError."""
+    """Raises: NotReady."""
     if (fault := engine.fault) is not None:
-        raise ApiError("not_ready", fault)
+        raise NotReady(fault)
 
 
 @router.get(
@@ -106,6 +106,6 @@ async def _sessions_and_readiness(
         async with asyncio.timeout(STORE_LIMIT_S):
             sessions = await store.count()
             await _require_ready(request, engine, store)
-    except (StoreUnavailable, ApiError, TimeoutError):
+    except (StoreUnavailable, NotReady, TimeoutError):
         return sessions, False
     return sessions, True

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from app.sessions.session import SchemaUnknown
+from app.sessions.errors import SchemaUnknown
 
 MIGRATIONS = Path(__file__).parent
 _ALEMBIC = threading.Lock()

@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from app.access.api_keys import LOCAL_OWNER, ApiKeys, KeysInvalid, new_key
+from app.access.api_keys import LOCAL_OWNER, ApiKeys, new_key
+from app.access.errors import KeysInvalid
 
 
 def test_without_keys_everyone_is_the_local_owner() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.inference.work_queue import MAX_FAILURES, QueueFull, WorkLost, WorkQueue
+from app.inference.errors import QueueFull, WorkLost
+from app.inference.work_queue import MAX_FAILURES, WorkQueue
 
 
 def test_a_job_that_raises_fails_alone() -> None:

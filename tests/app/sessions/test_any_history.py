@@ -20,7 +20,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.sessions import session as stored
+from app.sessions.errors import (
+    ClassLimit,
+    ClassNotFound,
+    ExampleExists,
+    ExampleLimit,
+    ExampleNotFound,
+    SessionLimit,
+    SessionNotFound,
+)
 from model.support_set import Example
 from tests.support.stores import QUOTAS, Opener, example, names, new_session
 
@@ -47,11 +55,11 @@ class Expected:
         """Why `added` cannot join `kept`, if it cannot."""
         ids = [name for _, name in kept] + [new.example_id for new in added]
         if len(set(ids)) < len(ids):
-            return stored.ExampleExists
+            return ExampleExists
         labels = {label for label, _ in kept} | {new.label for new in added}
         if len(labels) > QUOTAS.classes:
-            return stored.ClassLimit
-        return stored.ExampleLimit if len(ids) > QUOTAS.examples else None
+            return ClassLimit
+        return ExampleLimit if len(ids) > QUOTAS.examples else None
 
     def change(self, examples: list[tuple[str, str]]) -> None:
         self.examples = examples
@@ -94,13 +102,13 @@ class History(RuleBasedStateMachine):
     def owned(self, session: str) -> tuple[str, Expected, type[Exception] | None]:
         expected = self.expected[session]
         owner = f"{self.prefix}{expected.owner}"
-        return owner, expected, stored.SessionNotFound if expected.deleted else None
+        return owner, expected, SessionNotFound if expected.deleted else None
 
     @rule(target=sessions, owner=st.sampled_from(OWNERS), examples=st.just([]) | EXAMPLES, at=st.booleans())
     def create(self, owner: str, examples: list[Example], at: bool) -> Any:
         expected = Expected(owner)
         own = [other for other in self.expected.values() if other.owner == owner and not other.deleted]
-        error = stored.SessionLimit if len(own) >= QUOTAS.sessions else expected.refusal([], examples)
+        error = SessionLimit if len(own) >= QUOTAS.sessions else expected.refusal([], examples)
         call = self.replicas[at].create(f"{self.prefix}{owner}", new_session(), examples)
         if error:
             with pytest.raises(error):
@@ -130,7 +138,7 @@ class History(RuleBasedStateMachine):
     @rule(session=sessions, label=LABELS, at=st.booleans())
     def delete_class(self, session: str, label: str, at: bool) -> None:
         owner, expected, gone = self.owned(session)
-        error = gone or (None if label in expected.classes else stored.ClassNotFound)
+        error = gone or (None if label in expected.classes else ClassNotFound)
         if not self.refused(error, self.replicas[at].delete_class(owner, session, label)):
             expected.change(expected.without(label))
 
@@ -139,7 +147,7 @@ class History(RuleBasedStateMachine):
         owner, expected, error = self.owned(session)
         label, name = [*expected.examples, ("a", "none")][min(nth, len(expected.examples))]
         if error is None and name == "none":
-            error = stored.ExampleNotFound if label in expected.classes else stored.ClassNotFound
+            error = ExampleNotFound if label in expected.classes else ClassNotFound
         if not self.refused(error, self.replicas[at].delete_example(owner, session, label, name)):
             expected.change([kept for kept in expected.examples if kept != (label, name)])
 

@@ -12,7 +12,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.sessions.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
+from app.sessions.archive import export_session, read_archive
+from app.sessions.errors import ArchiveInvalid, ModelChanged
 from app.sessions.session import NewSession, Session
 from model.support_set import Example
 
@@ -57,7 +58,7 @@ def test_an_exported_session_is_read_back(examples: list[Example], ttl_s: float 
 
 
 def test_a_file_of_other_weights_is_told_before_its_shape_is() -> None:
-    with pytest.raises(ArchiveOfOtherWeights):
+    with pytest.raises(ModelChanged):
         read_archive(export_session(session(), EXAMPLES), weights_sha256="1" * 64, numbers_per_face=729)
 
 
@@ -114,6 +115,6 @@ def test_a_damaged_file_is_invalid_or_still_a_sound_session(seed: int, cut: bool
         data[chance.randrange(len(data))] = chance.randrange(256)
     try:
         _, found = read(bytes(data[: chance.randrange(len(data))] if cut else data))
-    except (ArchiveInvalid, ArchiveOfOtherWeights):
+    except (ArchiveInvalid, ModelChanged):
         return
     assert all(kept.features.shape == (NUMBERS,) and np.isfinite(kept.features).all() for kept in found)

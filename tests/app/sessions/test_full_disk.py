@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.sessions.session import Session, StoreFull
+from app.sessions.errors import StoreFull
+from app.sessions.session import Session
 from app.sessions.store import SessionStore
 from tests.support.postgresql import PostgresqlServer, needs_postgresql
 from tests.support.small_disk import fill, small_disk, small_files

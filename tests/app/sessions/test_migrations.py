@@ -10,8 +10,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from app.sessions import migrations
+from app.sessions.errors import SchemaUnknown, StoreUnavailable
 from app.sessions.schema import metadata
-from app.sessions.session import SchemaUnknown, StoreUnavailable
 from app.sessions.store import open_store
 from tests.support.stores import QUOTAS, Opener, example, names, new_session
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.sessions.session import StoreUnavailable
+from app.sessions.errors import StoreUnavailable
 from app.sessions.store import SessionStore, open_store
 from tests.support.postgresql import PostgresqlServer, needs_postgresql
 from tests.support.stores import QUOTAS, Opener, example, names, new_session

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.sessions.session import SessionNotFound, StoreUnavailable
+from app.sessions.errors import SessionNotFound, StoreUnavailable
 from app.sessions.sqlite import SqliteDatabase
 from app.sessions.store import SessionStore, open_store
 from tests.support.stores import QUOTAS, Opener, example, names, new_session, sqlite_opener

@@ -9,6 +9,16 @@ from collections.abc import Awaitable
 import pytest
 
 from app.sessions import session as stored
+from app.sessions.errors import (
+    ByteLimit,
+    ClassLimit,
+    ClassNotFound,
+    ExampleExists,
+    ExampleLimit,
+    ExampleNotFound,
+    SessionLimit,
+    SessionNotFound,
+)
 from app.sessions.store import SessionStore
 from tests.support.stores import QUOTAS, Opener, example, names, new_session
 
@@ -66,17 +76,17 @@ def test_a_refused_write_leaves_nothing_behind(opener: Opener, owner: str) -> No
             assert names(examples) == [("a", "1"), ("b", "2")]
 
         add, replace = store.add_examples, store.replace_class
-        await refused(stored.ExampleExists, add(owner, session.id, [example("3"), example("1")]))
-        await refused(stored.ExampleExists, add(owner, session.id, [example("3"), example("3")]))
-        await refused(stored.ExampleExists, replace(owner, session.id, "a", [example("2")]))
+        await refused(ExampleExists, add(owner, session.id, [example("3"), example("1")]))
+        await refused(ExampleExists, add(owner, session.id, [example("3"), example("3")]))
+        await refused(ExampleExists, replace(owner, session.id, "a", [example("2")]))
         many = [example(str(index)) for index in range(10, 10 + QUOTAS.examples)]
-        await refused(stored.ExampleLimit, add(owner, session.id, many))
-        await refused(stored.ExampleLimit, replace(owner, session.id, "a", many))
+        await refused(ExampleLimit, add(owner, session.id, many))
+        await refused(ExampleLimit, replace(owner, session.id, "a", many))
         classes = [example(str(index), str(index)) for index in range(10, 10 + QUOTAS.classes)]
-        await refused(stored.ClassLimit, add(owner, session.id, classes))
-        await refused(stored.ClassNotFound, store.delete_class(owner, session.id, "c"))
-        await refused(stored.ClassNotFound, store.delete_example(owner, session.id, "c", "1"))
-        await refused(stored.ExampleNotFound, store.delete_example(owner, session.id, "b", "1"))
+        await refused(ClassLimit, add(owner, session.id, classes))
+        await refused(ClassNotFound, store.delete_class(owner, session.id, "c"))
+        await refused(ClassNotFound, store.delete_example(owner, session.id, "c", "1"))
+        await refused(ExampleNotFound, store.delete_example(owner, session.id, "b", "1"))
 
     opener.run(use)
 
@@ -87,7 +97,7 @@ def test_a_session_can_be_created_with_its_examples_or_not_at_all(opener: Opener
         assert (created.revision, created.classes) == (1, {"a": 1, "b": 1})
         assert names((await store.load_examples(owner, created.id))[1]) == [("a", "1"), ("b", "2")]
         many = [example(str(index)) for index in range(QUOTAS.examples + 1)]
-        await raises(stored.ExampleLimit, store.create(owner, new_session(), many))
+        await raises(ExampleLimit, store.create(owner, new_session(), many))
         assert await store.list_page(owner, limit=9, cursor=None) == ([created], None)
 
     opener.run(use)
@@ -107,7 +117,7 @@ def test_another_owner_finds_nothing(opener: Opener, owner: str) -> None:
             store.delete_class(other, session.id, "a"),
             store.delete(other, session.id),
         ):
-            await raises(stored.SessionNotFound, call)
+            await raises(SessionNotFound, call)
         assert await store.list_page(other, limit=9, cursor=None) == ([], None)
         assert (await store.get(owner, session.id)) == session
 
@@ -132,17 +142,17 @@ def test_an_expired_session_is_gone_and_makes_room(opener: Opener, owner: str) -
         kept = [await store.create(owner, new_session()) for _ in range(QUOTAS.sessions - 1)]
         short = await store.create(owner, new_session(ttl_s=1.5), [example("1")])
         await store.add_examples(owner, short.id, [example("2")])
-        await raises(stored.SessionLimit, store.create(owner, new_session()))
+        await raises(SessionLimit, store.create(owner, new_session()))
         ids = [session.id for session in (*kept, short)]
         assert await store.revisions(ids) == {**dict.fromkeys(ids, 0), short.id: 2}
         await asyncio.sleep(1.6)
-        await raises(stored.SessionNotFound, store.get(owner, short.id))
-        await raises(stored.SessionNotFound, store.load_examples(owner, short.id))
-        await raises(stored.SessionNotFound, store.add_examples(owner, short.id, [example("3")]))
+        await raises(SessionNotFound, store.get(owner, short.id))
+        await raises(SessionNotFound, store.load_examples(owner, short.id))
+        await raises(SessionNotFound, store.add_examples(owner, short.id, [example("3")]))
         assert await store.revisions(ids) == {session.id: 0 for session in kept}
         assert await store.list_page(owner, limit=9, cursor=None) == (kept, None)
         await store.create(owner, new_session())
-        await raises(stored.SessionLimit, store.create(owner, new_session()))
+        await raises(SessionLimit, store.create(owner, new_session()))
 
     opener.run(use)
 
@@ -211,8 +221,8 @@ def test_a_deleted_session_is_gone_for_every_replica(opener: Opener, owner: str)
     async def use(store: SessionStore) -> None:
         session = await store.create(owner, new_session(), [example("1")])
         await store.delete(owner, session.id)
-        await raises(stored.SessionNotFound, store.get(owner, session.id))
-        await raises(stored.SessionNotFound, store.delete(owner, session.id))
+        await raises(SessionNotFound, store.get(owner, session.id))
+        await raises(SessionNotFound, store.delete(owner, session.id))
         assert await store.revisions([session.id]) == {}
         await store.sweep()
         await store.check()
@@ -227,17 +237,17 @@ def test_an_owner_stores_only_as_many_bytes_as_one_owner_may(opener: Opener, own
         first = await store.create(owner, new_session(), [example("1"), example("2", "b")])
         await store.create(owner, new_session(ttl_s=0.5), [example("1")])
         second = await store.create(owner, new_session())
-        await raises(stored.ByteLimit, store.add_examples(owner, second.id, [example("1")]))
-        await raises(stored.ByteLimit, store.create(owner, new_session(), [example("1")]))
+        await raises(ByteLimit, store.add_examples(owner, second.id, [example("1")]))
+        await raises(ByteLimit, store.create(owner, new_session(), [example("1")]))
         assert await store.get(owner, second.id) == second
         await store.create(owner + "?", new_session(), [example("1"), example("2")])
         await store.replace_class(owner, first.id, "a", [example("3")])
         await store.delete_class(owner, first.id, "b")
         second = await store.add_examples(owner, second.id, [example("1")])
-        await raises(stored.ByteLimit, store.add_examples(owner, second.id, [example("2")]))
+        await raises(ByteLimit, store.add_examples(owner, second.id, [example("2")]))
         await asyncio.sleep(0.6)
         second = await store.add_examples(owner, second.id, [example("2")])
-        await raises(stored.ByteLimit, store.add_examples(owner, second.id, [example("3")]))
+        await raises(ByteLimit, store.add_examples(owner, second.id, [example("3")]))
         await store.delete(owner, first.id)
         await store.add_examples(owner, second.id, [example("3")])
 

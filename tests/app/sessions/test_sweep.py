@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.sessions import queries
-from app.sessions.session import SessionNotFound
+from app.sessions.errors import SessionNotFound
 from app.sessions.store import SessionStore
 from tests.support.stores import AMPLE, Opener, example, new_session, sqlite_opener
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.main import create_app
-from app.sessions.session import StoreUnavailable
+from app.sessions.errors import StoreUnavailable
 from tests.app.api.test_api import image, sample, settings
 from tests.conftest import LOCAL, no_face, sample_bytes, two_faces
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.inference.cores import usable_cores
+from app.settings import usable_cores
 
 ALL = len(os.sched_getaffinity(0))
 

@@ -1,0 +1,56 @@
+"""Why a client may not ask, or not now.
+
+AccessError
+├─ KeysInvalid            CSRN_API_KEYS is malformed
+├─ Unauthorized      401  unauthorized
+├─ ForbiddenOrigin   403  forbidden_origin
+├─ TooManyRequests   429  overloaded
+├─ TooManyStreams    429  overloaded
+└─ RateLimited       429  rate_limited
+"""
+
+from __future__ import annotations
+
+from model.errors import CsrnError
+
+
+class AccessError(CsrnError):
+    """Base class of the errors of access."""
+
+
+class KeysInvalid(AccessError):
+    """CSRN_API_KEYS is malformed. The message says which entry is wrong, and never what it contains."""
+
+
+class Unauthorized(AccessError):
+    """The request has no valid API key."""
+
+    code, status, title = "unauthorized", 401, "Send a valid API key as Authorization: Bearer KEY"
+
+
+class ForbiddenOrigin(AccessError):
+    """A web page of another origin asks a service that needs no keys."""
+
+    code, status, title = "forbidden_origin", 403, "Web pages of other origins may not use this service"
+
+
+class TooManyRequests(AccessError):
+    """As many requests are in progress as allowed."""
+
+    code, status, title = "overloaded", 429, "Too many requests are in progress: try again shortly"
+
+
+class TooManyStreams(AccessError):
+    """As many streams are open as allowed."""
+
+    code, status, title = "overloaded", 429, "Too many streams are open: try again shortly"
+
+
+class RateLimited(AccessError):
+    """The key has used up its rate."""
+
+    code, status, title = "rate_limited", 429, "The key has used up its rate"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,47 @@
+"""Why faces cannot be encoded or scored now.
+
+InferenceError
+├─ NoClasses         422  no_classes
+├─ QueueFull         429  overloaded
+│  └─ DeviceFull     429  overloaded
+└─ WorkLost          500  internal_error
+   └─ ReadingFailed  500  internal_error
+"""
+
+from __future__ import annotations
+
+from model.errors import CsrnError
+
+
+class InferenceError(CsrnError):
+    """Base class of the errors of inference."""
+
+
+class NoClasses(InferenceError):
+    """The session has no classes to compare a query with."""
+
+    code, status, title = "no_classes", 422, "The session has no classes: add examples first"
+
+
+class QueueFull(InferenceError):
+    """Too many images are already waiting."""
+
+    code, status, title = "overloaded", 429, "Too many images are waiting: try again shortly"
+
+
+class DeviceFull(QueueFull):
+    """The device has no memory left for this work."""
+
+    title = "The device has no memory left: try again, or send fewer images"
+
+
+class WorkLost(InferenceError):
+    """A worker thread died or hangs, so this work will not be done. The service is about to restart."""
+
+    title = "A worker of the service failed and the service restarts: try again"
+
+
+class ReadingFailed(WorkLost):
+    """Reading one image failed because of a fault in the service."""
+
+    title = "The service failed to read this image"
