@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import ApiError, problem_response
-from app.telemetry.routes import FOR_WATCHERS
+from app.telemetry.request_log import MONITORING_PATHS
 
 MAX_SMALL_BYTES = 64 * 1024
 """Of what is no file: several times what the largest request in JSON takes"""
@@ -46,7 +46,7 @@ class Admission:
         self._unread_s, self._draining = unread_s, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in FOR_WATCHERS:
+        if scope["type"] != "http" or scope["path"] in MONITORING_PATHS:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
