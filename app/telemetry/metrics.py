@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import get_args
@@ -32,44 +33,25 @@ class Metrics(Observer):
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        for collector in (
-            prometheus_client.ProcessCollector,
-            prometheus_client.PlatformCollector,
-            prometheus_client.GCCollector,
-        ):
-            collector(registry=self.registry)
-        self._ready = Gauge("csrn_ready", "1 if /readyz answers 200", registry=self.registry)
-        self._sessions = Gauge(
-            "csrn_sessions",
-            "Sessions in the store, which all replicas share; NaN if the store does not answer",
-            registry=self.registry,
-        )
-        self._stage_seconds = Histogram(
+        prometheus_client.ProcessCollector(registry=self.registry)
+        gauge = functools.partial(Gauge, registry=self.registry)
+        counter = functools.partial(Counter, registry=self.registry)
+        histogram = functools.partial(Histogram, registry=self.registry)
+        self._ready = gauge("csrn_ready", "1 if /readyz answers 200")
+        self._sessions = gauge("csrn_sessions", "Sessions in the shared store; NaN if it does not answer")
+        self._stage_seconds = histogram(
             "csrn_stage_seconds",
-            "Time of requests and frames in each stage, including the wait in the queue: support (prepare "
-            "the support set), faces (decode, find landmarks, cut patches), network (encode, score)",
+            "Time of requests and frames in each stage, including the wait in the queue",
             ["stage"],
             buckets=STAGE_BUCKETS_S,
-            registry=self.registry,
         )
-        self._batch_jobs = Histogram(
-            "csrn_batch_jobs", "Jobs per batch", ["queue"], buckets=BATCH_BUCKETS, registry=self.registry
+        self._batch_jobs = histogram("csrn_batch_jobs", "Jobs per batch", ["queue"], buckets=BATCH_BUCKETS)
+        self._overloaded = counter(
+            "csrn_overloaded", "Requests and frames refused because a queue was full", ["queue"]
         )
-        self._overloaded = Counter(
-            "csrn_overloaded",
-            "Requests and frames refused because a queue was full",
-            ["queue"],
-            registry=self.registry,
-        )
-        self._faces_not_found = Counter(
-            "csrn_faces_not_found", "Images and frames without a face", registry=self.registry
-        )
-        self._images_unreadable = Counter(
-            "csrn_images_unreadable", "Images and frames that could not be decoded", registry=self.registry
-        )
-        self._frames = Counter(
-            "csrn_stream_frames", "Frames of streams, by outcome", ["outcome"], registry=self.registry
-        )
+        self._faces_not_found = counter("csrn_faces_not_found", "Images and frames without a face")
+        self._images_unreadable = counter("csrn_images_unreadable", "Images and frames not decodable")
+        self._frames = counter("csrn_stream_frames", "Frames of streams, by outcome", ["outcome"])
         # A series that exists from the start lets rate() see its first event.
         for queue in ("faces", "device"):
             self._overloaded.labels(queue)

@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from typing import Any
 
 from prometheus_fastapi_instrumentator.metrics import Info
 from prometheus_fastapi_instrumentator.routing import get_route_name
@@ -27,7 +28,7 @@ _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestIds:
-    """ASGI middleware: gives each request an id, and records clients that left as status 499.
+    """ASGI middleware: gives each request an id, and logs streams; a client that left has status 499.
 
     The id is the client's X-Request-Id if it has 1 to 128 of A-Z a-z 0-9 . _ -, or else a new one.
     Every response carries it.
@@ -45,13 +46,17 @@ class RequestIds:
         # The server runs each request in a task of its own, so the variable needs no reset.
         REQUEST_ID.set(request_id)
         scope.setdefault("state", {})
-        started = gone = False
+        start, started, gone = time.perf_counter(), False, False
+        close: dict[str, Any] = {"code": None, "reason": None}
 
         async def receive_and_watch() -> Message:
             nonlocal gone
             message = await receive()
             if message["type"] == "http.disconnect" and not started:
                 gone = True
+            elif message["type"] == "websocket.disconnect" and close["code"] is None:
+                # The reason is the client's text, so the log omits it.
+                close["code"] = message.get("code")
             return message
 
         async def send_with_id(message: Message) -> None:
@@ -62,14 +67,23 @@ class RequestIds:
                 message = {**message, "headers": headers}
                 if gone:
                     message["status"] = CLIENT_GONE
+            elif message["type"] == "websocket.close":
+                close.update(code=message.get("code", 1000), reason=message.get("reason") or None)
             await send(message)
 
-        if scope["type"] == "websocket":
-            await _log_stream(self._app, scope, receive, send_with_id)
-            return
-        await self._app(scope, receive_and_watch, send_with_id)
-        if gone and not started:
-            await Response(status_code=CLIENT_GONE)(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive_and_watch, send_with_id)
+            if gone and not started:
+                await Response(status_code=CLIENT_GONE)(scope, receive, send_with_id)
+        finally:
+            if scope["type"] == "websocket":
+                route = get_route_name(HTTPConnection(scope), should_include_root_path=False)
+                fields = {
+                    "route": route or "none",
+                    **close,
+                    **_duration_and_key(scope, time.perf_counter() - start),
+                }
+                logger.info("stream closed" if started else "stream refused", extra={"fields": fields})
 
 
 def log_request(info: Info) -> None:
@@ -79,43 +93,10 @@ def log_request(info: Info) -> None:
         "method": info.method,
         "route": info.modified_handler,
         "status": status,
-        "duration_ms": round(info.modified_duration * 1000, 1),
-        "key": info.request.scope["state"].get("owner"),
+        **_duration_and_key(info.request.scope, info.modified_duration),
     }
     logger.log(logging.WARNING if status >= 500 else logging.INFO, "request", extra={"fields": fields})
 
 
-async def _log_stream(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the application for one stream, then write its log line."""
-    start, accepted = time.perf_counter(), False
-    code: int | None = None
-    reason: str | None = None
-
-    async def watched_receive() -> Message:
-        nonlocal code
-        message = await receive()
-        if message["type"] == "websocket.disconnect" and code is None:
-            # The reason is the client's text, so the log omits it.
-            code = message.get("code")
-        return message
-
-    async def watched_send(message: Message) -> None:
-        nonlocal accepted, code, reason
-        if message["type"] == "websocket.accept":
-            accepted = True
-        elif message["type"] == "websocket.close":
-            code, reason = message.get("code", 1000), message.get("reason") or None
-        await send(message)
-
-    try:
-        await app(scope, watched_receive, watched_send)
-    finally:
-        fields = {
-            "route": get_route_name(HTTPConnection(scope), should_include_root_path=False) or "none",
-            "code": code,
-            "reason": reason,
-            "duration_ms": round((time.perf_counter() - start) * 1000, 1),
-            "key": scope["state"].get("owner"),
-        }
-        message = "stream closed" if accepted else "stream refused"
-        logger.info(message, extra={"fields": fields})
+def _duration_and_key(scope: Scope, seconds: float) -> dict[str, Any]:
+    return {"duration_ms": round(seconds * 1000, 1), "key": scope["state"].get("owner")}

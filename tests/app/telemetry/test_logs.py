@@ -40,20 +40,12 @@ def test_a_line_of_text_has_the_same_fields() -> None:
     assert line.endswith(":00:00 info: request status=200 key=None")
 
 
-class Model(pydantic.BaseModel):
-    number: int
-
-
 def _key_error() -> None:
     dict[str, int]()[MARK]
 
 
 def _validation() -> None:
-    Model.model_validate({"number": MARK})
-
-
-def _unicode() -> None:
-    (MARK + "\ud800").encode()
+    pydantic.TypeAdapter(int).validate_python(MARK)
 
 
 def _group() -> None:
@@ -67,7 +59,7 @@ def _caused() -> None:
         raise CsrnError("shown") from error
 
 
-@pytest.mark.parametrize("fail", [_key_error, _validation, _unicode, _group, _caused])
+@pytest.mark.parametrize("fail", [_key_error, _validation, _group, _caused])
 def test_a_traceback_shows_the_place_and_hides_messages_that_quote_input(fail: Any) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011
         fail()
