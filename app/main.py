@@ -31,9 +31,8 @@ from app.sessions import session as stored
 from app.sessions.store import SessionStore, open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.requests import Requests
-from app.telemetry.routes import RouteTemplates
-from app.telemetry.tracing import Tracing, start_tracing
+from app.telemetry.request_log import RequestIds
+from app.telemetry.tracing import FASTAPI_TELEMETRY
 from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")
@@ -49,11 +48,11 @@ def create_app(
 
     exit_process: called with an exit code when a worker thread has failed.
 
-    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing; TracingImpossible.
+    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing.
     """
     settings = settings or Settings()
-    metrics, tracing = Metrics(), start_tracing()
-    engine = create_engine(settings, tracing.observing(metrics.observer) if tracing else metrics.observer)
+    metrics = Metrics()
+    engine = create_engine(settings, metrics)
     store = create_store(settings)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
@@ -84,8 +83,6 @@ def create_app(
                 task.cancel()
             engine.close()
             await store.close()
-            if tracing:
-                await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="CSRN Serve",
@@ -104,13 +101,13 @@ def create_app(
             "max_fields": 2 * settings.max_images + 8,
             "max_part_size": MAX_FIELD_BYTES,
         },
-        # Its own traces would tell paths, which hold labels; app.telemetry's do not.
-        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        telemetry=FASTAPI_TELEMETRY,
     )
     app.state.settings, app.state.api_keys = settings, keys
     app.state.engine, app.state.store, app.state.metrics = engine, store, metrics
     app.state.rate_limit = RateLimit(settings.rate_limit)
     app.state.streams = OpenStreams(most=settings.max_streams, most_per_key=settings.max_streams_per_key)
+    metrics.watch(engine, app.state.streams)
     app.state.loopback_only = not (keys.required or settings.allow_anonymous)
     app.state.draining = asyncio.Event()
     app.state.export_places = asyncio.Semaphore(sessions.EXPORTS_AT_ONCE)
@@ -129,12 +126,11 @@ def create_app(
         app.include_router(router)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
-    templates = RouteTemplates([*app.routes, *(route for router in routers for route in router.routes)])
-    _add_middleware(app, tracing, templates)
+    _add_middleware(app)
     return app
 
 
-def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTemplates) -> None:
+def _add_middleware(app: FastAPI) -> None:
     """From the innermost to the outermost."""
     settings, keys = app.state.settings, app.state.api_keys
     app.add_middleware(CancelOnDisconnect)
@@ -146,7 +142,8 @@ def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTempl
         requests=RequestsInFlight(most=settings.max_requests, most_per_key=settings.max_requests_per_key),
     )
     app.add_middleware(Faults)
-    app.add_middleware(Requests, metrics=app.state.metrics, tracing=tracing, templates=templates)
+    app.add_middleware(RequestIds)
+    app.state.metrics.instrument(app)
     app.add_middleware(EncodedPaths)
 
 

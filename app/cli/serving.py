@@ -32,6 +32,7 @@ def serve(
     from app.main import create_app
     from app.server import MAX_CONNECTIONS, DrainingServer, GuardedProtocol, listen
     from app.telemetry.logs import set_up_logging
+    from app.telemetry.tracing import set_up_tracing
 
     settings = Settings()
     keys = ApiKeys(settings.api_keys.get_secret_value())
@@ -41,6 +42,7 @@ def serve(
             "(csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve whoever can reach it"
         )
     set_up_logging(log_format=settings.log_format, level=settings.log_level)
+    set_up_tracing()
     # Once drained, uvicorn raises the signal again for whoever handled it before: that is a good end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _allow_open_files(2 * MAX_CONNECTIONS)

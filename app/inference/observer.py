@@ -1,31 +1,34 @@
-"""What the parts tell of their work, to whoever counts it. They know nobody of those."""
+"""The measurements that inference reports, without knowing who records them."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from typing import Literal
 
 Stage = Literal["support", "faces", "network"]
-"""Getting the support set ready, decoding and finding faces, encoding and scoring"""
+"""Preparing the support set; decoding images and finding faces; encoding and scoring"""
 FrameOutcome = Literal["scored", "no_face", "unreadable", "overloaded", "rate_limited", "failed", "dropped"]
 
 
-def _nobody(*_: object) -> None:
-    pass
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Observer:
-    """By default nobody listens. Each is called on the thread that works: it is quick and never raises."""
+    """Ignores every measurement; a subclass records them.
 
-    batch_taken: Callable[[str, int], None] = _nobody
-    """(queue, jobs): a batch of so many jobs is worked on"""
-    queue_was_full: Callable[[str], None] = _nobody
-    """(queue): work was refused"""
-    stage_ended: Callable[[Stage, float], None] = _nobody
-    """(stage, seconds): a request has gone through a stage"""
-    face_not_found: Callable[[], None] = _nobody
-    image_unreadable: Callable[[], None] = _nobody
-    frames_ended: Callable[[FrameOutcome, int], None] = _nobody
-    """(outcome, frames): what became of frames of a stream"""
+    Worker threads call these methods between batches, so they must be fast and must not raise.
+    """
+
+    def batch_taken(self, queue: str, jobs: int) -> None:
+        """A worker thread took a batch of jobs from a queue."""
+
+    def queue_was_full(self, queue: str) -> None:
+        """A full queue refused work."""
+
+    def stage_ended(self, stage: Stage, seconds: float) -> None:
+        """A request or a frame completed a stage, after this time including the wait in the queue."""
+
+    def face_not_found(self) -> None:
+        """An image or a frame shows no face."""
+
+    def image_unreadable(self) -> None:
+        """An image or a frame could not be decoded."""
+
+    def frames_ended(self, outcome: FrameOutcome, frames: int) -> None:
+        """Frames of a stream ended with this outcome."""

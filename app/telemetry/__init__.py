@@ -1,1 +1,1 @@
-"""What operators see: metrics, logs, request ids, traces. None of it tells an image, a label or a key."""
+"""Metrics, logs and traces for operators. They contain no images, labels, session names or API keys."""

@@ -1,4 +1,4 @@
-"""The log: one line an event on stderr, as JSON or for a terminal."""
+"""The log: one line for each event on stderr, as JSON or as text for a terminal."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ import sys
 import traceback
 from typing import Any, Literal
 
-from app.telemetry.request_id import LOG_FIELDS
+from opentelemetry import trace
+
+from app.telemetry.request_log import REQUEST_ID
 from model.errors import CsrnError
 
-TELLING = (OSError, RuntimeError, MemoryError, CsrnError)
-"""Errors whose message is logged: those of machines and libraries. Others quote what they choke on, which
-may be a label."""
+LOGGED_MESSAGES = (OSError, RuntimeError, MemoryError, CsrnError)
+"""Exceptions whose message the log shows; other exceptions may quote a label or a key in theirs"""
 
 
 def set_up_logging(*, log_format: Literal["auto", "json", "text"], level: str) -> None:
-    """Everything goes to stderr. level: of this service's own lines."""
-    # A copy, because descriptor 2 points nowhere while a FaceMesh starts.
+    """Send every log line to stderr. The level is that of the service; libraries log only warnings.
+
+    Below a warning, servers and parsers log paths, headers and file names.
+    """
+    # A copy, because file descriptor 2 is redirected to /dev/null while a FaceMesh starts.
     stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
-    root, own = logging.getLogger(), logging.getLogger("csrn")
-    root.handlers = [handler]
-    own.setLevel(level.upper())
-    # Below a warning, servers and parsers tell paths, headers and file names.
-    root.setLevel(max(own.level, logging.WARNING))
+    service_level = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(service_level, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("csrn").setLevel(service_level)
     logging.captureWarnings(True)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: time, level, logger, message, the ids of the request, the event's own fields."""
+    """Formats a record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -46,43 +48,41 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1]:
             line["error"] = type(record.exc_info[1]).__qualname__
-            line["traceback"] = told_traceback(record.exc_info[1])
+            line["traceback"] = format_error(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people: time, level, message, fields; a traceback on lines of its own."""
+    """Formats a record as one line of text, followed by the traceback of an error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told = [
-            f"{_moment(record).astimezone():%H:%M:%S} {record.levelname.lower()}: {record.getMessage()}",
-            *(f"{name}={value}" for name, value in _fields(record).items()),
-        ]
-        line = " ".join(told)
+        line = f"{_time(record).astimezone():%H:%M:%S} {record.levelname.lower()}: {record.getMessage()}"
+        line += "".join(f" {name}={value}" for name, value in _fields(record).items())
         if record.exc_info and record.exc_info[1]:
-            line += "\n" + told_traceback(record.exc_info[1])
+            line += "\n" + format_error(record.exc_info[1])
         return line
 
 
-def told_traceback(error: BaseException) -> str:
-    """Where an error and its causes came from, the last one last, with messages that may be told."""
-    parts: list[str] = []
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        message = f": {link}" if isinstance(link, TELLING) else ""
-        kind = f"{type(link).__module__}.{type(link).__qualname__}".removeprefix("builtins.")
-        inner = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
-        parts += [*(told_traceback(one) + "\n" for one in inner), f"{kind}{message}\n"]
-        parts += ["".join(traceback.format_tb(link.__traceback__))]
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return "".join(reversed(parts)).rstrip()
+def format_error(error: BaseException) -> str:
+    """The traceback of an error after those of its causes, without messages that may quote a request."""
+    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    message = f": {error}" if isinstance(error, LOGGED_MESSAGES) else ""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    before = format_error(cause) + "\n" if cause else ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return before + frames + "\n".join([kind + message, *map(format_error, inner)])
 
 
-def _moment(record: logging.LogRecord) -> datetime.datetime:
+def _time(record: logging.LogRecord) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(record.created, datetime.UTC)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {**LOG_FIELDS.get({}), **getattr(record, "fields", {})}
+    """The ids of the current request and trace, and the fields of the event itself."""
+    fields: dict[str, Any] = {}
+    if request_id := REQUEST_ID.get(None):
+        fields["request_id"] = request_id
+    if (span := trace.get_current_span().get_span_context()).is_valid:
+        fields["trace_id"] = trace.format_trace_id(span.trace_id)
+    return {**fields, **getattr(record, "fields", {})}

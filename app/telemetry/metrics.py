@@ -1,79 +1,58 @@
-"""The metrics of one application, in a registry of its own."""
+"""The Prometheus metrics of one application, in a registry of its own."""
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterator
 from typing import get_args
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
+import prometheus_client
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator import metrics as http_metrics
 
+from app.access.open_streams import OpenStreams
+from app.inference.engine import Engine
 from app.inference.observer import FrameOutcome, Observer, Stage
+from app.telemetry.request_log import MONITORING_PATHS, log_request
+from app.telemetry.tracing import record_stage
 
+MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Metrics:
-    """Counts what happens. What merely is, like the length of a queue, is read at the scrape: state.py."""
+class Metrics(Observer):
+    """Counts HTTP requests and the work of the engine."""
 
     def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
-        self._requests = Counter(
-            "csrn_requests",
-            "Requests answered, by route template; status 499: the client went away before",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self._request_seconds = Histogram(
-            "csrn_request_seconds",
-            "From a request's arrival to the end of its answer",
-            ["method", "route"],
-            buckets=REQUEST_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._stage_seconds = Histogram(
+        prometheus_client.ProcessCollector(registry=self.registry)
+        gauge = functools.partial(Gauge, registry=self.registry)
+        counter = functools.partial(Counter, registry=self.registry)
+        histogram = functools.partial(Histogram, registry=self.registry)
+        self._ready = gauge("csrn_ready", "1 if /readyz answers 200")
+        self._sessions = gauge("csrn_sessions", "Sessions in the shared store; NaN if it does not answer")
+        self._stage_seconds = histogram(
             "csrn_stage_seconds",
-            "Of requests and frames, by stage: support (a set made ready), faces (decoding, landmarks, "
-            "patches), network (encoding, scoring); with the wait in the queue",
+            "Time of requests and frames in each stage, including the wait in the queue",
             ["stage"],
             buckets=STAGE_BUCKETS_S,
-            registry=self.registry,
         )
-        self._batch_jobs = Histogram(
-            "csrn_batch_jobs",
-            "Jobs that were worked on together",
-            ["queue"],
-            buckets=BATCH_BUCKETS,
-            registry=self.registry,
+        self._batch_jobs = histogram("csrn_batch_jobs", "Jobs per batch", ["queue"], buckets=BATCH_BUCKETS)
+        self._overloaded = counter(
+            "csrn_overloaded", "Requests and frames refused because a queue was full", ["queue"]
         )
-        self._overloaded = Counter(
-            "csrn_overloaded",
-            "Requests and frames refused because a queue was full",
-            ["queue"],
-            registry=self.registry,
-        )
-        self._faces_not_found = Counter(
-            "csrn_faces_not_found", "Images and frames without a face", registry=self.registry
-        )
-        self._images_unreadable = Counter(
-            "csrn_images_unreadable", "Images and frames that could not be decoded", registry=self.registry
-        )
-        self._frames = Counter(
-            "csrn_stream_frames",
-            "Frames of streams, by what became of them",
-            ["outcome"],
-            registry=self.registry,
-        )
-        # Shown from the start, so that a rate sees the first event too.
+        self._faces_not_found = counter("csrn_faces_not_found", "Images and frames without a face")
+        self._images_unreadable = counter("csrn_images_unreadable", "Images and frames not decodable")
+        self._frames = counter("csrn_stream_frames", "Frames of streams, by outcome", ["outcome"])
+        # A series that exists from the start lets rate() see its first event.
         for queue in ("faces", "device"):
             self._overloaded.labels(queue)
             self._batch_jobs.labels(queue)
@@ -81,16 +60,81 @@ class Metrics:
             self._stage_seconds.labels(stage)
         for outcome in get_args(FrameOutcome):
             self._frames.labels(outcome)
-        self.requests_in_flight = 0
-        self.observer = Observer(
-            batch_taken=lambda queue, jobs: self._batch_jobs.labels(queue).observe(jobs),
-            queue_was_full=lambda queue: self._overloaded.labels(queue).inc(),
-            stage_ended=lambda stage, seconds: self._stage_seconds.labels(stage).observe(seconds),
-            face_not_found=self._faces_not_found.inc,
-            image_unreadable=self._images_unreadable.inc,
-            frames_ended=lambda outcome, frames: self._frames.labels(outcome).inc(frames),
-        )
 
-    def request_ended(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(method, route, status).inc()
-        self._request_seconds.labels(method, route).observe(seconds)
+    def instrument(self, app: FastAPI) -> None:
+        """Add the middleware that counts, times and logs HTTP requests by route template."""
+        Instrumentator(
+            should_group_status_codes=False,
+            excluded_handlers=[f"^{path}$" for path in MONITORING_PATHS],
+            registry=self.registry,
+        ).add(
+            http_metrics.requests(registry=self.registry),
+            http_metrics.latency(
+                should_include_status=False, buckets=REQUEST_BUCKETS_S, registry=self.registry
+            ),
+            log_request,
+        ).instrument(app)
+
+    def watch(self, engine: Engine, streams: OpenStreams) -> None:
+        """Read the gauges of the engine and the streams at every scrape."""
+        self.registry.register(_Gauges(engine, streams))
+
+    def exposition(self, *, ready: bool, sessions: int | None) -> bytes:
+        """All metrics in the Prometheus text format.
+
+        Args: sessions, the number of sessions in the store, or None if it does not answer.
+        """
+        self._ready.set(ready)
+        self._sessions.set(math.nan if sessions is None else sessions)
+        return prometheus_client.generate_latest(self.registry)
+
+    def batch_taken(self, queue: str, jobs: int) -> None:
+        self._batch_jobs.labels(queue).observe(jobs)
+
+    def queue_was_full(self, queue: str) -> None:
+        self._overloaded.labels(queue).inc()
+
+    def stage_ended(self, stage: Stage, seconds: float) -> None:
+        self._stage_seconds.labels(stage).observe(seconds)
+        record_stage(stage, seconds)
+
+    def face_not_found(self) -> None:
+        self._faces_not_found.inc()
+
+    def image_unreadable(self) -> None:
+        self._images_unreadable.inc()
+
+    def frames_ended(self, outcome: FrameOutcome, frames: int) -> None:
+        self._frames.labels(outcome).inc(frames)
+
+
+class _Gauges(Collector):
+    """The state of the engine and the streams at the moment of the scrape."""
+
+    def __init__(self, engine: Engine, streams: OpenStreams) -> None:
+        self._engine, self._streams = engine, streams
+
+    def collect(self) -> Iterator[Metric]:
+        queued = GaugeMetricFamily(
+            "csrn_queued_work",
+            "Work that waits in a queue: images (faces) or faces to encode (device)",
+            labels=["queue"],
+        )
+        for queue, work in self._engine.queued_work.items():
+            queued.add_metric([queue], work)
+        yield queued
+        cache = self._engine.supports
+        yield CounterMetricFamily(
+            "csrn_support_cache_misses", "Support sets that were not in the cache", value=cache.misses
+        )
+        for name, documentation, value in (
+            ("csrn_support_cache_bytes", "Size of the support sets in the cache", cache.size_bytes),
+            ("csrn_support_cache_sets", "Support sets in the cache", len(cache.kept)),
+            (
+                "csrn_device_memory_bytes",
+                "GPU memory that this process holds; 0 without a GPU",
+                self._engine.device_memory_bytes,
+            ),
+            ("csrn_streams_open", "Open streams", self._streams.count),
+        ):
+            yield GaugeMetricFamily(name, documentation, value=value)

@@ -13,8 +13,7 @@ from app.api.errors import NotReady
 from app.inference.engine import Engine
 from app.sessions.errors import StoreUnavailable
 from app.sessions.store import SessionStore
-from app.telemetry.metrics import Metrics
-from app.telemetry.state import MEDIA_TYPE, State, exposition
+from app.telemetry.metrics import MEDIA_TYPE, Metrics
 from csrn_client.schemas import Model
 
 router = APIRouter(tags=["system"])
@@ -81,21 +80,10 @@ def _require_alive(engine: Engine) -> None:
     },
 )
 async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> Response:
-    """What happened and what is, for Prometheus. The store may be away: csrn_ready says so."""
+    """The metrics of this replica for Prometheus."""
     metrics: Metrics = request.app.state.metrics
     sessions, ready = await _sessions_and_readiness(request, engine, store)
-    state = State(
-        ready=ready,
-        requests_in_flight=metrics.requests_in_flight,
-        queued_work=engine.queued_work,
-        sessions=sessions,
-        support_cache_bytes=engine.supports.size_bytes,
-        support_cache_sets=len(engine.supports.kept),
-        support_cache_misses=engine.supports.misses,
-        device_memory_bytes=engine.device_memory_bytes,
-        streams_open=request.app.state.streams.count,
-    )
-    return Response(exposition(metrics.registry, state), media_type=MEDIA_TYPE)
+    return Response(metrics.exposition(ready=ready, sessions=sessions), media_type=MEDIA_TYPE)
 
 
 async def _sessions_and_readiness(
