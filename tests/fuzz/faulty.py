@@ -1,45 +1,35 @@
-"""A target with every fault that the fuzzer is there to see, for its own test."""
+"""A parser that fails in every way that the fuzzer must notice."""
 
 from __future__ import annotations
 
 import ctypes
-import random
 import sys
 import time
 import warnings
 
-from tests.fuzz.target import MIB, Target
+from tests.fuzz.limits import MIB, Target
 
 
 class Faulty(Target):
-    """Does one of everything that must be noticed; the number of the input says which."""
+    """Fails in the way that the input names."""
 
-    name, share = "faulty", 0.0
-    may_grow_bytes = 64 * MIB
-    may_take_s = 0.5
-
-    def input(self, seed: int, index: int) -> bytes:
-        return bytes((index,))
-
-    def make(self, rng: random.Random) -> bytes:
-        raise NotImplementedError
+    memory_limit_bytes, cpu_limit_s, hang_limit_s = 64 * MIB, 0.2, 1
+    seeds = [b"fine"]
 
     def accepts(self, data: bytes) -> bool:
-        match data[0]:
-            case 1:
+        match data:
+            case b"crash":
                 ctypes.string_at(0)
-            case 2:
+            case b"hang":
+                time.sleep(60)
+            case b"raise":
                 raise KeyError("undocumented")
-            case 3:
-                time.sleep(600)
-            case 4:
+            case b"memory":
                 bytearray(100 * MIB)
-            case 5:
-                warnings.warn("something is odd", stacklevel=1)
-            case 6:
+            case b"warn":
+                warnings.warn("unusual", stacklevel=1)
+            case b"print":
                 print("noise", file=sys.stderr, flush=True)
-            case 7:
-                until = time.process_time() + 0.6
-                while time.process_time() < until:
-                    pass
-        return data[0] % 2 == 0
+            case b"loop":
+                sum(range(20_000_000))
+        return True

@@ -1,77 +1,88 @@
-"""A short share of `make fuzz`, and that the fuzzer sees what it is there to see."""
+"""A short part of `make fuzz`, and a proof that the fuzzer notices what it looks for."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.fuzz.api_target import Requests
-from tests.fuzz.archive_targets import Archives, Checkpoints
+from model.vision.images import decode_image
+from tests.conftest import encoded
+from tests.fuzz.__main__ import TARGETS, fuzz
+from tests.fuzz.child import load_target
+from tests.fuzz.damage import TOKENS, damaged
 from tests.fuzz.faulty import Faulty
-from tests.fuzz.image_targets import Faces, Images
-from tests.fuzz.large_images import PIXELS, LargeImages, LargeWebp
-from tests.fuzz.pth_target import PublishedPairs
-from tests.fuzz.run import Tally, fuzz
-from tests.fuzz.target import MIB, Target
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.limits import LimitExceeded, check, peak_memory, reset_peak_memory
+
+WIDTH_PX, HEIGHT_PX = 4000, 3000
 
 
-def tally_of(target: type[Target], count: int, keep: Path, *, hangs_after_s: float = 60) -> Tally:
-    *_, tally = fuzz(target, seed=0, start=0, count=count, keep=keep, hangs_after_s=hangs_after_s)
-    return tally
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [("images", 300), ("requests", 40), ("archives", 500), ("checkpoints", 40), ("pth", 40)],
+)
+def test_damaged_input_is_parsed_or_refused_within_limits(name: str, inputs: int) -> None:
+    target, rng = load_target(TARGETS[name][0]), random.Random(0)
+
+    def mutate(part: bytes) -> bytes:
+        at = rng.randint(0, len(part))
+        inserted = rng.choice((b"", rng.randbytes(2), rng.choice(TOKENS)))
+        return part[:at] + inserted + part[at + rng.choice((0, 1, 2, 10**6)) :]
+
+    seeds = target.seeds
+    inputs_accepted = [check(target, damaged(rng.choice(seeds), rng, mutate, seeds)) for _ in range(inputs)]
+    assert {*inputs_accepted} == {True, False}
+    target.close()
+
+
+def test_the_fuzzer_finds_inputs_that_reach_new_code(tmp_path: Path) -> None:
+    assert fuzz(TARGETS["archives"][0], tmp_path, inputs=300, seed=0).startswith("300 inputs, ")
+    assert "NEW    cov:" in (tmp_path / "log").read_text()
+    assert any((tmp_path / "corpus").iterdir())
+
+
+@pytest.mark.parametrize(("image_format", "bytes_per_pixel"), [("PNG", 8), ("JPEG", 8), ("WEBP", 18)])
+def test_a_large_image_is_held_about_once_while_it_is_decoded(
+    image_format: str, bytes_per_pixel: int
+) -> None:
+    ramp = np.add.outer(np.arange(HEIGHT_PX), np.arange(WIDTH_PX)).astype(np.uint8)
+    image = Image.merge("RGB", [Image.fromarray(band) for band in (ramp, ramp[::-1].copy(), 255 - ramp)])
+    data = encoded(image, image_format, compress_level=1, progressive=True, method=0)
+    start_bytes = reset_peak_memory()
+    assert decode_image(data).reduction == 2
+    assert 3 < (peak_memory() - start_bytes) / (WIDTH_PX * HEIGHT_PX) < bytes_per_pixel
 
 
 @pytest.mark.parametrize(
-    ("target", "count"),
-    [(Images, 300), (Faces, 20), (Requests, 40), (Archives, 500), (Checkpoints, 40), (PublishedPairs, 40)],
-    ids=lambda value: getattr(value, "name", value),
+    ("data", "fault"),
+    [
+        (b"raise", "undocumented"),
+        (b"memory", "took 100 MiB of memory"),
+        (b"warn", "warned: unusual"),
+        (b"print", "printed to stderr"),
+        (b"loop", "of processor time"),
+    ],
 )
-def test_damaged_input_ends_as_documented(target: type[Target], count: int, tmp_path: Path) -> None:
-    tally = tally_of(target, count, tmp_path)
-    assert tally.findings == []
-    assert (tally.inputs, tally.accepted + tally.rejected) == (count, count)
-    assert tally.accepted > 0
-    assert tally.rejected > 0
+def test_an_input_that_costs_too_much_or_complains_is_a_fault(data: bytes, fault: str) -> None:
+    assert check(Faulty(), b"fine")
+    with pytest.raises((LimitExceeded, KeyError), match=fault):
+        check(Faulty(), data)
 
 
-@pytest.mark.parametrize("target", [LargeImages, LargeWebp], ids=lambda target: target.name)
-def test_a_large_image_is_held_about_once_while_it_is_decoded(
-    target: type[LargeImages], tmp_path: Path
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [(b"crash", "deadly signal"), (b"hang", "timeout after"), (b"raise", "KeyError: 'undocumented'")],
+)
+def test_a_crash_a_hang_and_an_exception_are_reported_and_their_input_is_kept(
+    data: bytes, fault: str, tmp_path: Path
 ) -> None:
-    tally = tally_of(target, len(target.formats), tmp_path)
-    assert (tally.findings, tally.accepted) == ([], len(target.formats))
-    # The measure sees at least the decoded image.
-    assert tally.largest_mib * MIB > 3 * PIXELS
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_every_target_has_a_share_of_make_fuzz(name: str) -> None:
-    assert TARGETS[name].share > 0
-
-
-def test_a_crash_a_hang_and_other_faults_are_found_kept_and_gone_on_from(tmp_path: Path) -> None:
-    tally = tally_of(Faulty, 10, tmp_path, hangs_after_s=2)
-    assert [finding.partition(": ")[2] for finding in tally.findings] == [
-        "died by signal 11",
-        "KeyError: 'undocumented'",
-        "hung for 2 s",
-        "took 100 MiB",
-        "warned: UserWarning: something is odd",
-        "printed to stderr",
-        tally.findings[6].partition(": ")[2],
-    ]
-    assert "s of processor time" in tally.findings[6]
-    assert (tally.inputs, tally.accepted, tally.rejected) == (10, 2, 1)
-    assert sorted(path.name for path in tmp_path.glob("*.bin")) == [f"faulty-0-{n}.bin" for n in range(1, 8)]
-    assert (tmp_path / "faulty-0-2.bin").read_bytes() == b"\x02"
-    # The native stack of the crash is kept with it.
-    assert "string_at" in (tmp_path / "faulty-0-1.txt").read_text()
-
-
-def test_an_input_is_the_same_for_the_same_numbers() -> None:
-    target = Images()
-    first = [target.input(7, index) for index in range(20)]
-    assert first == [Images().input(7, index) for index in range(20)]
-    assert len(set(first)) > 15
-    assert first != [target.input(8, index) for index in range(20)]
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "input").write_bytes(data)
+    result = fuzz("tests.fuzz.faulty:Faulty", tmp_path, inputs=1000, seed=0)
+    assert result.startswith("failed with exit code")
+    assert fault in result
+    assert data in [path.read_bytes() for path in tmp_path.glob("*-*")]
