@@ -1,60 +1,87 @@
-"""Fuzzes every parser of untrusted bytes with atheris, each in a process of its own.
+"""Fuzzes one parser of untrusted bytes with atheris.
 
-    python -m tests.fuzz 100000 1                         # inputs in all, seed
-    python -m tests.fuzz images .fuzz/images/crash-0123   # parse one kept input again
+    python -m tests.fuzz files:images .fuzz/images 20000 1            # folder, number of inputs, seed
+    python -m tests.fuzz files:images .fuzz/images/crash-0123         # parse one kept input again
 
-Inputs that reach new code stay in .fuzz/NAME/corpus, and the next run starts from them.
+Inputs that reach new code stay in FOLDER/corpus, and the next run starts from them.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import subprocess
+import importlib
+import os
+import random
+import resource
 import sys
+import warnings
 from pathlib import Path
 
-from tests.fuzz.child import load_target
-from tests.fuzz.limits import check
+import atheris
 
-TARGETS = {
-    "images": ("tests.fuzz.targets:Images", 0.5),
-    "requests": ("tests.fuzz.request_target:Requests", 0.15),
-    "archives": ("tests.fuzz.targets:Archives", 0.2),
-    "checkpoints": ("tests.fuzz.targets:Checkpoints", 0.07),
-    "pth": ("tests.fuzz.targets:PublishedPairs", 0.08),
-}
-"""The class of each target, and its share of the inputs"""
+from tests.fuzz.damage import TOKENS, damaged
+from tests.fuzz.limits import MIB, Target, check
+from tests.support.peak_memory import status_bytes
+
+ADDRESS_SPACE_BYTES = 4096 * MIB
+"""How much more a parser may allocate before it fails"""
 
 
-def fuzz(place: str, folder: Path, *, inputs: int, seed: int) -> str:
-    """Fuzz the target at MODULE:CLASS in a child process, which stops at the first input that fails.
+def load_target(name: str) -> Target:
+    """Make a target by its MODULE:FUNCTION. From then on atheris follows the code that parses."""
+    module, _, function = name.partition(":")
+    with atheris.instrument_imports(include=["app", "model", "python_multipart"]):
+        target: Target = getattr(importlib.import_module(f"tests.fuzz.{module}"), function)()
+    return target
 
-    Returns the counts of the run, or "failed" and the end of the log.
+
+def fuzz(target: Target, folder: Path, *, inputs: int, seed: int) -> None:
+    """Parse damaged inputs until one fails, or until so many were parsed. Then the process ends.
+
+    The exit code is 0 only if no input failed. An input that fails is kept in the folder, beside the log.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.fuzz.child", place, str(folder), str(inputs), str(seed)]
-    with (folder / "log").open("w") as log:
-        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-    text = (folder / "log").read_text(errors="replace")
-    return text.splitlines()[-1] if status == 0 else f"failed with exit code {status}:\n{text[-4000:]}"
+    parsed = accepted = 0
 
+    def parse(data: bytes) -> None:
+        nonlocal parsed, accepted
+        accepted += check(target, data)
+        parsed += 1
+        if parsed == inputs:
+            print(f"{parsed} inputs, {accepted} accepted, {parsed - accepted} refused", flush=True)
+            os._exit(0)  # atheris never returns, and the application's threads would keep the process alive.
 
-def main(first: str, second: str) -> int:
-    """Returns the exit code: 1 if an input failed."""
-    if first in TARGETS:
-        faulthandler.enable()
-        accepted = check(load_target(TARGETS[first][0]), Path(second).read_bytes())
-        print("accepted" if accepted else "refused")
-        return 0
-    failed = 0
-    for name, (place, share) in TARGETS.items():
-        folder = Path(".fuzz", name)
-        print(f"{name}: progress is in {folder / 'log'}", flush=True)
-        result = fuzz(place, folder, inputs=round(int(first) * share), seed=int(second))
-        print(f"{name}: {result}", flush=True)
-        failed |= result.startswith("failed")
-    return failed
+    def mutate(data: bytes, max_bytes: int, mutation_seed: int) -> bytes:
+        def mutate_bytes(part: bytes) -> bytes:
+            return bytes(atheris.Mutate(part, len(part) + 64))
+
+        return damaged(data, random.Random(mutation_seed), mutate_bytes, target.seeds)[:max_bytes]
+
+    for path in (folder / "seeds", folder / "corpus"):
+        path.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(target.seeds):
+        (folder / "seeds" / f"{number:03}").write_bytes(data)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, sys.stderr.fileno())  # check() sees in a file whether a parser printed something.
+    tokens = ("".join(f"\\x{byte:02x}" for byte in token) for token in TOKENS)
+    (folder / "dictionary").write_text("".join(f'"{token}"\n' for token in tokens))
+    warnings.simplefilter("ignore")  # Damage may warn; parsing may not.
+    resource.setrlimit(resource.RLIMIT_AS, (status_bytes("VmSize") + ADDRESS_SPACE_BYTES,) * 2)
+    options = (
+        f"-seed={seed} -timeout={target.hang_limit_s} -artifact_prefix={folder}/ -dict={folder}/dictionary "
+        # check() measures memory more exactly than libFuzzer.
+        f"-rss_limit_mb=0 -max_len={2 * max(map(len, target.seeds))} "
+        # Most damage to a damaged file is refused at once: start from valid files, and damage each little.
+        "-keep_seed=1 -reduce_inputs=0 -cross_over=0 -mutate_depth=2"
+    )
+    arguments = [sys.argv[0], *options.split(), str(folder / "corpus"), str(folder / "seeds")]
+    atheris.Setup(arguments, atheris.instrument_func(parse), custom_mutator=mutate)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    match sys.argv[1:]:
+        case [name, folder, inputs, seed]:
+            fuzz(load_target(name), Path(folder), inputs=int(inputs), seed=int(seed))
+        case [name, file]:
+            faulthandler.enable()
+            print("accepted" if check(load_target(name), Path(file).read_bytes()) else "refused")

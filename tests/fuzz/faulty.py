@@ -9,27 +9,23 @@ import warnings
 
 from tests.fuzz.limits import MIB, Target
 
+FAULTS = {
+    b"crash": lambda: ctypes.string_at(0),
+    b"hang": lambda: time.sleep(60),
+    b"raise": lambda: {}["undocumented"],
+    b"memory": lambda: bytearray(100 * MIB),
+    b"warn": lambda: warnings.warn("unusual", stacklevel=1),
+    b"print": lambda: print("noise", file=sys.stderr, flush=True),
+    b"loop": lambda: sum(range(20_000_000)),
+}
 
-class Faulty(Target):
-    """Fails in the way that the input names."""
 
-    memory_limit_bytes, cpu_limit_s, hang_limit_s = 64 * MIB, 0.2, 1
-    seeds = [b"fine"]
-
-    def accepts(self, data: bytes) -> bool:
-        match data:
-            case b"crash":
-                ctypes.string_at(0)
-            case b"hang":
-                time.sleep(60)
-            case b"raise":
-                raise KeyError("undocumented")
-            case b"memory":
-                bytearray(100 * MIB)
-            case b"warn":
-                warnings.warn("unusual", stacklevel=1)
-            case b"print":
-                print("noise", file=sys.stderr, flush=True)
-            case b"loop":
-                sum(range(20_000_000))
-        return True
+def faulty() -> Target:
+    return Target(
+        parse=lambda data: FAULTS.get(data, bool)(),
+        refused=(),
+        seeds=[b"fine"],
+        memory_limit_bytes=64 * MIB,
+        cpu_limit_s=0.2,
+        hang_limit_s=1,
+    )
