@@ -51,15 +51,12 @@ def fuzz(target: Target, folder: Path, *, inputs: int, seed: int) -> None:
             os._exit(0)  # atheris never returns, and the application's threads would keep the process alive.
 
     def mutate(data: bytes, max_bytes: int, mutation_seed: int) -> bytes:
-        def mutate_bytes(part: bytes) -> bytes:
-            return bytes(atheris.Mutate(part, len(part) + 64))
+        rng = random.Random(mutation_seed)
+        return damaged(data, rng, lambda part: atheris.Mutate(part, len(part) + 64), target.seeds)[:max_bytes]
 
-        return damaged(data, random.Random(mutation_seed), mutate_bytes, target.seeds)[:max_bytes]
-
-    for path in (folder / "seeds", folder / "corpus"):
-        path.mkdir(parents=True, exist_ok=True)
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(target.seeds):
-        (folder / "seeds" / f"{number:03}").write_bytes(data)
+        (folder / "corpus" / f"seed-{number:03}").write_bytes(data)
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, sys.stderr.fileno())  # check() sees in a file whether a parser printed something.
     tokens = ("".join(f"\\x{byte:02x}" for byte in token) for token in TOKENS)
@@ -73,8 +70,11 @@ def fuzz(target: Target, folder: Path, *, inputs: int, seed: int) -> None:
         # Most damage to a damaged file is refused at once: start from valid files, and damage each little.
         "-keep_seed=1 -reduce_inputs=0 -cross_over=0 -mutate_depth=2"
     )
-    arguments = [sys.argv[0], *options.split(), str(folder / "corpus"), str(folder / "seeds")]
-    atheris.Setup(arguments, atheris.instrument_func(parse), custom_mutator=mutate)
+    atheris.Setup(
+        [sys.argv[0], *options.split(), str(folder / "corpus")],
+        atheris.instrument_func(parse),
+        custom_mutator=mutate,
+    )
     atheris.Fuzz()
 
 

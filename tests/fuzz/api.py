@@ -27,7 +27,7 @@ class Refused(Exception):
     """The application answered with a documented problem."""
 
 
-def api_requests() -> Target:
+def requests() -> Target:
     """Requests. The first line of an input is method, path and content type, the rest is the body."""
     folder = tempfile.TemporaryDirectory()
     weights, provenance = Path(folder.name, "w.safetensors"), Provenance(trained_on="nothing")
@@ -61,12 +61,12 @@ def api_requests() -> Target:
             session = new_session()
 
     session = new_session()
-    requests = valid_requests(client.get(f"{session}/export").content)
-    routes = {(method, path) for method, path, _ in requests}
+    valid = valid_requests(client.get(f"{session}/export").content)
+    routes = {(method, path) for method, path, _ in valid}
     return Target(
         parse=parse,
         refused=Refused,
-        seeds=[written(*request) for request in requests],
+        seeds=[written(*request) for request in valid],
         memory_limit_bytes=512 * MIB,
         may_print=True,  # The application prints its log. A fault shows in the response.
         close=lambda: (client.__exit__(), folder.cleanup()),
