@@ -35,11 +35,15 @@ def load_target(name: str) -> Target:
     return target
 
 
-def fuzz(target: Target, folder: Path, *, inputs: int, seed: int) -> None:
+def fuzz(name: str, folder: Path, *, inputs: int, seed: int) -> None:
     """Parse damaged inputs until one fails, or until so many were parsed. Then the process ends.
 
     The exit code is 0 only if no input failed. An input that fails is kept in the folder, beside the log.
     """
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, sys.stderr.fileno())  # check() sees in a file whether a parser printed something.
+    target = load_target(name)
     parsed = accepted = 0
 
     def parse(data: bytes) -> None:
@@ -54,11 +58,8 @@ def fuzz(target: Target, folder: Path, *, inputs: int, seed: int) -> None:
         rng = random.Random(mutation_seed)
         return damaged(data, rng, lambda part: atheris.Mutate(part, len(part) + 64), target.seeds)[:max_bytes]
 
-    (folder / "corpus").mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(target.seeds):
         (folder / "corpus" / f"seed-{number:03}").write_bytes(data)
-    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, sys.stderr.fileno())  # check() sees in a file whether a parser printed something.
     tokens = ("".join(f"\\x{byte:02x}" for byte in token) for token in TOKENS)
     (folder / "dictionary").write_text("".join(f'"{token}"\n' for token in tokens))
     warnings.simplefilter("ignore")  # Damage may warn; parsing may not.
@@ -70,18 +71,15 @@ def fuzz(target: Target, folder: Path, *, inputs: int, seed: int) -> None:
         # Most damage to a damaged file is refused at once: start from valid files, and damage each little.
         "-keep_seed=1 -reduce_inputs=0 -cross_over=0 -mutate_depth=2"
     )
-    atheris.Setup(
-        [sys.argv[0], *options.split(), str(folder / "corpus")],
-        atheris.instrument_func(parse),
-        custom_mutator=mutate,
-    )
+    arguments = [sys.argv[0], *options.split(), str(folder / "corpus")]
+    atheris.Setup(arguments, atheris.instrument_func(parse), custom_mutator=mutate)
     atheris.Fuzz()
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case [name, folder, inputs, seed]:
-            fuzz(load_target(name), Path(folder), inputs=int(inputs), seed=int(seed))
+            fuzz(name, Path(folder), inputs=int(inputs), seed=int(seed))
         case [name, file]:
             faulthandler.enable()
             print("accepted" if check(load_target(name), Path(file).read_bytes()) else "refused")
