@@ -12,10 +12,11 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
-from tests.conftest import LOCAL, sample_bytes
 from tests.fuzz.limits import MIB, Target
 from tests.model.golden import seeded_network
+from tests.support.api import LOCAL
 from tests.support.image_seeds import image_seeds
+from tests.support.samples import sample_bytes
 
 SESSION = "/v1/sessions/{session}"
 FACES = [("images", ("f.jpg", sample_bytes(name, 0))) for name in ("anger", "happiness")]

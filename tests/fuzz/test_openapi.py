@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.bench.service_process import ServiceProcess
-from tests.conftest import no_face, sample_bytes, two_faces
+from tests.support.samples import no_face, sample_bytes, two_faces
 
 HEADERS = {"Authorization": "Bearer secret-a"}
 CHECKS = [

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from tests.conftest import encoded
 from tests.support.png import png_file, png_header
+from tests.support.samples import encoded
 
 MIB = 2**20
 FILE_BYTES = 10 * MIB

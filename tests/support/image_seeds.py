@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.conftest import encoded, sample_image
 from tests.support.png import png_file, png_header
+from tests.support.samples import encoded, sample_image
 
 
 def image_seeds() -> list[bytes]:

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from model.vision.images import decode_image
-from tests.conftest import encoded
 from tests.support.peak_memory import peak_memory, reset_peak_memory
+from tests.support.samples import encoded
 
 WIDTH_PX, HEIGHT_PX = 4000, 3000
 
