@@ -10,12 +10,10 @@ import httpx
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.settings import Settings
-from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
 from tests.fuzz.limits import MIB, Target
-from tests.model.golden import seeded_network
-from tests.support.api import LOCAL
+from tests.support.api import LOCAL, settings
 from tests.support.image_seeds import image_seeds
+from tests.support.networks import save_full_checkpoint
 from tests.support.samples import sample_bytes
 
 SESSION = "/v1/sessions/{session}"
@@ -31,11 +29,11 @@ class Refused(Exception):
 def requests() -> Target:
     """Requests. The first line of an input is method, path and content type, the rest is the body."""
     folder = tempfile.TemporaryDirectory()
-    weights, provenance = Path(folder.name, "w.safetensors"), Provenance(trained_on="nothing")
-    save_checkpoint(weights, seeded_network(), config=CheckpointConfig(), provenance=provenance)
-    store = f"sqlite:///{folder.name}/s.sqlite3"
-    app = create_app(Settings(weights=weights, store=store, device="cpu", max_body_bytes=2 * MIB))
+    weights = Path(folder.name, "w.safetensors")
+    save_full_checkpoint(weights)
+    app = create_app(settings(weights, Path(folder.name), max_body_bytes=2 * MIB))
     client = TestClient(app, headers=LOCAL, raise_server_exceptions=False).__enter__()
+    session = ""
 
     def new_session() -> str:
         path = f"/v1/sessions/{client.post('/v1/sessions').json()['id']}"
@@ -46,7 +44,7 @@ def requests() -> Target:
         nonlocal session
         head, _, body = data.partition(b"\n")
         method, path, content_type = [*head.decode("latin-1").split(" ", 2), "", ""][:3]
-        if (method, path) not in routes:
+        if f"{method} {path}" not in routes:
             raise Refused
         headers = [(b"content-type", content_type.encode("latin-1"))]
         response = client.request(method, path.replace(SESSION, session), content=body, headers=headers)
@@ -63,38 +61,38 @@ def requests() -> Target:
 
     session = new_session()
     valid = valid_requests(client.get(f"{session}/export").content)
-    routes = {(method, path) for method, path, _ in valid}
+    routes = {route for route, _ in valid}
     return Target(
         parse=parse,
         refused=Refused,
         seeds=[written(*request) for request in valid],
         memory_limit_bytes=512 * MIB,
         may_print=True,  # The application prints its log. A fault shows in the response.
-        close=lambda: (client.__exit__(), folder.cleanup()),
+        close=client.__exit__,
     )
 
 
-def valid_requests(archive: bytes) -> list[tuple[str, str, dict[str, Any]]]:
-    """Method, path and body of requests to every path that takes a body."""
+def valid_requests(archive: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """Route and body of requests to every path that takes a body."""
     support = [("support", file) for _, file in FACES]
     options = {"unknown_below": "0.5", "all_faces": "true", "regions": "true"}
     binary = {"Content-Type": "application/octet-stream"}
     small = [("images", ("f", image)) for image in image_seeds() if len(image) < 30_000]
     return [
-        *(("POST", f"{SESSION}/classify", {"files": [image]}) for image in small),
-        ("POST", f"{SESSION}/classify", {"files": FACES, "data": options}),
-        ("POST", f"{SESSION}/support", {"files": FACES, "data": LABELS}),
-        ("POST", f"{SESSION}/classes/a/examples", {"files": FACES, "data": {"example_ids": ["x", "y"]}}),
-        ("PUT", f"{SESSION}/classes/a", {"files": FACES}),
-        ("POST", "/v1/classify", {"files": support + FACES, "data": LABELS}),
-        ("POST", "/v1/sessions/import", {"files": [("file", ("f", archive))]}),
-        ("POST", "/v1/sessions/import", {"content": archive, "headers": binary}),
-        ("POST", "/v1/sessions", {"json": {"name": "n", "ttl_s": 60, "metadata": {"k": [1, None]}}}),
+        *((f"POST {SESSION}/classify", {"files": [image]}) for image in small),
+        (f"POST {SESSION}/classify", {"files": FACES, "data": options}),
+        (f"POST {SESSION}/support", {"files": FACES, "data": LABELS}),
+        (f"POST {SESSION}/classes/a/examples", {"files": FACES, "data": {"example_ids": ["x", "y"]}}),
+        (f"PUT {SESSION}/classes/a", {"files": FACES}),
+        ("POST /v1/classify", {"files": support + FACES, "data": LABELS}),
+        ("POST /v1/sessions/import", {"files": [("file", ("f", archive))]}),
+        ("POST /v1/sessions/import", {"content": archive, "headers": binary}),
+        ("POST /v1/sessions", {"json": {"name": "n", "ttl_s": 60, "metadata": {"k": [1, None]}}}),
     ]
 
 
-def written(method: str, path: str, body: dict[str, Any]) -> bytes:
+def written(route: str, body: dict[str, Any]) -> bytes:
     """A request as the target reads it."""
     headers = {"Content-Type": "multipart/form-data; boundary=b"} if "files" in body else {}
-    request = httpx.Request(method, "http://x", **{"headers": headers, **body})
-    return f"{method} {path} {request.headers['content-type']}\n".encode() + request.read()
+    request = httpx.Request("POST", "http://x", **{"headers": headers, **body})
+    return f"{route} {request.headers['content-type']}\n".encode() + request.read()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from tests.fuzz.__main__ import load_target
 from tests.fuzz.damage import TOKENS, damaged
 from tests.fuzz.limits import MIB, LimitExceeded, Target, check
 
-FAULTS = {
+FAULTS: dict[bytes, Callable[[], object]] = {
     b"crash": lambda: ctypes.string_at(0),
     b"hang": lambda: time.sleep(60),
-    b"raise": lambda: {}["undocumented"],
+    b"raise": lambda: dict[str, int]()["undocumented"],
     b"memory": lambda: bytearray(100 * MIB),
     b"warn": lambda: warnings.warn("unusual", stacklevel=1),
     b"print": lambda: print("noise", file=sys.stderr, flush=True),
@@ -29,8 +30,14 @@ FAULTS = {
 
 def faulty() -> Target:
     """A parser that fails in the way that the input names."""
-    limits = {"memory_limit_bytes": 64 * MIB, "cpu_limit_s": 0.2, "hang_limit_s": 1}
-    return Target(parse=lambda data: FAULTS.get(data, bool)(), refused=(), seeds=[b"fine"], **limits)
+    return Target(
+        parse=lambda data: FAULTS.get(data, bool)(),
+        refused=(),
+        seeds=[b"fine"],
+        memory_limit_bytes=64 * MIB,
+        cpu_limit_s=0.2,
+        hang_limit_s=1,
+    )
 
 
 def fuzz(name: str, folder: Path) -> tuple[int, str]:
