@@ -40,6 +40,10 @@ def requests() -> Target:
         client.post(f"{path}/support", files=FACES, data=LABELS).raise_for_status()
         return path
 
+    def close() -> None:
+        client.__exit__()
+        folder.cleanup()
+
     def parse(data: bytes) -> None:
         nonlocal session
         head, _, body = data.partition(b"\n")
@@ -68,7 +72,7 @@ def requests() -> Target:
         seeds=[written(*request) for request in valid],
         memory_limit_bytes=512 * MIB,
         may_print=True,  # The application prints its log. A fault shows in the response.
-        close=client.__exit__,
+        close=close,
     )
 
 
