@@ -19,7 +19,7 @@ pytestmark = pytest.mark.bench
 DTYPE = choose_precision("auto", "cpu")
 
 
-def test_scoring_with_a_stored_session_is_many_times_faster_than_the_plain_formula(
+def test_a_stored_session_scores_many_times_faster_than_the_plain_formula(
     shipped_weights: Path,
 ) -> None:
     figures = bench_score(load_checkpoint(shipped_weights), DTYPE)
@@ -28,7 +28,7 @@ def test_scoring_with_a_stored_session_is_many_times_faster_than_the_plain_formu
     assert single[20, 10] > 40
 
 
-def test_the_service_adds_little_to_the_time_of_finding_faces_and_of_the_network(
+def test_the_service_adds_little_to_the_time_of_faces_and_network(
     shipped_weights: Path,
 ) -> None:
     report = bench_serve(load_checkpoint(shipped_weights), SAMPLES, encoder_dtype=DTYPE, seconds=4)
