@@ -1,110 +1,85 @@
-"""make fuzz: many damaged inputs to everything that takes bytes from strangers.
+"""Fuzzes one parser of untrusted bytes with atheris.
 
-python -m tests.fuzz run --inputs 100000 --seed 1     goes on where a run of that seed was stopped
-python -m tests.fuzz replay .fuzz/images-1-77.bin     one kept input again
+    python -m tests.fuzz files:images .fuzz/images 20000 1            # folder, number of inputs, seed
+    python -m tests.fuzz files:images .fuzz/images/crash-0123         # parse one kept input again
+
+Inputs that reach new code stay in FOLDER/corpus, and the next run starts from them.
 """
 
 from __future__ import annotations
 
-import json
+import faulthandler
+import importlib
+import os
+import random
+import resource
+import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+import atheris
 
-from tests.fuzz import child
-from tests.fuzz.run import Tally, fuzz
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.damage import TOKENS, damaged
+from tests.fuzz.limits import MIB, Target, check
+from tests.support.peak_memory import status_bytes
 
-FOLDER = Path(".fuzz")
-CHUNK = 1000
-app = typer.Typer(add_completion=False, help=__doc__)
+ADDRESS_SPACE_BYTES = 4096 * MIB
+"""How much more a parser may allocate before it fails"""
 
 
-@app.command()
-def run(
-    inputs: Annotated[int, typer.Option(min=1, help="In all, shared out by target")] = 100_000,
-    seed: int = 1,
-    targets: Annotated[str, typer.Option(help="Comma-separated; all by default")] = "",
-    at_most: Annotated[int, typer.Option(help="Stop after so many, to go on later")] = 10**9,
-) -> None:
-    """Fuzz, show a table, fail where anything was found."""
-    names = targets.split(",") if targets else list(TARGETS)
-    shares = sum(TARGETS[name].share for name in names)
-    wanted = {name: round(inputs * TARGETS[name].share / shares) for name in names}
-    done = {name: _Done(FOLDER / f"{name}-{seed}.json") for name in names}
-    with Progress(
-        TextColumn("{task.description}"),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bars:
-        for name in names:
-            bar = bars.add_task(name, total=wanted[name], completed=done[name].inputs)
-            while at_most > 0 and (start := done[name].inputs) < wanted[name]:
-                count = min(CHUNK, wanted[name] - start, at_most)
-                tally = Tally()
-                for tally in fuzz(TARGETS[name], seed=seed, start=start, count=count, keep=FOLDER):
-                    bars.update(bar, completed=start + tally.inputs)
-                done[name].add(tally)
-                at_most -= count
-    print_table({name: kept.tally for name, kept in done.items()})
-    if any(kept.tally.findings for kept in done.values()):
-        raise typer.Exit(1)
+def load_target(name: str) -> Target:
+    """Make a target by its MODULE:FUNCTION."""
+    module, _, function = name.partition(":")
+    target: Target = getattr(importlib.import_module(f"tests.fuzz.{module}"), function)()
+    return target
 
 
-@app.command()
-def replay(path: Path) -> None:
-    """Work on one kept input again, in this process."""
-    target = TARGETS[path.name.partition("-")[0]]()
-    print(json.dumps(child.work(target, path.read_bytes()), indent=2).replace("\\n", "\n"))
-    target.close()
+def fuzz(name: str, folder: Path, *, inputs: int, seed: int) -> None:
+    """Parse damaged inputs until one fails, or until so many were parsed. Then the process ends.
 
+    The exit code is 0 only if no input failed. An input that fails is kept in the folder, beside the log.
+    """
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, sys.stderr.fileno())  # check() sees in a file whether a parser printed something.
+    with atheris.instrument_imports(include=["app", "model", "python_multipart"]):
+        target = load_target(name)
+    parsed = accepted = 0
 
-class _Done:
-    """The tally of a target's finished chunks, in a file."""
+    def parse(data: bytes) -> None:
+        nonlocal parsed, accepted
+        accepted += check(target, data)
+        parsed += 1
+        if parsed == inputs:
+            print(f"{parsed} inputs, {accepted} accepted, {parsed - accepted} refused", flush=True)
+            os._exit(0)  # atheris never returns, and the application's threads would keep the process alive.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.tally = Tally(**json.loads(path.read_text())) if path.exists() else Tally()
+    def mutate(data: bytes, max_bytes: int, mutation_seed: int) -> bytes:
+        rng = random.Random(mutation_seed)
+        return damaged(data, rng, lambda part: atheris.Mutate(part, len(part) + 64), target.seeds)[:max_bytes]
 
-    @property
-    def inputs(self) -> int:
-        return self.tally.inputs
-
-    def add(self, tally: Tally) -> None:
-        kept = self.tally
-        kept.inputs += tally.inputs
-        kept.rejected += tally.rejected
-        kept.accepted += tally.accepted
-        kept.slowest_s = max(kept.slowest_s, tally.slowest_s)
-        kept.largest_mib = max(kept.largest_mib, tally.largest_mib)
-        kept.findings += tally.findings
-        self._path.parent.mkdir(exist_ok=True)
-        self._path.write_text(json.dumps(vars(kept)))
-
-
-def print_table(tallies: dict[str, Tally]) -> None:
-    table = Table("target", "inputs", "rejected", "accepted", "slowest (s)", "most memory (MiB)", "findings")
-    for name, tally in tallies.items():
-        table.add_row(
-            name,
-            f"{tally.inputs:,}",
-            f"{tally.rejected:,}",
-            f"{tally.accepted:,}",
-            f"{tally.slowest_s:.2f}",
-            f"{tally.largest_mib:.0f}",
-            str(len(tally.findings)),
-        )
-    table.add_row("all", f"{sum(tally.inputs for tally in tallies.values()):,}")
-    Console().print(table)
-    for tally in tallies.values():
-        for finding in tally.findings[:20]:
-            print(finding)
+    for number, data in enumerate(target.seeds):
+        (folder / "corpus" / f"seed-{number:03}").write_bytes(data)
+    tokens = ("".join(f"\\x{byte:02x}" for byte in token) for token in TOKENS)
+    (folder / "dictionary").write_text("".join(f'"{token}"\n' for token in tokens))
+    warnings.simplefilter("ignore")  # Damage may warn; parsing may not.
+    resource.setrlimit(resource.RLIMIT_AS, (status_bytes("VmSize") + ADDRESS_SPACE_BYTES,) * 2)
+    options = (
+        f"-seed={seed} -timeout={target.hang_limit_s} -artifact_prefix={folder}/ -dict={folder}/dictionary "
+        # check() measures memory more exactly than libFuzzer.
+        f"-rss_limit_mb=0 -max_len={2 * max(map(len, target.seeds))} "
+        # Most damage to a damaged file is refused at once: start from valid files, and damage each little.
+        "-keep_seed=1 -reduce_inputs=0 -cross_over=0 -mutate_depth=2"
+    )
+    arguments = [sys.argv[0], *options.split(), str(folder / "corpus")]
+    atheris.Setup(arguments, atheris.instrument_func(parse), custom_mutator=mutate)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    app()
+    match sys.argv[1:]:
+        case [name, folder, inputs, seed]:
+            fuzz(name, Path(folder), inputs=int(inputs), seed=int(seed))
+        case [name, file]:
+            faulthandler.enable()
+            print("accepted" if check(load_target(name), Path(file).read_bytes()) else "refused")

@@ -1,77 +1,102 @@
-"""A short share of `make fuzz`, and that the fuzzer sees what it is there to see."""
+"""A short part of `make fuzz`, and a proof that the fuzzer notices what it looks for."""
 
 from __future__ import annotations
 
+import ctypes
+import random
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.api_target import Requests
-from tests.fuzz.archive_targets import Archives, Checkpoints
-from tests.fuzz.faulty import Faulty
-from tests.fuzz.image_targets import Faces, Images
-from tests.fuzz.large_images import PIXELS, LargeImages, LargeWebp
-from tests.fuzz.pth_target import PublishedPairs
-from tests.fuzz.run import Tally, fuzz
-from tests.fuzz.target import MIB, Target
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.__main__ import load_target
+from tests.fuzz.damage import TOKENS, damaged
+from tests.fuzz.limits import MIB, LimitExceeded, Target, check
+
+FAULTS: dict[bytes, Callable[[], object]] = {
+    b"crash": lambda: ctypes.string_at(0),
+    b"hang": lambda: time.sleep(60),
+    b"raise": lambda: dict[str, int]()["undocumented"],
+    b"memory": lambda: bytearray(100 * MIB),
+    b"warn": lambda: warnings.warn("unusual", stacklevel=1),
+    b"print": lambda: print("noise", file=sys.stderr, flush=True),
+    b"loop": lambda: sum(range(20_000_000)),
+}
 
 
-def tally_of(target: type[Target], count: int, keep: Path, *, hangs_after_s: float = 60) -> Tally:
-    *_, tally = fuzz(target, seed=0, start=0, count=count, keep=keep, hangs_after_s=hangs_after_s)
-    return tally
+def faulty() -> Target:
+    """A parser that fails in the way that the input names."""
+    return Target(
+        parse=lambda data: FAULTS.get(data, bool)(),
+        refused=(),
+        seeds=[b"fine"],
+        memory_limit_bytes=64 * MIB,
+        cpu_limit_s=0.2,
+        hang_limit_s=1,
+    )
+
+
+def fuzz(name: str, folder: Path) -> tuple[int, str]:
+    """Returns the exit code and the output of `make fuzz` for one target."""
+    command = [sys.executable, "-m", "tests.fuzz", name, str(folder), "300", "0"]
+    result = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    return result.returncode, result.stdout + (folder / "log").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    "name",
+    ["files:images", "files:archives", "files:checkpoints", "files:published_pairs", "api:requests"],
+)
+def test_damaged_input_is_accepted_or_refused_within_limits(name: str) -> None:
+    target, rng = load_target(name), random.Random(0)
+
+    def mutate(part: bytes) -> bytes:
+        at = rng.randint(0, len(part))
+        inserted = rng.choice((b"", rng.randbytes(2), rng.choice(TOKENS)))
+        return part[:at] + inserted + part[at + rng.choice((0, 1, 2, 10**6)) :]
+
+    inputs = (damaged(rng.choice(target.seeds), rng, mutate, target.seeds) for _ in range(60))
+    assert {check(target, data) for data in inputs} == {True, False}
+    target.close()
+
+
+def test_the_fuzzer_keeps_inputs_that_reach_new_code(tmp_path: Path) -> None:
+    status, output = fuzz("files:archives", tmp_path)
+    assert (status, output.partition(",")[0]) == (0, "300 inputs")
+    assert len(list((tmp_path / "corpus").iterdir())) > 2
 
 
 @pytest.mark.parametrize(
-    ("target", "count"),
-    [(Images, 300), (Faces, 20), (Requests, 40), (Archives, 500), (Checkpoints, 40), (PublishedPairs, 40)],
-    ids=lambda value: getattr(value, "name", value),
+    ("data", "fault"),
+    [
+        (b"raise", "undocumented"),
+        (b"memory", "took 100 MiB of memory"),
+        (b"warn", "warned: unusual"),
+        (b"print", "printed to stderr"),
+        (b"loop", "of processor time"),
+    ],
 )
-def test_damaged_input_ends_as_documented(target: type[Target], count: int, tmp_path: Path) -> None:
-    tally = tally_of(target, count, tmp_path)
-    assert tally.findings == []
-    assert (tally.inputs, tally.accepted + tally.rejected) == (count, count)
-    assert tally.accepted > 0
-    assert tally.rejected > 0
+def test_an_input_that_costs_too_much_or_complains_is_a_fault(data: bytes, fault: str) -> None:
+    assert check(faulty(), b"fine")
+    with pytest.raises((LimitExceeded, KeyError), match=fault):
+        check(faulty(), data)
 
 
-@pytest.mark.parametrize("target", [LargeImages, LargeWebp], ids=lambda target: target.name)
-def test_a_large_image_is_held_about_once_while_it_is_decoded(
-    target: type[LargeImages], tmp_path: Path
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [(b"crash", "deadly signal"), (b"hang", "timeout after"), (b"raise", "KeyError: 'undocumented'")],
+)
+def test_a_crash_a_hang_and_an_exception_are_reported_and_their_input_is_kept(
+    data: bytes, fault: str, tmp_path: Path
 ) -> None:
-    tally = tally_of(target, len(target.formats), tmp_path)
-    assert (tally.findings, tally.accepted) == ([], len(target.formats))
-    # The measure sees at least the decoded image.
-    assert tally.largest_mib * MIB > 3 * PIXELS
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_every_target_has_a_share_of_make_fuzz(name: str) -> None:
-    assert TARGETS[name].share > 0
-
-
-def test_a_crash_a_hang_and_other_faults_are_found_kept_and_gone_on_from(tmp_path: Path) -> None:
-    tally = tally_of(Faulty, 10, tmp_path, hangs_after_s=2)
-    assert [finding.partition(": ")[2] for finding in tally.findings] == [
-        "died by signal 11",
-        "KeyError: 'undocumented'",
-        "hung for 2 s",
-        "took 100 MiB",
-        "warned: UserWarning: something is odd",
-        "printed to stderr",
-        tally.findings[6].partition(": ")[2],
-    ]
-    assert "s of processor time" in tally.findings[6]
-    assert (tally.inputs, tally.accepted, tally.rejected) == (10, 2, 1)
-    assert sorted(path.name for path in tmp_path.glob("*.bin")) == [f"faulty-0-{n}.bin" for n in range(1, 8)]
-    assert (tmp_path / "faulty-0-2.bin").read_bytes() == b"\x02"
-    # The native stack of the crash is kept with it.
-    assert "string_at" in (tmp_path / "faulty-0-1.txt").read_text()
-
-
-def test_an_input_is_the_same_for_the_same_numbers() -> None:
-    target = Images()
-    first = [target.input(7, index) for index in range(20)]
-    assert first == [Images().input(7, index) for index in range(20)]
-    assert len(set(first)) > 15
-    assert first != [target.input(8, index) for index in range(20)]
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "input").write_bytes(data)
+    status, output = fuzz("test_fuzz:faulty", tmp_path)
+    assert status != 0
+    assert fault in output
+    assert data in [path.read_bytes() for path in tmp_path.glob("*-*")]

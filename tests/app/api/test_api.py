@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import EXPRESSIONS, LOCAL, encoded, no_face, sample_bytes, sample_image, two_faces
-from tests.fuzz.bombs import BOMBS
+from tests.support.bombs import BOMBS
 from tests.support.networks import save_full_checkpoint
 
 Part = tuple[str, tuple[str, bytes, str]]

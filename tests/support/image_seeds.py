@@ -1,19 +1,18 @@
-"""Sound images of every kind that the decoders know, from which the damaged ones are made."""
+"""Valid images of every kind that the decoders read. The fuzzer damages them."""
 
 from __future__ import annotations
 
-import io
-import struct
 import zlib
 
 import numpy as np
 from PIL import Image
 
-from tests.conftest import encoded, sample_image
+from tests.support.png import png_file, png_header
+from tests.support.samples import encoded, sample_image
 
 
 def image_seeds() -> list[bytes]:
-    """Small JPEG, PNG and WebP files of one face: each compression, colour mode, order of pixels and note."""
+    """Small JPEG, PNG and WebP files of one face, in every compression, colour mode and kind of metadata."""
     face = sample_image("happiness", 0).crop((40, 40, 216, 216)).resize((88, 96))
     grey, transparent = face.convert("L"), face.convert("RGBA")
     transparent.putalpha(grey)
@@ -53,28 +52,15 @@ def image_seeds() -> list[bytes]:
 
 
 def interlaced_png(image: Image.Image) -> bytes:
-    """Adam7, which Pillow reads but does not write."""
-
+    """An Adam7 PNG, which Pillow reads but does not write."""
     pixels = np.asarray(image.convert("RGB"))
-    passes = (
-        (0, 8, 0, 8),
-        (0, 8, 4, 8),
-        (4, 8, 0, 4),
-        (0, 4, 2, 4),
-        (2, 4, 0, 2),
-        (0, 2, 1, 2),
-        (1, 2, 0, 1),
-    )
-    scanlines = b"".join(
+    # Of each pass: first row, row step, first column, column step.
+    passes = ("0808", "0848", "4804", "0424", "2402", "0212", "1201")
+    lines = b"".join(
         b"\0" + line.tobytes()
-        for top, down, left, right in passes
+        for top, down, left, right in (map(int, numbers) for numbers in passes)
         for line in pixels[top::down, left::right]
         if line.size
     )
-    out = io.BytesIO(b"\x89PNG\r\n\x1a\n")
-    out.seek(8)
-    header = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 1)
-    for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(scanlines)), (b"IEND", b"")):
-        out.write(struct.pack(">I", len(content)) + kind + content)
-        out.write(struct.pack(">I", zlib.crc32(kind + content)))
-    return out.getvalue()
+    header = png_header(image.width, image.height, interlaced=True)
+    return png_file((header, b"IDAT" + zlib.compress(lines), b"IEND"))
