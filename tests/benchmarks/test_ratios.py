@@ -13,7 +13,7 @@ from app.bench.score import bench_score
 from app.bench.serve import bench_serve
 from app.inference.device import choose_precision
 from model.checkpoint import load_checkpoint
-from tests.conftest import SAMPLES
+from tests.support.samples import SAMPLES
 
 pytestmark = pytest.mark.bench
 DTYPE = choose_precision("auto", "cpu")

@@ -12,10 +12,9 @@ import httpx
 import pytest
 
 from app.inference.watchdog import EXIT_CODE
-from tests.conftest import EXPRESSIONS, SAMPLES, sample_bytes
-from tests.e2e.service import Service
-from tests.e2e.test_service import teach
 from tests.support.faulty_service import FAULT_FILE
+from tests.support.samples import EXPRESSIONS, sample_bytes
+from tests.support.service import Service, teach
 
 STALL_S = 2
 
@@ -30,7 +29,7 @@ def test_a_network_that_breaks_ends_the_process_and_loses_nothing(tmp_path: Path
         **{FAULT_FILE: str(fault)},
     )
     try:
-        path = teach(service.client, SAMPLES, EXPRESSIONS, range(1))
+        path = teach(service.client, EXPRESSIONS, 1)
         fault.write_text(kind)
         before = service.client.get(path).json()
         with contextlib.suppress(httpx.TransportError):

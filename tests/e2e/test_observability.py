@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.conftest import encoded, sample_bytes, sample_image
-from tests.e2e.service import Service
+from tests.support.samples import encoded, sample_bytes, sample_image
+from tests.support.service import Service
 
 KEY, WRONG_KEY = "key-SECRETMARK-k1", "wrong-SECRETMARK-k2"
 LABEL, FILE, NAME = "label SECRETMARK ä/笑", "file-SECRETMARK.jpg", "name SECRETMARK"

@@ -13,8 +13,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from app.bench.service_process import ServiceProcess
-from tests.conftest import SAMPLES
-from tests.e2e.browser import camera_file, needs_chromium, open_page
+from tests.support.browser import camera_file, needs_chromium, open_page
+from tests.support.samples import SAMPLES
 
 pytestmark = needs_chromium
 expect.set_options(timeout=20_000)

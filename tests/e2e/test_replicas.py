@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import EXPRESSIONS
 from tests.support.postgresql import needs_postgresql
 from tests.support.replicas import Cluster, kill_under_load, part, running_cluster
+from tests.support.samples import EXPRESSIONS
 
 pytestmark = needs_postgresql
 

@@ -17,13 +17,14 @@ from app.api.problems import CODES
 from app.main import create_app
 from app.settings import Settings
 from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
-from tests.conftest import LOCAL, sample_bytes
 from tests.fuzz.archive_targets import damaged_safetensors
 from tests.fuzz.image_mutations import damaged_image
 from tests.fuzz.image_seeds import image_seeds
 from tests.fuzz.mutations import damaged
 from tests.fuzz.target import MIB, Target
 from tests.model.golden import seeded_network
+from tests.support.api import LOCAL
+from tests.support.samples import sample_bytes
 
 ROUTES = (
     ("POST", "/v1/sessions/{s}/classify"),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from tests.conftest import encoded
 from tests.fuzz.target import MIB
+from tests.support.samples import encoded
 
 FILE_BYTES = 10 * MIB
 """As many as the service takes"""

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.conftest import encoded, sample_image
+from tests.support.samples import encoded, sample_image
 
 
 def image_seeds() -> list[bytes]:

@@ -10,11 +10,11 @@ from model.errors import ImageUnreadable
 from model.vision.faces import FaceReader
 from model.vision.images import LONGEST_PX, MIN_SIDE_PX, decode_image
 from model.vision.patches import LAYOUTS
-from tests.conftest import sample_bytes
 from tests.fuzz.image_mutations import damaged_image
 from tests.fuzz.image_seeds import image_seeds
 from tests.fuzz.mutations import damaged
 from tests.fuzz.target import MIB, Target
+from tests.support.samples import sample_bytes
 
 
 class Images(Target):

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from model.vision.images import decode_image
-from tests.conftest import encoded
 from tests.fuzz.target import Target
+from tests.support.samples import encoded
 
 WIDTH, HEIGHT = 4000, 3000
 PIXELS = WIDTH * HEIGHT

@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.bench.service_process import ServiceProcess
-from tests.conftest import no_face, sample_bytes, two_faces
+from tests.support.samples import no_face, sample_bytes, two_faces
 
 KEY = "secret-a"
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))

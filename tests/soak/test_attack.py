@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from model.vision.images import MAX_PIXELS
-from tests.conftest import EXPRESSIONS, SAMPLES, sample_bytes
-from tests.e2e.test_lifecycle import service_of
-from tests.e2e.test_service import teach
+from tests.support.samples import EXPRESSIONS, sample_bytes
+from tests.support.service import Service, teach
 
 pytestmark = pytest.mark.soak
 UPLOADS = 50
@@ -35,7 +34,7 @@ def heaviest_body() -> bytes:
 
 
 def test_memory_is_bounded_under_the_worst_uploads(tmp_path: Path) -> None:
-    service = service_of(tmp_path)
+    service = Service(tmp_path)
     process = psutil.Process(service.pid)
     peak_mb, statuses = 0.0, list[int]()
 
@@ -61,7 +60,7 @@ def test_memory_is_bounded_under_the_worst_uploads(tmp_path: Path) -> None:
 
     try:
         with httpx.Client(base_url=service.url, timeout=60) as client:
-            path = teach(client, SAMPLES, EXPRESSIONS, range(1))
+            path = teach(client, EXPRESSIONS, 1)
             asyncio.run(attack(path))
             print(f"\npeak {peak_mb:.0f} MB; answers {sorted(set(statuses))}")
             assert set(statuses) <= {200, 400, 429}

@@ -20,9 +20,8 @@ import pytest
 
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
-from tests.conftest import EXPRESSIONS, SAMPLES, no_face, sample_bytes
-from tests.e2e.test_lifecycle import service_of
-from tests.e2e.test_service import teach
+from tests.support.samples import EXPRESSIONS, no_face, sample_bytes
+from tests.support.service import Service, teach
 
 pytestmark = pytest.mark.soak
 MINUTES = float(os.environ.get("CSRN_SOAK_MINUTES", "15"))
@@ -98,11 +97,11 @@ async def paced(service: ServiceProcess, path: str, rate_per_s: float, until: fl
 
 
 def test_memory_handles_and_threads_stay_flat(tmp_path: Path) -> None:
-    service = service_of(tmp_path)
+    service = Service(tmp_path)
     process = psutil.Process(service.pid)
     try:
         with httpx.Client(base_url=service.url) as client:
-            path = teach(client, SAMPLES, EXPRESSIONS, range(3))
+            path = teach(client, EXPRESSIONS, 3)
         url = f"{service.url}{path}/classify"
         requests = [multipart_request(url, [sample_bytes(label, 5)]) for label in EXPRESSIONS]
         most = asyncio.run(closed_loop(url, requests, clients=CLIENTS, duration_s=10))

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import EXPRESSIONS, sample_bytes
-from tests.e2e.service import Service
 from tests.support.postgresql import PostgresqlServer
+from tests.support.samples import EXPRESSIONS, sample_bytes
+from tests.support.service import Service
 
 LABELS = ("calm", "wütend", "驚き", "a/b")
 MAX_EXAMPLES = 12

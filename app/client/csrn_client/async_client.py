@@ -9,16 +9,17 @@ from typing import Any, Self, TypeVar
 import httpx
 import pydantic
 
-from csrn_client.requests import (
+from csrn_client.messages import (
     Image,
+    checked,
     classify_options,
     file_bytes,
     file_parts,
-    key_headers,
+    parsed,
+    pause_before_retry,
     service_url,
     session_path,
 )
-from csrn_client.responses import Retries, checked, parsed
 from csrn_client.schemas import Added, Class, Model, Quality, Results, Session, SessionPage
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -34,15 +35,18 @@ class AsyncClient:
         api_key: str | None = None,
         timeout_s: float = 60.0,
         retries: int = 5,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """retries: how often a request is sent again while the service is busy or cannot be reached.
+        """Raises: InvalidURL.
 
-        Raises: InvalidURL.
+        Args: retries, how often a request is sent again while the service is busy or cannot be reached;
+            transport, what carries the requests instead of the network.
         """
-        self._http = httpx.AsyncClient(
-            base_url=service_url(url), headers=key_headers(api_key), timeout=timeout_s
-        )
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._retries = retries
+        self._http = httpx.AsyncClient(
+            base_url=service_url(url), headers=headers, timeout=timeout_s, transport=transport
+        )
 
     async def create_session(
         self,
@@ -189,19 +193,19 @@ class AsyncClient:
     async def _send(
         self, method: str, path: str, *, repeatable: bool = True, **content: Any
     ) -> httpx.Response:
-        """Send a request, again after a pause where that can help.
+        """Send a request, and send it again after a pause if that can help.
 
         Args: repeatable, whether carrying out the request twice does no harm; content, arguments of httpx.
         """
-        retries = Retries(self._retries, repeatable=repeatable)
+        retries = 0
         while True:
-            pause_s: float | None
+            outcome: httpx.Response | httpx.HTTPError
             try:
-                response = await self._http.request(method, path, **content)
+                outcome = await self._http.request(method, path, **content)
             except httpx.HTTPError as error:
-                pause_s = retries.pause_after_error(error)
-            else:
-                pause_s = retries.pause_after_response(response)
-                if pause_s is None:
-                    return checked(response, deletes_again=method == "DELETE" and retries.count > 0)
+                outcome = error
+            pause_s = pause_before_retry(outcome, retries, repeatable=repeatable)
+            if pause_s is None or retries == self._retries:
+                return checked(outcome, repeated=retries > 0)
             await asyncio.sleep(pause_s)
+            retries += 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-from tests.conftest import sample_image
+from tests.support.samples import sample_image
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian's package of that name)")
