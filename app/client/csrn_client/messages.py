@@ -54,14 +54,14 @@ def classify_options(unknown_below: float | None, all_faces: bool) -> dict[str, 
     return options if unknown_below is None else {**options, "unknown_below": str(unknown_below)}
 
 
-def pause_before_retry(
-    outcome: httpx.Response | httpx.HTTPError, retries: int, *, repeatable: bool
-) -> float | None:
-    """Seconds to wait before the request is sent again. None if another attempt cannot help.
+def pause_before_retry(outcome: httpx.Response | httpx.HTTPError, retries: int) -> float | None:
+    """Seconds to wait before the request is sent again. None if another attempt cannot help or can do harm.
 
-    Args: retries, how often the request was sent again already; repeatable, whether carrying out the request
-        twice does no harm.
+    Args: retries, how often the request was sent again already.
     """
+    request = outcome.request
+    # Any other POST adds something, and it must not be added twice.
+    repeatable = request.method != "POST" or request.url.path.endswith("/classify")
     retry_after = ""
     if isinstance(outcome, httpx.HTTPError):
         useful = repeatable or isinstance(outcome, httpx.ConnectError)
