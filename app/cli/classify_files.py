@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,8 @@ async def connect(url: str | None, api_key: str | None) -> AsyncIterator[AsyncCl
     # torch takes seconds to import, and a client of a running service does not need it.
     from app.main import create_app
 
+    # The command prints the answers of the service, not its log.
+    logging.getLogger("csrn").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory() as folder:
         store = f"sqlite:///{folder}/sessions.sqlite3"
         app = create_app(

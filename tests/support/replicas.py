@@ -20,7 +20,7 @@ from tests.support.postgresql import PostgresqlServer
 from tests.support.samples import EXPRESSIONS, SAMPLES
 from tests.support.service import Service
 
-LABELS = ("calm", "wütend", "驚き", "a/b")
+LABELS = ("calm", "wütend", "驚き", "a b?")
 MAX_EXAMPLES = 12
 WORKERS = 4
 
