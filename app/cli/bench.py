@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -114,7 +115,7 @@ def _load_weights() -> tuple[Checkpoint, torch.dtype]:
 
 def _print_table(columns: Mapping[str, str], figures: Sequence[object]) -> None:
     """columns: header to the format of a cell."""
-    table = Table(*columns)
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for figure in figures:
         table.add_row(*(cell.format(figure) for cell in columns.values()))
     Console().print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import sys
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ def classify(
 
     By a running service:      csrn classify --url http://HOST:8000 --support examples/ photo.jpg
 
-    The exit code is 1 if none of the images can be read.
+    The exit code is 1 if an image cannot be read. The other images are classified.
     """
     if (support is None) == (session is None):
         raise typer.BadParameter("give either --support DIR, or --session ID with --url")
@@ -56,7 +57,7 @@ def classify(
         raise typer.BadParameter("--session needs --url, because sessions live in a service")
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
-    from app.cli.classify_files import batches, connect, file_classifier, find_images
+    from app.cli.classify_files import MAX_FILES_PER_REQUEST, batches, connect, file_classifier, find_images
 
     files = find_images(queries)
     examples: list[LabelledFile] | str
@@ -67,8 +68,8 @@ def classify(
         examples = _find_support(support)
 
     async def classify_all() -> bool:
-        """Print the result of each file. Returns whether any file could be read."""
-        readable, done = False, 0
+        """Print the result of each file. Returns whether all files could be read."""
+        all_readable, done = True, 0
         async with (
             connect(url, api_key) as client,
             file_classifier(
@@ -76,24 +77,28 @@ def classify(
                 examples,
                 unknown_below=unknown_below,
                 all_faces=all_faces,
-                on_rejected=lambda file, reason: stderr.print(
-                    f"{file} is not used as an example: {reason}", markup=False, soft_wrap=True
-                ),
+                on_rejected=lambda file, reason: _report(f"csrn: {file} is not used: {reason}"),
             ) as classifier,
         ):
-            with StageBars() as bars:
+            with StageBars() if len(files) > MAX_FILES_PER_REQUEST else contextlib.nullcontext() as bars:
                 show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
                 for chosen in batches(files):
                     for result in await classifier.classify(files[chosen]):
                         show(result.model_copy(update={"index": done}))
-                        readable |= result.error is None
+                        if result.error is not None:
+                            _report(f"csrn: {result.filename}: {result.error.detail}")
+                            all_readable = False
                         done += 1
-                    if len(files) > chosen.stop - chosen.start:
+                    if bars is not None:
                         bars.show("classifying", done, len(files))
-        return readable
+        return all_readable
 
     if not asyncio.run(classify_all()):
         raise typer.Exit(1)
+
+
+def _report(line: str) -> None:
+    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _find_support(folder: Path) -> list[LabelledFile]:
@@ -139,9 +144,7 @@ def _print_table(result: Result) -> None:
     from rich.table import Table
 
     console = Console()
-    if result.error:
-        console.print(f"{result.filename}: {result.error.detail}", markup=False, soft_wrap=True)
-    elif not result.faces:
+    if not result.faces and result.error is None:
         console.print(f"{result.filename}: no face found", markup=False, soft_wrap=True)
     for face in result.faces:
         columns = [*face.scores[0].parts.model_dump()]

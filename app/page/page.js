@@ -50,12 +50,12 @@ async function useSession(session) {
   const kept = await Promise.all(session.classes.map((entry) => api.getClass(session.id, entry.label)));
   sessionId = session.id;
   localStorage.setItem("csrn.session", sessionId);
-  const untaught = classes.filter((entry) => !entry.examples.length);
+  const empty = classes.filter((entry) => !entry.examples.length);
   classes = kept.map(({ label, example_ids }) => ({
     label,
     examples: example_ids.map((id) => ({ id, thumbnail: thumbnails[id] })),
   }));
-  classes.push(...untaught.filter((entry) => !entryOf(entry.label)));
+  classes.push(...empty.filter((entry) => !entryOf(entry.label)));
   keepThumbnails();
   byId("main").inert = false;
   render();

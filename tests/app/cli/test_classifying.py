@@ -51,11 +51,11 @@ def test_classify_prints_one_csv_line_for_each_face(csrn: Csrn, tmp_path: Path) 
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "plain.png").write_bytes(no_face())
     pattern = str(SAMPLES / "anger" / "0[5-7].jpg")
-    code, output, _ = csrn(
+    code, output, error = csrn(
         *("classify", "--support", SAMPLES, "--csv", "--unknown-below", "0.5"),
         *(SAMPLES / "surprise", pattern, tmp_path),
     )
-    assert code == 0
+    assert (code, error.splitlines()[0].split(": ")[:2]) == (1, ["csrn", f"{tmp_path}/text.jpg"])
     rows = list(csv.DictReader(io.StringIO(output)))
     assert len(rows) == 8 + 3 + 2
     assert rows[8]["filename"].endswith("anger/05.jpg")
@@ -70,16 +70,18 @@ def test_classify_names_support_files_that_are_not_used(csrn: Csrn, tmp_path: Pa
     (tmp_path / "calm" / "wall.png").write_bytes(no_face())
     code, output, error = csrn("classify", "--support", tmp_path, QUERY)
     assert (code, output) == (1, "")
-    assert "wall.png is not used as an example: " in error
+    assert "wall.png is not used: " in error
     (tmp_path / "calm" / "face.jpg").write_bytes(Path(QUERY).read_bytes())
     assert csrn("classify", "--support", tmp_path, QUERY)[0] == 0
 
 
-def test_classify_fails_if_no_image_can_be_read(csrn: Csrn, tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no image")
-    code, output, _ = csrn("classify", "--support", SAMPLES, tmp_path / "text.jpg")
-    assert code == 1
-    assert "text.jpg: " in output
+def test_classify_fails_with_one_line_for_each_unreadable_image(csrn: Csrn, tmp_path: Path) -> None:
+    files = [tmp_path / "one.jpg", tmp_path / "two.jpg"]
+    for file in files:
+        file.write_text("no image")
+    code, output, error = csrn("classify", "--support", SAMPLES, *files)
+    assert (code, output) == (1, "")
+    assert [line.split(": ")[:2] for line in error.splitlines()] == [["csrn", str(file)] for file in files]
 
 
 @pytest.mark.parametrize(
