@@ -113,8 +113,14 @@ class FileClassifier:
     unknown_below: float | None
     all_faces: bool
 
-    async def classify(self, files: Sequence[Path]) -> list[Result]:
-        """One result for each file, in order. Raises: ClientError; OSError."""
+    async def results(self, files: Sequence[Path]) -> AsyncIterator[Result]:
+        """The result of each file, in order. Raises: ClientError; OSError."""
+        for chosen in batches(files):
+            for index, result in enumerate(await self._classify(files[chosen]), chosen.start):
+                result.index = index
+                yield result
+
+    async def _classify(self, files: Sequence[Path]) -> list[Result]:
         try:
             results = await self.client.classify(
                 self.session_id, files, unknown_below=self.unknown_below, all_faces=self.all_faces
@@ -123,7 +129,7 @@ class FileClassifier:
             if problem.code not in ("image_unreadable", "body_too_large"):
                 raise
             if len(files) > 1:  # The service refused all of them, perhaps because of one.
-                return [result for file in files for result in await self.classify([file])]
+                return [result for file in files for result in await self._classify([file])]
             error = ItemError(code=problem.code, detail=problem.problem.detail)
             return [Result(index=0, filename=str(files[0]), faces=[], error=error)]
         for result, file in zip(results.results, files, strict=True):

@@ -57,7 +57,7 @@ def classify(
         raise typer.BadParameter("--session needs --url, because sessions live in a service")
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
-    from app.cli.classify_files import MAX_FILES_PER_REQUEST, batches, connect, file_classifier, find_images
+    from app.cli.classify_files import MAX_FILES_PER_REQUEST, connect, file_classifier, find_images
 
     files = find_images(queries)
     examples: list[LabelledFile] | str
@@ -69,7 +69,7 @@ def classify(
 
     async def classify_all() -> bool:
         """Print the result of each file. Returns whether all files could be read."""
-        all_readable, done = True, 0
+        all_readable = True
         async with (
             connect(url, api_key) as client,
             file_classifier(
@@ -82,15 +82,13 @@ def classify(
         ):
             with StageBars() if len(files) > MAX_FILES_PER_REQUEST else contextlib.nullcontext() as bars:
                 show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
-                for chosen in batches(files):
-                    for result in await classifier.classify(files[chosen]):
-                        show(result.model_copy(update={"index": done}))
-                        if result.error is not None:
-                            _report(f"csrn: {result.filename}: {result.error.detail}")
-                            all_readable = False
-                        done += 1
+                async for result in classifier.results(files):
+                    show(result)
+                    if result.error is not None:
+                        _report(f"csrn: {result.filename}: {result.error.detail}")
+                        all_readable = False
                     if bars is not None:
-                        bars.show("classifying", done, len(files))
+                        bars.show("classifying", result.index + 1, len(files))
         return all_readable
 
     if not asyncio.run(classify_all()):
