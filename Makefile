@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: serve test bench soak fuzz check audit licences image-check lock samples weights clean
+.PHONY: serve test bench soak fuzz check audit licences image-check lock weights clean
 
 serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
@@ -68,9 +68,6 @@ lock:  ## resolve anew; needs uv on the PATH
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.lock
-
-samples: $(READY)  ## draw app/samples anew
-	$(BIN)/python -m tests.make_samples
 
 BASE4 := --classes happy,neutral,sad,surprise --way 4 --warmup-batch 80
 TEACH := --encoder resnet-large --steps 1 --save-every 500

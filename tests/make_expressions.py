@@ -2,8 +2,7 @@
 
     .venv/bin/python -m tests.make_expressions NEUTRAL OUT
 
-NEUTRAL is a folder of photos, one person each. Written are OUT/<expression>/<photo's name>.jpg, the
-same names under each expression:
+NEUTRAL is a folder of photos with one person each. The files are OUT/<expression>/<name of the photo>.jpg:
 
     csrn prepare folder OUT data/expressions --person '/([^/]+)\\.jpg$'
 """
@@ -23,7 +22,7 @@ from model.vision.images import IMAGE_SUFFIXES, RGBImage, decode_image
 from model.vision.landmarks import LandmarkFinder, Landmarks
 from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.slits import Side, close_eye, fill_cavity, open_mouth
-from tests.support.warp import GROUPS, Floats, carried, composed, pixel_grid, resample, source_map
+from tests.support.warp import GROUPS, Floats, composed, moved_points, pixel_grid, resample, source_map
 
 SEED = 0
 
@@ -111,13 +110,13 @@ EXPRESSIONS = {
 
 
 def express(image: RGBImage, face: Landmarks, expression: Expression, *, strength: float) -> RGBImage:
-    """The face with another expression; strength scales all that moves, but closed eyes are closed."""
+    """The face with another expression. strength scales all moves except closed eyes."""
     height, width = image.shape[:2]
     shifts = _shifts_px(face, expression, strength)
     source = pixel_grid(width, height).astype(np.float32)
     if shifts:
         source = source_map(width, height, face.points_px, shifts)
-    points = carried(face.points_px, source)
+    points = moved_points(face.points_px, source)
     light = np.ones((height, width, 1))
     cavity = np.zeros((height, width, 1))
     for side in expression.closed_eyes:
@@ -132,7 +131,7 @@ def express(image: RGBImage, face: Landmarks, expression: Expression, *, strengt
 
 
 def _shifts_px(face: Landmarks, expression: Expression, strength: float) -> dict[int, Floats]:
-    """How far each landmark moves. Sideways moves of a turned face look as short as the face looks narrow."""
+    """How far each landmark moves. A turned face looks narrow, and its sideways moves look short."""
     points = face.points_px.astype(np.float64)
     right = points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER]
     narrow = float(np.linalg.norm(right)) / _eye_span_px(face)
@@ -156,7 +155,7 @@ def _shifts_px(face: Landmarks, expression: Expression, strength: float) -> dict
 
 
 def _eye_span_px(face: Landmarks) -> float:
-    """Between the outer corners of the eyes, in space: a turned head is no smaller."""
+    """Distance of the outer corners of the eyes in space, which does not depend on the turn of the head."""
     ends = [LEFT_EYE_OUTER, RIGHT_EYE_OUTER]
     x, y = face.points_px[ends[0]] - face.points_px[ends[1]]
     z = face.depths_px[ends[0]] - face.depths_px[ends[1]]

@@ -164,7 +164,7 @@ def _class_quality(
     return schemas.ClassQuality(
         label=label,
         examples=examples,
-        told_right=told_right if left_out else None,
+        correct=told_right if left_out else None,
         verdict=verdict,
         detail=detail,
         confused_with=[schemas.ConfusedClass(label=other, examples=count) for other, count in rivals],

@@ -1,1 +1,1 @@
-"""Benchmarks of csrn bench: ratios within one run, because machines differ and are noisy."""
+"""Benchmarks of csrn bench. They compare times within one run, because machines differ and are noisy."""

@@ -1,68 +1,55 @@
-"""A closed-loop HTTP load that costs little itself: it runs on the cores that it measures."""
+"""HTTP load from clients that wait for each answer. It costs little, because it shares the measured cores."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import secrets
+import re
 import time
-import urllib.parse
 from collections.abc import Sequence
+
+import httpx
+
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a level of load brought."""
+    """The outcome of one level of load."""
 
     latencies_ms: list[float]
+    """Of each request that was answered with 200"""
     failed: int
-    """Answers other than 200, and connections lost"""
+    """Number of other answers and lost connections"""
     wall_s: float
 
 
-def multipart_request(url: str, images: Sequence[bytes], headers: Sequence[str] = ()) -> bytes:
-    """A whole POST of image parts as it goes over the wire."""
-    boundary = secrets.token_hex(16)
-    body = b"".join(
-        (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="{index}.jpg"\r\n'
-            "Content-Type: image/jpeg\r\n\r\n"
-        ).encode()
-        + image
-        + b"\r\n"
-        for index, image in enumerate(images)
-    )
-    body += f"--{boundary}--\r\n".encode()
-    place = urllib.parse.urlsplit(url)
-    lines = [
-        f"POST {place.path} HTTP/1.1",
-        f"Host: {place.netloc}",
-        f"Content-Type: multipart/form-data; boundary={boundary}",
-        f"Content-Length: {len(body)}",
-        *headers,
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+def multipart_request(url: str, images: Sequence[bytes]) -> bytes:
+    """A POST of images as the bytes that go over the wire."""
+    files = [("images", (f"{index}.jpg", image)) for index, image in enumerate(images)]
+    request = httpx.Request("POST", url, files=files)
+    headers = [f"{name}: {value}" for name, value in request.headers.items()]
+    lines = [f"POST {request.url.path} HTTP/1.1", *headers, "", ""]
+    return "\r\n".join(lines).encode() + request.read()
 
 
 async def closed_loop(url: str, requests: Sequence[bytes], *, clients: int, duration_s: float) -> Load:
-    """`clients` connections, each sending its next request once the last was answered."""
-    place = urllib.parse.urlsplit(url)
-    assert place.hostname is not None
+    """Run several clients at once. Each sends its next request when the last one was answered."""
+    address = httpx.URL(url)
     latencies_ms: list[float] = []
     failed = 0
     start = time.perf_counter()
-    until = start + duration_s
 
-    async def client(number: int) -> None:
+    async def client(count: int) -> None:
         nonlocal failed
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
-        count = number
-        while (sent := time.perf_counter()) < until:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        while (sent := time.perf_counter()) < start + duration_s:
             writer.write(requests[count % len(requests)])
             count += 1
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(_content_length(head))
+                length = CONTENT_LENGTH.search(head)
+                await reader.readexactly(int(length[1]) if length else 0)
             except (asyncio.IncompleteReadError, ConnectionError):
                 failed += 1
                 break
@@ -72,13 +59,5 @@ async def closed_loop(url: str, requests: Sequence[bytes], *, clients: int, dura
                 failed += 1
         writer.close()
 
-    await asyncio.gather(*(client(number) for number in range(clients)))
+    await asyncio.gather(*map(client, range(clients)))
     return Load(latencies_ms=latencies_ms, failed=failed, wall_s=time.perf_counter() - start)
-
-
-def _content_length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(value)
-    return 0

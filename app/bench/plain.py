@@ -1,65 +1,57 @@
-"""The plain formulation, as the published code has it: every query pays for the whole support set."""
+"""Class scores as the published code computes them: each query pays for the whole support set."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import torch
 from torch import Tensor
 
+from app.inference.engine import FaceBatch
 from model.classifier import Classifier
-from model.networks.relation import (
-    CSRN,
-    PART_COUNT,
-    FaceFeatures,
-    cosine_similarity,
-    score_cosines,
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlainFaces:
-    """Faces before they are encoded."""
-
-    pixels: Tensor
-    """(faces, 3 parts, 3, size, size) float in [0, 1]"""
-    points: Tensor
-    """(faces, 468, 2) landmarks"""
+from model.networks.relation import PART_COUNT, FaceFeatures, cosine_similarity, score_cosines
 
 
 @torch.inference_mode()
-def plain_scores(classifier: Classifier, support: PlainFaces, query: PlainFaces, *, way: int) -> Tensor:
-    """Class scores (way,) of one query, by the network as it was trained.
+def plain_scores(classifier: Classifier, support: FaceBatch, query: FaceBatch, *, way: int) -> Tensor:
+    """Class scores (way,) of one query.
 
-    The support set is encoded again, each pair goes through the whole relation module, and channels
-    are selected by loops over classes and channels.
+    The support set is encoded again, each pair goes through the whole relation module, and loops over
+    classes and channels select the prototypes.
 
-    Args: support, as many examples of each class, one class after the other; query, one face.
+    Args: support, equally many examples of each class, one class after the other; query, one face.
     """
     network = classifier.network
-    examples, of_query = _encode(network, support), _encode(network, query)
-    columns = []
-    for part in range(PART_COUNT):
-        of_part, of_this = examples.maps[:, part], of_query.maps[:, part]
-        logits = network.relation(of_part, of_this.expand_as(of_part))
-        directions = network.directions(examples.maps)[:, part] * network.directions(of_query.maps)[:, part]
-        scores = network.relation.score(logits, directions.sum(dim=-1))
-        columns.append(scores.reshape(way, -1).mean(dim=1))
-    faces = examples.maps[:, 0].reshape(way, -1, *network.feature_shape)
-    prototypes, of_face = torch.stack([_select_by_loops(of_class) for of_class in faces]), of_query.maps[:, 0]
-    logits = network.relation(prototypes, of_face.expand_as(prototypes))
-    directions = network.face_directions(prototypes) * network.face_directions(of_face)
-    columns.append(network.relation.score(logits, directions.sum(dim=-1)))
-    described = network.describe(of_query)
-    for name, of_examples in network.describe(examples).items():
-        means = of_examples.reshape(way, -1, of_examples.shape[-1]).mean(dim=1)
-        columns.append(score_cosines(cosine_similarity(means, described[name]))[0])
+    examples, asked = _features(classifier, support), _features(classifier, query)
+
+    def relate(maps: Tensor, directions: Tensor, query_map: Tensor, query_direction: Tensor) -> Tensor:
+        logits = network.relation(maps, query_map.expand_as(maps))
+        scores: Tensor = network.relation.score(logits, (directions * query_direction).sum(dim=-1))
+        return scores.reshape(way, -1).mean(dim=1)
+
+    directions, query_directions = network.directions(examples.maps), network.directions(asked.maps)
+    columns = [
+        relate(examples.maps[:, part], directions[:, part], asked.maps[:, part], query_directions[:, part])
+        for part in range(PART_COUNT)
+    ]
+    by_class = examples.maps[:, 0].reshape(way, -1, *network.feature_shape)
+    prototypes = torch.stack([_select_by_loops(faces) for faces in by_class])
+    columns.append(
+        relate(prototypes, network.face_directions(prototypes), asked.maps[:, 0], query_directions[:, 0])
+    )
+    query_descriptions = network.describe(asked)
+    for name, described in network.describe(examples).items():
+        means = described.reshape(way, -1, described.shape[-1]).mean(dim=1)
+        columns.append(score_cosines(cosine_similarity(means, query_descriptions[name]))[0])
     return classifier.class_scores(torch.stack(columns, dim=-1))
 
 
-def _encode(network: CSRN, faces: PlainFaces) -> FaceFeatures:
-    blendshapes = network.geometry(faces.points) if network.geometry is not None else None
-    return FaceFeatures(maps=network.encode(faces.pixels), blendshapes=blendshapes)
+def _features(classifier: Classifier, faces: FaceBatch) -> FaceFeatures:
+    network, device = classifier.network, classifier.device
+    pixels = torch.from_numpy(faces.patches).permute(0, 1, 4, 2, 3).to(device).float() / 255
+    points = torch.from_numpy(faces.points).to(device)
+    return FaceFeatures(
+        maps=network.encode(pixels),
+        blendshapes=None if network.geometry is None else network.geometry(points),
+    )
 
 
 def _select_by_loops(faces: Tensor) -> Tensor:
@@ -67,7 +59,6 @@ def _select_by_loops(faces: Tensor) -> Tensor:
     prototype = torch.empty_like(faces[0])
     means = faces.mean(dim=(2, 3))
     for channel in range(faces.shape[1]):
-        of_channel = means[:, channel]
-        nearest = int((of_channel - of_channel.mean()).abs().argmin())
-        prototype[channel] = faces[nearest, channel]
+        distances = (means[:, channel] - means[:, channel].mean()).abs()
+        prototype[channel] = faces[int(distances.argmin()), channel]
     return prototype

@@ -1,19 +1,19 @@
-"""csrn bench score: what scoring by a stored session costs, beside the plain formulation."""
+"""csrn bench score: scoring by a stored session, compared with the plain formulation."""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from app.bench.plain import PlainFaces, plain_scores
+from app.bench.plain import plain_scores
+from app.bench.timing import Progress, measure
 from app.inference.engine import FaceBatch
 from model.checkpoint import Checkpoint
-from model.classifier import Classifier
+from model.classifier import Classifier, ClassScore
 from model.errors import CsrnError
 from model.support_set import Example, Features
 from model.vision.landmarks import LANDMARK_COUNT
@@ -22,21 +22,18 @@ from model.vision.patches import PARTS
 SHAPES = ((3, 3), (7, 5), (20, 10))
 """Way and shot"""
 BATCHES = (1, 4, 16, 64, 256)
-MEASURED_FOR_S = 1.0
-LEAST_RUNS = 3
+MEASURE_FOR_S = 1.0
 TOLERANCE = 2e-2
-"""Between the scores of the two: the encoder may compute in bfloat16"""
-
-Progress = Callable[[str, int, int], None]
+"""Largest difference between the scores of the two: the encoder may compute in bfloat16"""
 
 
 class ScoresDiffer(CsrnError):
-    """The two formulations do not give the same scores, so their times say nothing."""
+    """The two formulations give different scores, so a comparison of their times means nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreFigures:
-    """Of one way, shot and batch; times are medians."""
+    """Median times of one way, shot and batch size."""
 
     way: int
     shot: int
@@ -44,10 +41,10 @@ class ScoreFigures:
     us_per_query: float
     """From patches to ranked class scores"""
     encode_us_per_query: float
-    """Of it, from patches to features"""
+    """The part of it from patches to features"""
     queries_per_s: float
     plain_us_per_query: float
-    """One query alone, as the published code does it"""
+    """One query alone by the plain formulation"""
     ratio: float
     """plain_us_per_query / us_per_query"""
 
@@ -55,79 +52,65 @@ class ScoreFigures:
 def bench_score(
     checkpoint: Checkpoint, encoder_dtype: torch.dtype, progress: Progress = lambda stage, done, total: None
 ) -> list[ScoreFigures]:
-    """Measure all shapes and batches. Raises: ScoresDiffer."""
+    """Measure all shapes and batch sizes on random faces. Raises: ScoresDiffer."""
+    classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
     figures: list[ScoreFigures] = []
-    total = len(SHAPES) * (len(BATCHES) + 1)
-    for way, shot in SHAPES:
-        bench = _Bench(checkpoint, encoder_dtype, way, shot)
-        progress("measuring", len(figures) + len(figures) // len(BATCHES), total)
-        plain_us = bench.plain_us()
-        for batch in BATCHES:
-            figures.append(bench.measure(batch, plain_us))
-            progress("measuring", len(figures) + -(-len(figures) // len(BATCHES)), total)
+    for number, (way, shot) in enumerate(SHAPES):
+        progress("measuring", number, len(SHAPES))
+        figures += _measure_shape(classifier, way, shot)
+    progress("measuring", len(SHAPES), len(SHAPES))
     return figures
 
 
-class _Bench:
-    def __init__(self, checkpoint: Checkpoint, encoder_dtype: torch.dtype, way: int, shot: int) -> None:
-        self._way, self._shot = way, shot
-        self._classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
-        rng = np.random.default_rng(0)
-        count, size_px = way * shot + max(BATCHES), checkpoint.config.layout.size_px
-        faces = FaceBatch(
-            patches=rng.integers(0, 256, (count, len(PARTS), size_px, size_px, 3), dtype=np.uint8),
-            points=rng.random((count, LANDMARK_COUNT, 2), dtype=np.float32),
+def _measure_shape(classifier: Classifier, way: int, shot: int) -> list[ScoreFigures]:
+    faces = _random_faces(way * shot + max(BATCHES), classifier.checkpoint.config.layout.size_px)
+    examples, queries = faces[: way * shot], faces[way * shot :]
+
+    def encode(batch: FaceBatch) -> Features:
+        return classifier.encode(batch.patches, batch.points)
+
+    def score(batch: FaceBatch) -> list[list[ClassScore]]:
+        return classifier.score(support, encode(batch))
+
+    def plain(query: FaceBatch) -> Tensor:
+        return plain_scores(classifier, examples, query, way=way).cpu()
+
+    def median_us(work: Callable[[FaceBatch], object], batch: FaceBatch) -> float:
+        return measure(lambda: work(batch), for_s=MEASURE_FOR_S).median_ms * 1000 / len(batch)
+
+    support = classifier.build_support_set(
+        [
+            Example(example_id=str(index), label=f"{index // shot:03}", features=features)
+            for index, features in enumerate(encode(examples))
+        ]
+    )
+    expected, (ranked,) = plain(queries[:1]), score(queries[:1])
+    scores = torch.tensor([entry.score for entry in sorted(ranked, key=lambda entry: entry.label)])
+    if not torch.allclose(scores, expected, atol=TOLERANCE):
+        raise ScoresDiffer(f"scores differ by {float((scores - expected).abs().max()):.4f}")
+
+    plain_us = median_us(plain, queries[:1])
+    figures = []
+    for size in BATCHES:
+        us = median_us(score, queries[:size])
+        figures.append(
+            ScoreFigures(
+                way=way,
+                shot=shot,
+                batch=size,
+                us_per_query=us,
+                encode_us_per_query=median_us(encode, queries[:size]),
+                queries_per_s=1e6 / us,
+                plain_us_per_query=plain_us,
+                ratio=plain_us / us,
+            )
         )
-        self._examples, self._queries = faces[: way * shot], faces[way * shot :]
-        self._support = self._classifier.build_support_set(
-            [
-                Example(example_id=str(index), label=f"{index // shot:03}", features=of_example)
-                for index, of_example in enumerate(self._encode(self._examples))
-            ]
-        )
+    return figures
 
-    def _encode(self, faces: FaceBatch) -> Features:
-        return self._classifier.encode(faces.patches, faces.points)
 
-    def plain_us(self) -> float:
-        support, query = self._on_device(self._examples), self._on_device(self._queries[:1])
-
-        def scores_of_one() -> torch.Tensor:
-            return plain_scores(self._classifier, support, query, way=self._way)
-
-        expected = scores_of_one()
-        (given,) = self._classifier.score(self._support, self._encode(self._queries[:1]))
-        scores = torch.tensor([score.score for score in sorted(given, key=lambda score: score.label)])
-        if not torch.allclose(scores, expected.cpu(), atol=TOLERANCE):
-            raise ScoresDiffer(f"scores differ by {float((scores - expected.cpu()).abs().max()):.4f}")
-        return self._median_us(lambda: scores_of_one().tolist())
-
-    def _on_device(self, faces: FaceBatch) -> PlainFaces:
-        device = self._classifier.device
-        pixels = torch.from_numpy(faces.patches).permute(0, 1, 4, 2, 3).to(device).float() / 255
-        return PlainFaces(pixels=pixels, points=torch.from_numpy(faces.points).to(device))
-
-    def measure(self, batch: int, plain_us: float) -> ScoreFigures:
-        queries, classifier = self._queries[:batch], self._classifier
-        encode_us = self._median_us(lambda: self._encode(queries)) / batch
-        us = self._median_us(lambda: classifier.score(self._support, self._encode(queries))) / batch
-        return ScoreFigures(
-            way=self._way,
-            shot=self._shot,
-            batch=batch,
-            us_per_query=us,
-            encode_us_per_query=encode_us,
-            queries_per_s=1e6 / us,
-            plain_us_per_query=plain_us,
-            ratio=plain_us / us,
-        )
-
-    @staticmethod
-    def _median_us(work: Callable[[], object]) -> float:
-        work()
-        times_s: list[float] = []
-        while len(times_s) < LEAST_RUNS or sum(times_s) < MEASURED_FOR_S:
-            start = time.perf_counter()
-            work()
-            times_s.append(time.perf_counter() - start)
-        return statistics.median(times_s) * 1e6
+def _random_faces(count: int, size_px: int) -> FaceBatch:
+    rng = np.random.default_rng(0)
+    return FaceBatch(
+        patches=rng.integers(0, 256, (count, len(PARTS), size_px, size_px, 3), dtype=np.uint8),
+        points=rng.random((count, LANDMARK_COUNT, 2), dtype=np.float32),
+    )

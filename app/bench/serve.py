@@ -1,31 +1,32 @@
-"""csrn bench serve: the service over HTTP, beside what decoding and finding the face alone cost."""
+"""csrn bench serve: the service over HTTP, compared with the cost of its parts alone."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
 import io
-import statistics
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
+from app.bench.timing import Progress, Timing, measure
 from app.inference.engine import FaceBatch
 from app.settings import usable_cores
 from csrn_client import Client
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.support_set import Example, Features
+from model.support_set import Example
 from model.vision.faces import FaceReader
 from model.vision.images import decode_image
 from model.vision.landmarks import LandmarkFinder
@@ -35,16 +36,17 @@ CLIENTS = (1, 4, 16, 64)
 SHOTS = 3
 BOUND_FOR_S = 3.0
 
-Progress = Callable[[str, int, int], None]
+Support = Mapping[str, Sequence[Path]]
+"""Label to image files"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What no service can do without, measured alone in the same run."""
+    """The cost of the parts that no service can do without, measured alone in the same run."""
 
     size_px: tuple[int, int]
     face_ms: float
-    """JPEG decode and FaceMesh, one thread"""
+    """JPEG decode and FaceMesh on one thread"""
     network_cpu_ms: float
     """Processor time of encoding and scoring one query"""
     faces_per_s: float
@@ -55,7 +57,7 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServeFigures:
-    """Of one image size and number of clients."""
+    """Measurements of one image size and number of clients."""
 
     size_px: tuple[int, int]
     clients: int
@@ -64,6 +66,7 @@ class ServeFigures:
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    p99_to_p50: float
     failed: int
     service_cores: float
     """Cores that the service kept busy"""
@@ -76,11 +79,11 @@ class ServeFigures:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServeReport:
-    """What csrn bench serve prints."""
+    """The result of csrn bench serve."""
 
     cores: int
     ready_s: float
-    """From the start of the process to its being ready"""
+    """From the start of the process until it is ready"""
     idle_rss_mb: float
     warm_rss_mb: float
     """After the first image size"""
@@ -99,38 +102,44 @@ def bench_serve(
     seconds: float,
     progress: Progress = lambda stage, done, total: None,
 ) -> ServeReport:
-    """Measure all image sizes and numbers of clients, each for so many seconds.
+    """Measure each image size with each number of clients for some seconds.
 
-    Args: samples, a folder of <label>/<image> files: the first SHOTS of each label teach, the rest ask.
+    Args: samples, a folder of <label>/<image> files: the first SHOTS of each label are the support set, the
+        others are the queries.
     """
-    labels = sorted(folder for folder in samples.iterdir() if folder.is_dir())
-    taught = {folder.name: [*sorted(folder.iterdir())[:SHOTS]] for folder in labels}
-    asking = [path for folder in labels for path in sorted(folder.iterdir())[SHOTS:]]
+    folders = sorted(folder for folder in samples.iterdir() if folder.is_dir())
+    support = {folder.name: sorted(folder.iterdir())[:SHOTS] for folder in folders}
+    queries = [path for folder in folders for path in sorted(folder.iterdir())[SHOTS:]]
+    classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
     bounds: list[Bound] = []
     figures: list[ServeFigures] = []
-    total = len(SIZES_PX) * (len(CLIENTS) + 1)
-    with _service() as (service, ready_s):
+    start = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ServiceProcess(
+            Path(folder) / "serve.log",
+            {"CSRN_STORE": f"sqlite:///{folder}/sessions.sqlite3", "CSRN_API_KEYS": ""},
+        ) as service,
+    ):
+        ready_s = time.perf_counter() - start
         process = psutil.Process(service.pid)
-        rss = [process.memory_info().rss]
-        path = _teach(service, taught)
+        rss_mb = [process.memory_info().rss / 2**20]
+        url = _classify_url(service, support)
         for size_px in SIZES_PX:
-            images = [_resized(file, size_px) for file in asking]
-            progress("measuring", len(bounds) + len(figures), total)
-            bound = _bound(Classifier(checkpoint, encoder_dtype=encoder_dtype), images, size_px, taught)
-            bounds.append(bound)
+            images = [_resized(file, size_px) for file in queries]
+            bounds.append(_bound(classifier, images, size_px, support))
             for clients in CLIENTS:
-                progress("measuring", len(bounds) + len(figures), total)
-                figures.append(_load(service.url + path, process, images, bound, clients, seconds))
-            rss.append(process.memory_info().rss)
-        progress("measuring", total, total)
-        peak_rss = _peak_rss_bytes(service.pid)
+                figures.append(_load(url, process, images, bounds[-1], clients, seconds))
+                progress("measuring", len(figures), len(SIZES_PX) * len(CLIENTS))
+            rss_mb.append(process.memory_info().rss / 2**20)
+        peak_kb = re.findall(r"VmHWM:\s*(\d+)", Path(f"/proc/{service.pid}/status").read_text())[0]
     return ServeReport(
         cores=usable_cores(),
         ready_s=ready_s,
-        idle_rss_mb=rss[0] / 2**20,
-        warm_rss_mb=rss[1] / 2**20,
-        last_rss_mb=rss[-1] / 2**20,
-        peak_rss_mb=peak_rss / 2**20,
+        idle_rss_mb=rss_mb[0],
+        warm_rss_mb=rss_mb[1],
+        last_rss_mb=rss_mb[-1],
+        peak_rss_mb=int(peak_kb) / 2**10,
         requests=sum(figure.requests for figure in figures),
         bounds=bounds,
         figures=figures,
@@ -160,6 +169,7 @@ def _load(
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
+        p99_to_p50=p99 / p50,
         failed=load.failed,
         service_cores=service_s / load.wall_s,
         client_cores=client_s / load.wall_s,
@@ -169,118 +179,67 @@ def _load(
 
 
 def _bound(
-    classifier: Classifier,
-    images: Sequence[bytes],
-    size_px: tuple[int, int],
-    taught: dict[str, list[Path]],
+    classifier: Classifier, images: Sequence[bytes], size_px: tuple[int, int], support: Support
 ) -> Bound:
-    face_ms, face_cpu_ms = _face_times_ms(images)
-    network_cpu_ms = _network_cpu_ms(classifier, images, taught)
+    face, network_cpu_ms = _time_faces(images), _network_cpu_ms(classifier, images[0], support)
     with concurrent.futures.ThreadPoolExecutor(usable_cores()) as pool:
-        counts = [*pool.map(lambda _: _faces_found(images, BOUND_FOR_S), range(usable_cores()))]
+        on_each_core = pool.map(_time_faces, [images] * usable_cores())
+        calls = sum(timing.calls for timing in on_each_core)
     return Bound(
         size_px=size_px,
-        face_ms=face_ms,
+        face_ms=face.median_ms,
         network_cpu_ms=network_cpu_ms,
-        faces_per_s=sum(counts) / BOUND_FOR_S,
-        queries_per_s=usable_cores() / (face_cpu_ms + network_cpu_ms) * 1000,
+        faces_per_s=calls / BOUND_FOR_S,
+        queries_per_s=usable_cores() / (face.cpu_ms + network_cpu_ms) * 1000,
     )
 
 
-def _face_times_ms(images: Sequence[bytes]) -> tuple[float, float]:
-    """Wall time (median) and processor time (mean) of decoding an image and finding its face."""
-    finder = LandmarkFinder()
-    times_s: list[float] = []
-    cpu_s = time.process_time()
-    while sum(times_s) < BOUND_FOR_S:
-        start = time.perf_counter()
-        finder.find(decode_image(images[len(times_s) % len(images)]).pixels)
-        times_s.append(time.perf_counter() - start)
-    cpu_s = time.process_time() - cpu_s
+def _time_faces(images: Sequence[bytes]) -> Timing:
+    """Decoding an image and finding its face."""
+    finder, queries = LandmarkFinder(), cycle(images)
+    timing = measure(lambda: finder.find(decode_image(next(queries)).pixels), for_s=BOUND_FOR_S)
     finder.close()
-    return statistics.median(times_s) * 1000, cpu_s / len(times_s) * 1000
+    return timing
 
 
-def _faces_found(images: Sequence[bytes], duration_s: float) -> int:
-    finder, count = LandmarkFinder(), 0
-    until = time.perf_counter() + duration_s
-    while time.perf_counter() < until:
-        finder.find(decode_image(images[count % len(images)]).pixels)
-        count += 1
-    finder.close()
-    return count
-
-
-def _network_cpu_ms(classifier: Classifier, images: Sequence[bytes], taught: dict[str, list[Path]]) -> float:
+def _network_cpu_ms(classifier: Classifier, image: bytes, support: Support) -> float:
+    """Processor time of encoding and scoring one query."""
     reader = FaceReader(classifier.checkpoint.config.layout)
-
-    def encoded(image: bytes) -> Features:
-        faces = FaceBatch.of([reader.read_single(image)])
-        features: Features = classifier.encode(faces.patches, faces.points)[0]
-        return features
-
-    support = classifier.build_support_set(
+    files = [(label, file) for label, files in support.items() for file in files]
+    faces = FaceBatch.of([reader.read_single(file.read_bytes()) for _, file in files])
+    query = FaceBatch.of([reader.read_single(image)])
+    reader.close()
+    support_set = classifier.build_support_set(
         [
-            Example(
-                example_id=file.name,
-                label=label,
-                features=encoded(file.read_bytes()),
+            Example(example_id=file.name, label=label, features=features)
+            for (label, file), features in zip(
+                files, classifier.encode(faces.patches, faces.points), strict=True
             )
-            for label, files in taught.items()
-            for file in files
         ]
     )
-    query = FaceBatch.of(reader.read(images[0]))
-    reader.close()
-    classifier.score(support, classifier.encode(query.patches, query.points))
-    count, start, cpu_s = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < BOUND_FOR_S:
-        classifier.score(support, classifier.encode(query.patches, query.points))
-        count += 1
-    return (time.process_time() - cpu_s) / count * 1000
+    return measure(
+        lambda: classifier.score(support_set, classifier.encode(query.patches, query.points)),
+        for_s=BOUND_FOR_S,
+    ).cpu_ms
 
 
-@contextlib.contextmanager
-def _service() -> Iterator[tuple[ServiceProcess, float]]:
-    """The service with a store of its own, and the seconds that it took to be ready."""
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        service = ServiceProcess(
-            Path(folder) / "serve.log",
-            {"CSRN_STORE": f"sqlite:///{folder}/sessions.sqlite3", "CSRN_API_KEYS": ""},
-        )
-        service.wait_until_ready()
-        try:
-            yield service, time.perf_counter() - start
-        finally:
-            service.stop()
-
-
-def _teach(service: ServiceProcess, taught: dict[str, list[Path]]) -> str:
-    """The path of a new session's classify."""
+def _classify_url(service: ServiceProcess, support: Support) -> str:
+    """The address for queries to a new session with these examples."""
     with Client(service.url) as client:
         session = client.create_session()
-        client.add_support(session.id, [(label, file) for label, files in taught.items() for file in files])
-    return f"/v1/sessions/{session.id}/classify"
+        client.add_support(session.id, [(label, file) for label, files in support.items() for file in files])
+    return f"{service.url}/v1/sessions/{session.id}/classify"
 
 
 def _resized(file: Path, size_px: tuple[int, int]) -> bytes:
-    """The image as a JPEG of that size, as large as it fits, the rest grey."""
-    with Image.open(file) as image:
-        scale = min(size_px[0] / image.width, size_px[1] / image.height)
-        fitted = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
-    canvas = Image.new("RGB", size_px, (128, 128, 128))
-    canvas.paste(fitted, ((size_px[0] - fitted.width) // 2, (size_px[1] - fitted.height) // 2))
+    """The image as a JPEG of this size, scaled to fit, on a grey background."""
     buffer = io.BytesIO()
-    canvas.save(buffer, "JPEG", quality=90)
+    with Image.open(file) as image:
+        fitted = ImageOps.pad(image.convert("RGB"), size_px, color=(128, 128, 128))
+    fitted.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _peak_rss_bytes(pid: int) -> int:
-    (line,) = [entry for entry in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in entry]
-    return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""csrn serve as a process of its own, on a free port."""
+"""csrn serve as a process of its own on a free port."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from model.errors import CsrnError
 
@@ -20,11 +21,11 @@ CSRN = Path(sys.executable).with_name("csrn")
 
 
 class ServiceFailed(CsrnError):
-    """The service did not become ready; says what it logged."""
+    """The service did not become ready. The message is its log."""
 
 
 class ServiceProcess:
-    """Started at once; `wait_until_ready` before use."""
+    """A service that starts at once. As a context manager it is ready on entry and stopped on exit."""
 
     def __init__(
         self,
@@ -35,18 +36,23 @@ class ServiceProcess:
         port: int | None = None,
         csrn: Sequence[str | Path] = (CSRN,),
     ) -> None:
-        """Start it.
+        """Start the service.
 
-        Args:
-            env: settings beside those of this process.
-            port: a free one by default.
-            csrn: the command that stands for `csrn`.
+        Args: env, environment variables in addition to those of this process; port, by default a free one;
+            csrn, the command that starts csrn.
         """
-        self._csrn = csrn
         self.host, self.port = host, port or free_port()
         self.url = f"http://{self.host}:{self.port}"
         self._log, self._env = log, {**os.environ, **env}
+        self._command = [*csrn, "serve", "--host", self.host, "--port", str(self.port)]
         self.start()
+
+    def __enter__(self) -> Self:
+        self.wait_until_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def pid(self) -> int:
@@ -57,14 +63,9 @@ class ServiceProcess:
         return self._log.read_text()
 
     def start(self) -> None:
-        """Start it, again on the same port if it was stopped."""
+        """Start the service, or start it again on the same port after it was stopped."""
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(  # noqa: S603
-                [*self._csrn, "serve", "--host", self.host, "--port", str(self.port)],
-                env=self._env,
-                stdout=log,
-                stderr=log,
-            )
+            self._process = subprocess.Popen(self._command, env=self._env, stdout=log, stderr=log)  # noqa: S603
 
     def wait_until_ready(self) -> None:
         """Raises: ServiceFailed."""
@@ -83,11 +84,11 @@ class ServiceProcess:
             return False
 
     def wait(self, limit_s: float) -> int:
-        """Its exit code, once it ends by itself. Raises: subprocess.TimeoutExpired."""
+        """Wait until the process ends by itself. Returns its exit code. Raises: subprocess.TimeoutExpired."""
         return self._process.wait(limit_s)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit code."""
+        """Send a signal to the process and wait until it ends. Returns its exit code."""
         self._process.send_signal(how)
         return self._process.wait(30)
 

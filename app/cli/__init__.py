@@ -1,6 +1,6 @@
-"""The csrn command line. Each command ends with exit code 0, 2 on bad usage, 1 on failure, 130 on Ctrl-C.
+"""The csrn command line. Exit codes are 0 on success, 1 on failure, 2 on bad usage and 130 on Ctrl-C.
 
-Heavy imports (torch, mediapipe) are made inside the commands, so that --help answers at once.
+Commands import torch and mediapipe inside their functions, so that --help takes no time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from model.errors import CsrnError
 
 cli = typer.Typer(
     name="csrn",
-    help="Few-shot facial expression classification: teach a class with a handful of faces.\n\n"
+    help="Few-shot classification of facial expressions: a few faces per class are enough.\n\n"
     "Try it:  csrn serve, then open http://127.0.0.1:8000.  Classify files without a service:  "
-    "csrn classify --support DIR photo.jpg, where DIR/<label>/ holds the examples.\n\n"
+    "csrn classify --support DIR photo.jpg, with the examples in DIR/<label>/.\n\n"
     "Make weights:  csrn prepare, then csrn train, then csrn evaluate.  Tab completion:  "
-    "csrn --install-completion.  Settings are CSRN_* variables (README).",
+    "csrn --install-completion.  Settings are CSRN_* environment variables (see the README).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -53,7 +53,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     except Exception as error:
-        from csrn_client import ClientError  # takes a moment, which --help can save
+        from csrn_client import ClientError  # not at the top, because it slows --help down
 
         _fail(str(error) if isinstance(error, ClientError) else f"unexpected {type(error).__name__}: {error}")
 

@@ -4,130 +4,118 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from app.cli.console import Json, StageBars, torch_device
 from app.settings import Settings
 
+if TYPE_CHECKING:
+    import torch
+
+    from model.checkpoint import Checkpoint
+
 SAMPLES = Path(__file__).parents[1] / "samples"
+SCORE_COLUMNS = {
+    "way": "{0.way}",
+    "shot": "{0.shot}",
+    "batch": "{0.batch}",
+    "times faster": "{0.ratio:.1f}",
+    "µs a query": "{0.us_per_query:.0f}",
+    "of it encoding": "{0.encode_us_per_query:.0f}",
+    "queries/s": "{0.queries_per_s:.0f}",
+    "plain, µs a query": "{0.plain_us_per_query:.0f}",
+}
+SERVE_COLUMNS = {
+    "size": "{0.size_px[0]}x{0.size_px[1]}",
+    "clients": "{0.clients}",
+    "of the bound": "{0.share_of_bound:.0%}",
+    "p50 / face": "{0.p50_to_face:.2f}",
+    "p99 / p50": "{0.p99_to_p50:.1f}",
+    "req/s": "{0.requests_per_s:.0f}",
+    "p50 ms": "{0.p50_ms:.1f}",
+    "p95 ms": "{0.p95_ms:.1f}",
+    "p99 ms": "{0.p99_ms:.1f}",
+    "failed": "{0.failed}",
+    "cores of service": "{0.service_cores:.2f}",
+    "of client": "{0.client_cores:.2f}",
+}
+BOUND = (
+    "{0.size_px[0]}x{0.size_px[1]}: decode and FaceMesh {0.face_ms:.1f} ms, {0.faces_per_s:.0f} faces/s "
+    "on all cores; network {0.network_cpu_ms:.1f} ms of processor time; bound {0.queries_per_s:.0f} queries/s"
+)
+SUMMARY = (
+    "{0.cores} cores; ready after {0.ready_s:.1f} s; RSS {0.idle_rss_mb:.0f} MB idle, {0.warm_rss_mb:.0f} MB "
+    "after the first size, {0.last_rss_mb:.0f} MB after all {0.requests} requests"
+)
 bench = typer.Typer(
-    help="Measure this machine: ratios within one run, the plain way beside ours.", no_args_is_help=True
+    help="Measure this machine. Compare ratios within one run, because machines differ.", no_args_is_help=True
 )
 
 
 @bench.command()
 def score(as_json: Json = False) -> None:
-    """Scoring by a stored session, beside the plain formulation of the published code."""
+    """Measure scoring by a stored session, compared with the formulation of the published code."""
     from app.bench.score import bench_score
-    from app.inference.device import choose_precision
-    from model.checkpoint import load_checkpoint
 
-    settings, device = Settings(), torch_device()
-    checkpoint = load_checkpoint(settings.weights, device=device)
+    checkpoint, dtype = _load_weights()
     with StageBars() as bars:
-        figures = bench_score(checkpoint, choose_precision(settings.precision, device), bars.show)
+        figures = bench_score(checkpoint, dtype, bars.show)
     if as_json:
         print(
             json.dumps({"weights_sha256": checkpoint.sha256, "figures": [*map(dataclasses.asdict, figures)]})
         )
-        return
-    table = Table(
-        "way",
-        "shot",
-        "batch",
-        "times faster",
-        "µs a query",
-        "of it encoding",
-        "queries/s",
-        "plain, µs a query",
-    )
-    for figure in figures:
-        table.add_row(
-            str(figure.way),
-            str(figure.shot),
-            str(figure.batch),
-            f"{figure.ratio:.1f}",
-            f"{figure.us_per_query:.0f}",
-            f"{figure.encode_us_per_query:.0f}",
-            f"{figure.queries_per_s:.0f}",
-            f"{figure.plain_us_per_query:.0f}",
-        )
-    Console().print(table)
+    else:
+        _print_table(SCORE_COLUMNS, figures)
 
 
 @bench.command()
 def serve(
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long each number of clients asks")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Duration for each number of clients")] = 8.0,
     images: Annotated[
-        Path, typer.Option(help="Folder of <label>/<image>: three of a label teach, the rest ask")
+        Path,
+        typer.Option(
+            help="Folder of <label>/<image>: three images of each label are examples, the others queries"
+        ),
     ] = SAMPLES,
     as_json: Json = False,
 ) -> None:
-    """The service over HTTP, beside what decoding and finding the face alone cost."""
+    """Measure the service over HTTP, compared with the cost of decoding, finding faces and the network."""
+    from app.bench.serve import bench_serve
+
+    checkpoint, dtype = _load_weights()
+    with StageBars() as bars:
+        report = bench_serve(checkpoint, images, encoder_dtype=dtype, seconds=seconds, progress=bars.show)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+        return
+    _print_table(SERVE_COLUMNS, report.figures)
+    for bound in report.bounds:
+        print(BOUND.format(bound))
+    print(SUMMARY.format(report))
+
+
+def _load_weights() -> tuple[Checkpoint, torch.dtype]:
+    """The configured weights on the configured device, and the data type of the encoder."""
     import torch
 
-    from app.bench.serve import bench_serve
     from app.inference.device import choose_precision
     from model.checkpoint import load_checkpoint
 
     settings, device = Settings(), torch_device()
     torch.set_num_threads(settings.network_threads)
-    with StageBars() as bars:
-        report = bench_serve(
-            load_checkpoint(settings.weights, device=device),
-            images,
-            encoder_dtype=choose_precision(settings.precision, device),
-            seconds=seconds,
-            progress=bars.show,
-        )
-    if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
-        return
-    table = Table(
-        "size",
-        "clients",
-        "of the bound",
-        "p50 / face",
-        "p99 / p50",
-        "req/s",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "failed",
-        "cores of service",
-        "of client",
-    )
-    for figure in report.figures:
-        table.add_row(
-            "x".join(map(str, figure.size_px)),
-            str(figure.clients),
-            f"{figure.share_of_bound:.0%}",
-            f"{figure.p50_to_face:.2f}",
-            f"{figure.p99_ms / figure.p50_ms:.1f}",
-            f"{figure.requests_per_s:.0f}",
-            f"{figure.p50_ms:.1f}",
-            f"{figure.p95_ms:.1f}",
-            f"{figure.p99_ms:.1f}",
-            str(figure.failed),
-            f"{figure.service_cores:.2f}",
-            f"{figure.client_cores:.2f}",
-        )
-    console = Console()
-    console.print(table)
-    for bound in report.bounds:
-        console.print(
-            f"{bound.size_px[0]}x{bound.size_px[1]}: decode and FaceMesh {bound.face_ms:.1f} ms, "
-            f"{bound.faces_per_s:.0f} faces/s on {report.cores} cores; "
-            f"network {bound.network_cpu_ms:.1f} ms of processor time; "
-            f"bound {bound.queries_per_s:.0f} queries/s"
-        )
-    console.print(
-        f"ready after {report.ready_s:.1f} s; "
-        f"RSS {report.idle_rss_mb:.0f} MB idle, {report.warm_rss_mb:.0f} MB after the first size, "
-        f"{report.last_rss_mb:.0f} MB after all {report.requests} requests"
-    )
+    return load_checkpoint(settings.weights, device=device), choose_precision(settings.precision, device)
+
+
+def _print_table(columns: Mapping[str, str], figures: Sequence[object]) -> None:
+    """columns: header to the format of a cell."""
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for figure in figures:
+        table.add_row(*(cell.format(figure) for cell in columns.values()))
+    Console().print(table)

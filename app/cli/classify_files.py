@@ -1,40 +1,49 @@
-"""Classify image files, by a running service or without one: the same answers either way."""
+"""Classify image files with a few examples, by a running service or by one inside this process."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import dataclasses
 import glob
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+import httpx
 
 from app.settings import Settings
-from csrn_client import Client, ServiceProblem
+from csrn_client import AsyncClient, ServiceProblem
 from csrn_client.schemas import ItemError, Result
 from model.errors import CsrnError, NoFace
 from model.vision.images import IMAGE_SUFFIXES
 
-if TYPE_CHECKING:
-    from model.support_set import SupportSet
-
-T = TypeVar("T")
-AT_ONCE, BYTES_AT_ONCE = 16, 32 * 2**20
-"""Files of one request, and between two steps of a progress bar"""
-SESSION_TTL_S = 3600.0
+MAX_FILES_PER_REQUEST, MAX_BYTES_PER_REQUEST = 16, 32 * 2**20
+RETRIES = 2
+SESSION_TTL_S = 24 * 3600.0
+"""After this time a service deletes the session of a command that was killed."""
+NO_LIMIT = 2**40
+LIMITS = (
+    "max_image_bytes",
+    "max_body_bytes",
+    "max_body_bytes_in_flight",
+    "max_bytes_per_key",
+    "max_classes",
+    "max_examples",
+)
+"""Settings that protect a service from its clients"""
 
 LabelledFile = tuple[str, Path]
-OnRejected = Callable[[Path, str], None]
-"""Told of each support file that is no example, and why"""
 
 
 class NoSuchFiles(CsrnError):
-    """A path or pattern that names no image."""
+    """A path or pattern names no image."""
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """Image files, in order: files as named, all images in folders, and what patterns match.
+    """Image files in order: named files, all images in named folders, and files that match patterns.
 
-    Raises: NoSuchFiles for one that names none.
+    Raises: NoSuchFiles for a path that names none.
     """
     found: list[Path] = []
     for path in paths:
@@ -51,169 +60,138 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-class FileClassifier(Protocol):
-    """Taught a support set, answers for files."""
+def batches(files: Sequence[Path]) -> Iterator[slice]:
+    """The files of each request: up to MAX_FILES_PER_REQUEST, and MAX_BYTES_PER_REQUEST if more than one."""
+    start, size = 0, 0
+    for end, file in enumerate(files):
+        size_of_file = file.stat().st_size
+        full = end - start == MAX_FILES_PER_REQUEST or size + size_of_file > MAX_BYTES_PER_REQUEST
+        if full and end > start:
+            yield slice(start, end)
+            start, size = end, 0
+        size += size_of_file
+    if start < len(files):
+        yield slice(start, len(files))
 
+
+@contextlib.asynccontextmanager
+async def connect(url: str | None, api_key: str | None) -> AsyncIterator[AsyncClient]:
+    """A client of the service at the address, or of a service that runs inside this process.
+
+    Raises: InvalidURL; CheckpointInvalid; DeviceMissing.
+    """
+    if url is not None:
+        async with AsyncClient(url, api_key=api_key, retries=RETRIES) as client:
+            yield client
+        return
+    # torch takes seconds to import, and a client of a running service does not need it.
+    from app.main import create_app
+
+    # The command prints the answers of the service, not its log.
+    logging.getLogger("csrn").addHandler(logging.NullHandler())
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"sqlite:///{folder}/sessions.sqlite3"
+        app = create_app(
+            Settings(store=store, api_keys="", rate_limit="", **dict.fromkeys(LIMITS, NO_LIMIT))  # type: ignore[arg-type]
+        )
+        async with (
+            app.router.lifespan_context(app),
+            AsyncClient(transport=httpx.ASGITransport(app), retries=RETRIES) as client,
+        ):
+            yield client
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileClassifier:
+    """Classifies files by a session of a service."""
+
+    client: AsyncClient
+    session_id: str
     labels: tuple[str, ...]
+    files: Mapping[str, Path]
+    """Example id to file, for the examples that were added from files"""
+    unknown_below: float | None
+    all_faces: bool
 
-    def classify(self, files: Sequence[Path]) -> list[Result]:
-        """One result a file, in order. Raises: CsrnError; ClientError; OSError."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class LocalClassifier:
-    """Runs the network in this process."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        support: Sequence[LabelledFile],
-        *,
-        unknown_below: float | None,
-        all_faces: bool,
-        on_rejected: OnRejected,
-    ) -> None:
-        """Raises: CheckpointInvalid; NoFace where no support image is left."""
-        # Torch takes seconds to import, which a client of a service need not pay.
-        from app.main import create_engine
-
-        self._engine = create_engine(settings)
-        self._unknown_below, self._all_faces = unknown_below, all_faces
-        try:
-            self._support_set = asyncio.run(self._teach(support, on_rejected))
-        except BaseException:
-            self._engine.close()
-            raise
-        self.labels: tuple[str, ...] = self._support_set.labels
-
-    def classify(self, files: Sequence[Path]) -> list[Result]:
-        return asyncio.run(self._classify(files))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._engine.close()
-
-    async def _teach(self, support: Sequence[LabelledFile], on_rejected: OnRejected) -> SupportSet:
-        from app.inference.engine import SupportFace, Upload
-        from model.support_set import Example
-
-        examples = []
-        for some in in_steps(support, _path_of_labelled):
-            uploads = [Upload(filename=str(file), data=file.read_bytes()) for _, file in some]
-            for (label, file), outcome in zip(some, await self._engine.encode_support(uploads), strict=True):
-                if isinstance(outcome, SupportFace):
-                    examples.append(Example(example_id=str(file), label=label, features=outcome.features))
-                else:
-                    on_rejected(file, str(outcome))
-        if not examples:
-            raise NoFace("no support image shows one clear face")
-        return await self._engine.build_support_set(examples)
+    async def results(self, files: Sequence[Path]) -> AsyncIterator[Result]:
+        """The result of each file, in order. Raises: ClientError; OSError."""
+        for chosen in batches(files):
+            for index, result in enumerate(await self._classify(files[chosen]), chosen.start):
+                result.index = index
+                yield result
 
     async def _classify(self, files: Sequence[Path]) -> list[Result]:
-        from app.api.responses import results_answer
-        from app.inference.engine import Timings, Upload
-
-        uploads = [Upload(filename=str(file), data=file.read_bytes()) for file in files]
-        timings = Timings()
-        outcomes = await self._engine.classify(
-            uploads, self._support_set, all_faces=self._all_faces, timings=timings
-        )
-        own = self._unknown_below
-        return results_answer(
-            uploads,
-            outcomes,
-            checkpoint=self._engine.checkpoint,
-            unknown_below=self._support_set.unknown_below if own is None else own,
-            timings_ms=timings.stages_ms,
-        ).results
-
-
-class RemoteClassifier:
-    """Asks a running service, by a session of its own that it deletes in the end, or by one that is there."""
-
-    def __init__(
-        self,
-        client: Client,
-        support: Sequence[LabelledFile] | str,
-        *,
-        unknown_below: float | None,
-        all_faces: bool,
-        on_rejected: OnRejected,
-    ) -> None:
-        """support: labelled files, or the id of a session. Raises: NoFace; ClientError."""
-        self._client, self._unknown_below, self._all_faces = client, unknown_below, all_faces
-        self._own_session = not isinstance(support, str)
-        if isinstance(support, str):
-            self._session_id = support
-        else:
-            self._session_id = client.create_session(name="csrn classify", ttl_s=SESSION_TTL_S).id
         try:
-            if not isinstance(support, str):
-                self._teach(support, on_rejected)
-            self.labels = tuple(entry.label for entry in client.get_session(self._session_id).classes)
-            if not self.labels:
-                raise NoFace("the session has no classes, or no support image shows one clear face")
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def classify(self, files: Sequence[Path]) -> list[Result]:
-        try:
-            results = self._client.classify(
-                self._session_id, files, unknown_below=self._unknown_below, all_faces=self._all_faces
-            ).results
+            results = await self.client.classify(
+                self.session_id, files, unknown_below=self.unknown_below, all_faces=self.all_faces
+            )
         except ServiceProblem as problem:
             if problem.code not in ("image_unreadable", "body_too_large"):
                 raise
-            if len(files) > 1:  # one of them, or all: each is asked about alone
-                return [result for file in files for result in self.classify([file])]
+            if len(files) > 1:  # The service refused all of them, perhaps because of one.
+                return [result for file in files for result in await self._classify([file])]
             error = ItemError(code=problem.code, detail=problem.problem.detail)
-            results = [Result(index=0, filename=None, faces=[], error=error)]
-        return [
-            result.model_copy(update={"filename": str(file)})
-            for result, file in zip(results, files, strict=True)
-        ]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._own_session:
-            self._client.delete_session(self._session_id)
-        self._client.close()
-
-    def _teach(self, support: Sequence[LabelledFile], on_rejected: OnRejected) -> None:
-        for some in in_steps(support, _path_of_labelled):
-            try:
-                rejected = self._client.add_support(self._session_id, some).rejected
-            except ServiceProblem as problem:
-                if problem.problem.rejected is None:
-                    raise
-                rejected = problem.problem.rejected
-            for image in rejected:
-                on_rejected(some[image.index][1], image.detail)
+            return [Result(index=0, filename=str(files[0]), faces=[], error=error)]
+        for result, file in zip(results.results, files, strict=True):
+            result.filename = str(file)
+            for score in (score for face in result.faces for score in face.scores):
+                named = self.files.get(score.nearest_example_id, score.nearest_example_id)
+                score.nearest_example_id = str(named)
+        return results.results
 
 
-def in_steps(files: Sequence[T], path_of: Callable[[T], Path]) -> Iterator[list[T]]:
-    """The same in runs of up to AT_ONCE files and, if more than one, BYTES_AT_ONCE bytes."""
-    run: list[T] = []
-    size = 0
-    for file in files:
-        bytes_of_file = path_of(file).stat().st_size
-        if run and (len(run) == AT_ONCE or size + bytes_of_file > BYTES_AT_ONCE):
-            yield run
-            run, size = [], 0
-        run.append(file)
-        size += bytes_of_file
-    if run:
-        yield run
+@contextlib.asynccontextmanager
+async def file_classifier(
+    client: AsyncClient,
+    support: Sequence[LabelledFile] | str,
+    *,
+    unknown_below: float | None,
+    all_faces: bool,
+    on_rejected: Callable[[Path, str], None],
+) -> AsyncIterator[FileClassifier]:
+    """Use the examples of a session, or add labelled files to a session that is deleted in the end.
+
+    Args: support, labelled files or the id of a session; on_rejected, is called with each support file that
+        cannot be an example, and the reason.
+    Raises: NoFace if there are no examples; ClientError; OSError.
+    """
+    async with contextlib.AsyncExitStack() as at_end:
+        files: dict[str, Path] = {}
+        if isinstance(support, str):
+            session_id = support
+        else:
+            session_id = (await client.create_session(name="csrn classify", ttl_s=SESSION_TTL_S)).id
+            at_end.push_async_callback(client.delete_session, session_id)
+            for chosen in batches([file for _, file in support]):
+                files |= await _add_files(client, session_id, support[chosen], on_rejected)
+        classes = (await client.get_session(session_id)).classes
+        if not classes:
+            raise NoFace("the session has no classes, or no support image shows one clear face")
+        yield FileClassifier(
+            client=client,
+            session_id=session_id,
+            labels=tuple(entry.label for entry in classes),
+            files=files,
+            unknown_below=unknown_below,
+            all_faces=all_faces,
+        )
 
 
-def _path_of_labelled(file: LabelledFile) -> Path:
-    return file[1]
+async def _add_files(
+    client: AsyncClient,
+    session_id: str,
+    support: Sequence[LabelledFile],
+    on_rejected: Callable[[Path, str], None],
+) -> dict[str, Path]:
+    """Add examples. Returns: example id to file."""
+    added = []
+    try:
+        answer = await client.add_support(session_id, support)
+        added, rejected = answer.added, answer.rejected
+    except ServiceProblem as problem:
+        if problem.problem.rejected is None:
+            raise
+        rejected = problem.problem.rejected
+    for image in rejected:
+        on_rejected(support[image.index][1], image.detail)
+    return {example.example_id: support[example.index][1] for example in added}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import csv
 import sys
 from collections.abc import Callable, Sequence
@@ -11,14 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.console import StageBars, stderr
-from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.cli.classify_files import FileClassifier, LabelledFile
+    from app.cli.classify_files import LabelledFile
     from csrn_client.schemas import Result
-
-
-RETRIES = 2
 
 
 def classify(
@@ -27,63 +25,78 @@ def classify(
         typer.Argument(metavar="QUERY...", help="Images, folders of images, or patterns such as '*.jpg'"),
     ],
     support: Annotated[
-        Path | None, typer.Option(help="Folder of <label>/<image> examples", metavar="DIR")
+        Path | None, typer.Option(help="Folder of examples, DIR/<label>/<image>", metavar="DIR")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Ask the service that runs there, instead of computing here")
+        str | None, typer.Option(help="Address of a running service; by default this process computes")
     ] = None,
     session: Annotated[
-        str | None, typer.Option(help="With --url: a session that is taught already, instead of --support")
+        str | None, typer.Option(help="With --url: id of a session that has examples, instead of --support")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar="CSRN_API_KEY", help="With --url: the key to ask with")
+        str | None, typer.Option(envvar="CSRN_API_KEY", help="With --url: your API key")
     ] = None,
     unknown_below: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Score under which no class is predicted")
+        float | None, typer.Option(min=0, max=1, help="Predict no class if the best score is lower")
     ] = None,
-    all_faces: Annotated[bool, typer.Option("--all-faces", help="Answer for each face")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One Result of the API a line")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One face a line, one column a class")] = False,
+    all_faces: Annotated[bool, typer.Option("--all-faces", help="Classify every face of an image")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON Result of the HTTP API per line")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One line per face, one column per class")] = False,
 ) -> None:
-    """Classify images by a few labelled examples.
+    """Classify images with a few labelled examples.
 
-    Here, without a service:      csrn classify --support examples/ photo.jpg more/ '*.png'
+    Without a service:      csrn classify --support examples/ photo.jpg more/ '*.png'
 
-    By a service, which may have a GPU:      csrn classify --url http://host:8000 --support examples/ photos/
+    By a running service:      csrn classify --url http://HOST:8000 --support examples/ photo.jpg
 
-    Exit code 1 where not one of the images could be read.
+    The exit code is 1 if an image cannot be read. The other images are classified.
     """
     if (support is None) == (session is None):
         raise typer.BadParameter("give either --support DIR, or --session ID with --url")
     if session is not None and url is None:
-        raise typer.BadParameter("--session needs --url: sessions live in a service")
+        raise typer.BadParameter("--session needs --url, because sessions live in a service")
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
-    from app.cli.classify_files import find_images, in_steps
+    from app.cli.classify_files import MAX_FILES_PER_REQUEST, connect, file_classifier, find_images
 
     files = find_images(queries)
-    readable = False
-    taught: list[LabelledFile] | str
-    if support is not None:
-        taught = _find_support(support)
+    examples: list[LabelledFile] | str
+    if session is not None:
+        examples = session
     else:
-        assert session is not None
-        taught = session
-    with (
-        _classifier(taught, url, api_key, unknown_below, all_faces) as classifier,
-        StageBars() as bars,
-    ):
-        show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
-        done = 0
-        for some in in_steps(files, lambda file: file):
-            for result in classifier.classify(some):
-                show(result.model_copy(update={"index": done}))
-                readable |= result.error is None
-                done += 1
-            if len(files) > len(some):
-                bars.show("classifying", done, len(files))
-    if not readable:
+        assert support is not None
+        examples = _find_support(support)
+
+    async def classify_all() -> bool:
+        """Print the result of each file. Returns whether all files could be read."""
+        all_readable = True
+        async with (
+            connect(url, api_key) as client,
+            file_classifier(
+                client,
+                examples,
+                unknown_below=unknown_below,
+                all_faces=all_faces,
+                on_rejected=lambda file, reason: _report(f"csrn: {file} is not used: {reason}"),
+            ) as classifier,
+        ):
+            with StageBars() if len(files) > MAX_FILES_PER_REQUEST else contextlib.nullcontext() as bars:
+                show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
+                async for result in classifier.results(files):
+                    show(result)
+                    if result.error is not None:
+                        _report(f"csrn: {result.filename}: {result.error.detail}")
+                        all_readable = False
+                    if bars is not None:
+                        bars.show("classifying", result.index + 1, len(files))
+        return all_readable
+
+    if not asyncio.run(classify_all()):
         raise typer.Exit(1)
+
+
+def _report(line: str) -> None:
+    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _find_support(folder: Path) -> list[LabelledFile]:
@@ -93,38 +106,6 @@ def _find_support(folder: Path) -> list[LabelledFile]:
 
     with open_dataset("folder", folder) as dataset:
         return [(normalized_label(image.label), folder / image.source) for image in dataset.images]
-
-
-def _classifier(
-    taught: list[LabelledFile] | str,
-    url: str | None,
-    api_key: str | None,
-    unknown_below: float | None,
-    all_faces: bool,
-) -> FileClassifier:
-    """taught: labelled files, or with a url the id of a session."""
-    from app.cli.classify_files import LocalClassifier, RemoteClassifier
-    from csrn_client import Client
-
-    def on_rejected(file: Path, reason: str) -> None:
-        stderr.print(f"{file} is no example: {reason}", markup=False, soft_wrap=True)
-
-    if url is not None:
-        return RemoteClassifier(
-            Client(url, api_key=api_key, retries=RETRIES),
-            taught,
-            unknown_below=unknown_below,
-            all_faces=all_faces,
-            on_rejected=on_rejected,
-        )
-    assert not isinstance(taught, str)
-    return LocalClassifier(
-        Settings(),
-        taught,
-        unknown_below=unknown_below,
-        all_faces=all_faces,
-        on_rejected=on_rejected,
-    )
 
 
 def _printer(labels: Sequence[str], *, as_json: bool, as_csv: bool) -> Callable[[Result], None]:
@@ -161,10 +142,8 @@ def _print_table(result: Result) -> None:
     from rich.table import Table
 
     console = Console()
-    if result.error:
-        console.print(f"{result.filename}: {result.error.detail}", markup=False, soft_wrap=True)
-    elif not result.faces:
-        console.print(f"{result.filename}: no face was found", markup=False, soft_wrap=True)
+    if not result.faces and result.error is None:
+        console.print(f"{result.filename}: no face found", markup=False, soft_wrap=True)
     for face in result.faces:
         columns = [*face.scores[0].parts.model_dump()]
         table = Table(
@@ -173,7 +152,7 @@ def _print_table(result: Result) -> None:
             *columns,
             title=escape(f"{result.filename}: {face.predicted or 'unknown'}"),
             title_justify="left",
-            box=box.SIMPLE_HEAD,  # without lines between the columns seven parts fit into 80 characters
+            box=box.SIMPLE_HEAD,  # No lines between the columns, so that seven parts fit into 80 characters.
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )

@@ -1,4 +1,4 @@
-"""What the commands share: progress bars, options, the device."""
+"""Parts that several commands share: progress bars, the --json option, the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the
 
 
 class StageBars(Progress):
-    """One progress bar a stage, on stderr; a stage's bar appears when it begins."""
+    """Progress bars on stderr, one for each stage that has begun."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -37,14 +37,14 @@ class StageBars(Progress):
         self._rows: dict[str, TaskID] = {}
 
     def show(self, stage: str, done: int, total: int, *, description: str | None = None) -> None:
-        """Bring the bar of a stage to `done` of `total`."""
+        """Show that a stage has done `done` of `total` steps."""
         if stage not in self._rows:
             self._rows[stage] = self.add_task(stage)
         self.update(self._rows[stage], completed=done, total=total, description=description or stage)
 
 
 def torch_device() -> str:
-    """The device that CSRN_DEVICE asks for. Raises: DeviceMissing."""
+    """The device that CSRN_DEVICE selects. Raises: DeviceMissing."""
     from app.inference.device import choose_device
 
     return choose_device(Settings().device)

@@ -9,7 +9,7 @@ export class Problem extends Error {
   }
 }
 
-const SESSION_TTL_S = 90 * 86400;  // nobody may come back for it
+const SESSION_TTL_S = 90 * 86400;  // for a session that nobody uses again
 
 let key = sessionStorage.getItem("csrn.key");
 
@@ -28,7 +28,7 @@ async function send(method, path, body) {
   try {
     response = await fetch(path, { method, headers, body });
   } catch (error) {
-    // A key that no header can hold is as wrong as any other.
+    // fetch throws if a header cannot contain the key: then the key is wrong.
     throw new Problem(error instanceof TypeError && key && /[^\x20-\x7e]/.test(key) ? 401 : 0, {});
   }
   if (!response.ok) {

@@ -1,4 +1,4 @@
-/** The camera, and pictures taken from it. */
+/** The camera, and pictures from it. */
 
 const LONGEST_SIDE_PX = 640;
 const JPEG_QUALITY = 0.85;
@@ -18,7 +18,7 @@ export function stopCamera(video) {
   video.srcObject = null;
 }
 
-/** The video's picture now, as large as it is sent: a canvas. */
+/** The current picture of the video as a canvas, in the size that is sent. */
 export function takeFrame(video) {
   const scale = Math.min(1, LONGEST_SIDE_PX / Math.max(video.videoWidth, video.videoHeight));
   return drawn(video, video.videoWidth * scale, video.videoHeight * scale);

@@ -1,11 +1,11 @@
-/** The stream of camera frames: one is sent when the last was answered. */
+/** The stream of camera frames. Each frame is sent when the last one was answered. */
 import * as api from "./api.js";
 import { takeFrame, toJpeg } from "./camera.js";
 
 const ANSWER_LIMIT_MS = 10_000;
 
 export class Live {
-  /** on: answered(result, picture), closed(reason). */
+  /** on: the callbacks answered(result, picture) and closed(reason). */
   constructor(sessionId, video, on) {
     this._video = video;
     this._on = on;

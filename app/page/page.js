@@ -1,4 +1,4 @@
-/** The page: keeps the state, and moves it between the service and the view. */
+/** The page: keeps its state and connects the service with the view. */
 import * as api from "./api.js";
 import { loadPicture, startCamera, stopCamera, takeFrame, thumbnail, toJpeg } from "./camera.js";
 import { Live } from "./live.js";
@@ -13,7 +13,7 @@ const SAMPLE_CLASSES = 3;
 
 const video = byId("video");
 let sessionId = null;
-let classes = [];  // [{label, examples: [{id, thumbnail}]}], also those without examples yet
+let classes = [];  // [{label, examples: [{id, thumbnail}]}], including classes without examples
 let live = null;
 let cameraOn = false;
 let shown = null;  // the last {result, picture, mirrored}
@@ -34,7 +34,7 @@ function keepThumbnails() {
   try {
     localStorage.setItem("csrn.thumbnails", JSON.stringify(thumbnails));
   } catch {
-    // Full: the pictures are then gone after a reload, and nothing else is.
+    // The storage is full. Only the small pictures are lost, at the next reload.
   }
 }
 
@@ -50,12 +50,12 @@ async function useSession(session) {
   const kept = await Promise.all(session.classes.map((entry) => api.getClass(session.id, entry.label)));
   sessionId = session.id;
   localStorage.setItem("csrn.session", sessionId);
-  const untaught = classes.filter((entry) => !entry.examples.length);
+  const empty = classes.filter((entry) => !entry.examples.length);
   classes = kept.map(({ label, example_ids }) => ({
     label,
     examples: example_ids.map((id) => ({ id, thumbnail: thumbnails[id] })),
   }));
-  classes.push(...untaught.filter((entry) => !entryOf(entry.label)));
+  classes.push(...empty.filter((entry) => !entryOf(entry.label)));
   keepThumbnails();
   byId("main").inert = false;
   render();
@@ -64,7 +64,7 @@ async function useSession(session) {
 
 let opening = null;
 
-/** Opens the known session, or else a new one; who asks while that goes on waits for the same. */
+/** Opens the stored session or a new one. Calls at the same time get the same session. */
 function openSession() {
   opening ??= findSession().then(useSession).finally(() => { opening = null; });
   return opening;
@@ -83,7 +83,7 @@ async function findSession() {
   return api.createSession();
 }
 
-/** Runs what a control asks for; what goes wrong is said, and what is away is waited for. */
+/** Runs the action of a control. Shows its error, and waits if the service does not answer. */
 async function attempt(work) {
   try {
     return await work();
@@ -135,7 +135,7 @@ byId("key-form").addEventListener("submit", (event) => {
   attempt(openSession);
 });
 
-// --- teaching ---
+// --- classes and examples ---
 
 const entryOf = (label) => classes.find((entry) => entry.label === label);
 
@@ -147,7 +147,7 @@ function addClass(label) {
   render();
 }
 
-/** Teaches pictures of one class; tells of each that is not taken. */
+/** Adds examples to one class. Says why a picture is rejected. */
 async function teach(label, shots) {
   let answer;
   try {
@@ -240,7 +240,7 @@ byId("samples").addEventListener("click", () => attempt(async () => {
   view.say(text.samplesAdded);
 }));
 
-// --- asking ---
+// --- photos ---
 
 let asked = null;
 
@@ -257,7 +257,7 @@ async function ask(blob) {
   show(await api.classify(sessionId, blob), picture, false);
 }
 
-/** After a change of what is taught, the photo that is shown is asked about anew; the camera goes on by itself. */
+/** Classifies the shown photo again after a change of the examples. The camera sends new frames by itself. */
 const askAgain = async () => { if (asked && !live) await ask(asked); };
 
 byId("photo").addEventListener("change", (event) => {

@@ -1,4 +1,4 @@
-/** What is seen of the state: pictures, bars, classes, verdicts. Knows no service. */
+/** Shows the state: pictures, bars, classes, verdicts. Does not know the service. */
 import { text } from "./strings.js";
 
 export const byId = (id) => document.getElementById(id);
@@ -63,7 +63,7 @@ export function clearPicture() {
   byId("latency").textContent = "";
 }
 
-/** Bars of the first face's scores, in the order of the classes so that they do not jump about. */
+/** Bars with the scores of the first face. They keep the order of the classes, so that they do not jump. */
 export function showScores(result, labels) {
   const face = result.faces[0];
   let said = text.noFace;
@@ -116,8 +116,8 @@ function meter(label, value) {
 }
 
 /**
- * The classes, each with its small pictures and its controls.
- * classes: [{label, examples: [{id, thumbnail}]}]; on: what the controls call.
+ * The classes with their small pictures and controls.
+ * classes: [{label, examples: [{id, thumbnail}]}]; on: the callbacks of the controls.
  */
 export function showClasses(classes, cameraOn, on) {
   const focused = document.activeElement?.dataset?.focus;
@@ -171,12 +171,12 @@ function thumbnailItem(label, example, number, on) {
   return element("li", {}, remove);
 }
 
-/** Calls `start(held)` when the button is pressed, by pointer or key; held() tells whether it still is. */
+/** Calls `start(held)` when the button is pressed by pointer or key. held() says whether it is still pressed. */
 function holdable(button, start) {
   let holding = 0;
   let pressed = false;
   const press = (event) => {
-    if (button.disabled) return;  // pointers reach disabled buttons, too
+    if (button.disabled) return;  // disabled buttons get pointer events
     if (event.type === "keydown" && (event.repeat || ![" ", "Enter"].includes(event.key))) return;
     event.preventDefault();
     pressed = true;
@@ -190,7 +190,7 @@ function holdable(button, start) {
   };
   button.addEventListener("pointerdown", press);
   button.addEventListener("keydown", press);
-  // Screen readers and switches click without pressing: that is one shot.
+  // Screen readers and switches click without pressing. A click captures one picture.
   button.addEventListener("click", () => {
     if (!pressed) start(() => false);
     pressed = false;

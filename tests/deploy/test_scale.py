@@ -14,9 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.conftest import sample_bytes
 from tests.deploy.replicated import KEY, Replicated, needs_haproxy
 from tests.support.postgresql import needs_postgresql
+from tests.support.samples import sample_bytes
 
 pytestmark = [needs_haproxy, needs_postgresql]
 CLIENTS = 3

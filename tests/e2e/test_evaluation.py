@@ -17,7 +17,7 @@ from model.training.datasets import open_dataset
 from model.training.prepare import prepare
 from model.training.prepared import MANIFEST, read_manifest
 from model.unknown import UnknownRule
-from tests.conftest import SAMPLES
+from tests.support.samples import SAMPLES
 
 VOTED = {"anger": "0 0 0 1 9 0 0 0 0 0", "happiness": "1 8 0 0 0 0 0 1 0 0", "sadness": "4 0 0 4 0 0 0 2 0 0"}
 """Votes of all images of an expression; those of sadness are tied, and surprise has none"""

@@ -17,8 +17,8 @@ from websockets.sync.client import connect
 
 from app.bench.service_process import CSRN, ServiceProcess
 from app.settings import Settings
-from tests.conftest import EXPRESSIONS, SAMPLES, sample_bytes
-from tests.e2e.test_service import teach
+from tests.support.samples import EXPRESSIONS, sample_bytes
+from tests.support.service import teach
 
 
 def run_csrn(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +79,7 @@ def test_a_rolled_service_loses_nothing_that_was_begun(tmp_path: Path) -> None:
         httpx.Client(base_url=service.url, timeout=30) as client,
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
-        path = teach(client, SAMPLES, EXPRESSIONS, range(1))
+        path = teach(client, EXPRESSIONS, 1)
         images = [("images", ("q.jpg", sample_bytes("anger", 4), "image/jpeg"))] * 60
         stream_url = service.url.replace("http", "ws", 1) + f"{path}/stream"
         with connect(stream_url) as stream:

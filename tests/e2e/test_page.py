@@ -1,4 +1,4 @@
-"""The page as people use it: in a real Chromium, with a camera that plays sample faces."""
+"""The page in a real Chromium, with a camera that plays sample faces."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from app.bench.service_process import ServiceProcess
-from tests.conftest import SAMPLES
-from tests.e2e.browser import camera_file, needs_chromium, open_page
+from tests.support.browser import camera_file, needs_chromium, open_page
+from tests.support.samples import SAMPLES
+from tests.support.service import Service
 
 pytestmark = needs_chromium
 expect.set_options(timeout=20_000)
 ARTEFACTS = os.environ.get("CSRN_TEST_ARTEFACTS")
-"""A folder for screenshots, where they are wanted"""
+"""A folder for screenshots; without it none are taken"""
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    folder = tmp_path_factory.mktemp("service")
-    service = ServiceProcess(folder / "serve.log", {"CSRN_STORE": f"sqlite:///{folder}/s.sqlite3"})
-    service.wait_until_ready()
-    yield service
-    service.stop()
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service")) as service:
+        yield service
 
 
-def screenshot(page: Page, name: str) -> None:
-    if ARTEFACTS:
-        page.screenshot(path=Path(ARTEFACTS) / f"{name}.png", full_page=True)
+def teach(page: Page, label: str, *, examples: int) -> None:
+    """Start the camera, add a class, and hold its capture button until it has this many examples."""
+    page.get_by_role("button", name="Start the camera").click()
+    add_class(page, label)
+    button = page.get_by_role("button", name=f"Hold to capture examples of {label}")
+    expect(button).to_be_enabled()
+    button.hover()
+    page.mouse.down()
+    thumbnails = page.locator(".class", has_text=label).locator(".thumbnail img")
+    expect(thumbnails.nth(examples - 1)).to_be_visible()
+    page.mouse.up()
+    expect(page.locator("#predicted")).to_contain_text(label)
 
 
 def add_class(page: Page, label: str) -> None:
@@ -42,18 +48,8 @@ def add_class(page: Page, label: str) -> None:
     expect(page.get_by_role("heading", name=label)).to_be_visible()
 
 
-def hold(page: Page, label: str, *, until: int) -> None:
-    """Hold the capture button with the mouse until so many examples are there."""
-    button = page.get_by_role("button", name=f"Hold to capture examples of {label}")
-    expect(button).to_be_enabled()
-    button.hover()
-    page.mouse.down()
-    expect(page.locator(".class", has_text=label).locator(".thumbnail img").nth(until - 1)).to_be_visible()
-    page.mouse.up()
-
-
 def settled_count(page: Page) -> int:
-    """Examples shown, once the shot that was under way when the button was let go has come."""
+    """Number of examples, including one that was still being captured when the button was released."""
     thumbnails, count = page.locator(".thumbnail img"), -1
     while count != thumbnails.count():
         count = thumbnails.count()
@@ -61,71 +57,66 @@ def settled_count(page: Page) -> int:
     return count
 
 
-def assert_accessible(page: Page) -> None:
+def check_accessibility(page: Page, screenshot: str) -> None:
     found = Axe().run(page).response["violations"]
-    serious = [entry["id"] for entry in found if entry["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert [entry["id"] for entry in found if entry["impact"] in ("serious", "critical")] == []
+    if ARTEFACTS:
+        page.screenshot(path=Path(ARTEFACTS) / f"{screenshot}.png", full_page=True)
 
 
-def test_a_newcomer_teaches_three_classes_and_sees_each_win(service: ServiceProcess, tmp_path: Path) -> None:
-    profile = tmp_path / "profile"
-    taught = {"anger": "grumpy", "happiness": "jolly", "surprise": "wow 驚き"}
-    examples = 0
-    for number, (expression, label) in enumerate(taught.items()):
+def test_three_classes_taught_by_camera_are_predicted_and_survive_reloads(
+    service: Service, tmp_path: Path
+) -> None:
+    profile, examples = tmp_path / "profile", 0
+    labels = {"anger": "grumpy", "happiness": "jolly", "surprise": "wow 驚き"}
+    for number, (expression, label) in enumerate(labels.items()):
         with open_page(service.url, profile, camera=camera_file(tmp_path, expression)) as page:
-            # What was taught before is there after the reload, small pictures too.
             expect(page.locator(".class")).to_have_count(number)
             expect(page.locator(".thumbnail img")).to_have_count(examples)
-            page.get_by_role("button", name="Start the camera").click()
-            add_class(page, label)
-            hold(page, label, until=3)
-            expect(page.locator("#predicted")).to_contain_text(label)
+            teach(page, label, examples=3)
             examples = settled_count(page)
     with open_page(service.url, profile, camera=camera_file(tmp_path, "anger")) as page:
         page.get_by_role("button", name="Start the camera").click()
         expect(page.locator("#predicted")).to_have_text("Looks like: grumpy")
         expect(page.get_by_role("meter", name="grumpy")).to_be_visible()
-        expect(page.locator("#latency")).to_contain_text("ms a frame")
+        expect(page.locator("#latency")).to_contain_text("ms per frame")
         page.get_by_label("Show the parts of each score").check()
         expect(page.get_by_role("meter", name="eyes").first).to_be_visible()
         expect(page.get_by_role("meter", name="movements").first).to_be_visible()
-        expect(page.locator("#parts-help")).to_contain_text("how alike the movements of the face are")
-        page.get_by_role("button", name="How well is it taught?").click()
+        expect(page.locator("#parts-help")).to_contain_text("how similar the movements of the faces are")
+        page.get_by_role("button", name="Check the examples").click()
         expect(page.locator(".verdict")).to_have_count(3)
-        assert_accessible(page)
-        screenshot(page, "live")
+        check_accessibility(page, "live")
 
 
-def test_the_samples_serve_who_has_no_camera(service: ServiceProcess, tmp_path: Path) -> None:
-    with open_page(service.url, tmp_path / "profile", camera=None, dark=True) as page:
+def test_the_samples_can_be_tried_without_a_camera(service: Service, tmp_path: Path) -> None:
+    with open_page(service.url, tmp_path / "profile", dark=True) as page:
         page.set_viewport_size({"width": 390, "height": 844})
         page.get_by_role("button", name="Try the samples").click()
-        page.get_by_role("button", name="Ask about a sample of happiness").click()
+        page.get_by_role("button", name="Classify a sample of happiness").click()
         expect(page.locator("#predicted")).to_have_text("Looks like: happiness")
-        expect(page.get_by_role("img", name="A face, marked, with its eyes and lips")).to_be_visible()
-        # Taught away, it is asked about anew.
+        expect(page.get_by_role("img", name="A face with its outline, eyes and lips marked")).to_be_visible()
+        # The photo is classified again without the class.
         with page.expect_response("**/classify"):
             page.get_by_role("button", name="Remove the class happiness").click()
         expect(page.get_by_role("meter", name="happiness")).to_have_count(0)
-        page.get_by_label("Ask about a photo").set_input_files(SAMPLES / "anger" / "05.jpg")
+        page.get_by_label("Classify a photo").set_input_files(SAMPLES / "anger" / "05.jpg")
         expect(page.locator("#predicted")).to_have_text("Looks like: anger")
-        assert_accessible(page)
-        screenshot(page, "samples-on-a-phone-in-the-dark")
+        check_accessibility(page, "samples-on-a-dark-phone")
 
 
-def test_what_is_not_taken_is_said_in_words(service: ServiceProcess, tmp_path: Path) -> None:
+def test_the_page_says_why_a_photo_is_not_added(service: Service, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no image")
-    with open_page(service.url, tmp_path / "profile", camera=None) as page:
+    with open_page(service.url, tmp_path / "profile") as page:
         add_class(page, "calm")
-        page.get_by_label("Add photos: calm").set_input_files(
-            [SAMPLES / "anger" / "00.jpg", tmp_path / "notes.jpg"]
-        )
-        expect(page.get_by_role("log")).to_contain_text("Not taken for calm: it cannot be read as an image")
+        photos = [SAMPLES / "anger" / "00.jpg", tmp_path / "notes.jpg"]
+        page.get_by_label("Add photos: calm").set_input_files(photos)
+        expect(page.get_by_role("log")).to_contain_text("Not added to calm: the file is not a readable image")
         expect(page.locator(".thumbnail img")).to_have_count(1)
 
 
-def test_a_session_is_exported_imported_and_deleted(service: ServiceProcess, tmp_path: Path) -> None:
-    with open_page(service.url, tmp_path / "profile", camera=None) as page:
+def test_a_session_can_be_exported_deleted_and_imported(service: Service, tmp_path: Path) -> None:
+    with open_page(service.url, tmp_path / "profile") as page:
         page.get_by_role("button", name="Try the samples").click()
         expect(page.locator(".thumbnail img")).to_have_count(9)
         with page.expect_download() as download:
@@ -139,7 +130,7 @@ def test_a_session_is_exported_imported_and_deleted(service: ServiceProcess, tmp
         expect(page.locator("#status")).to_have_text("The session was imported.")
 
 
-def test_it_works_by_keyboard_alone(service: ServiceProcess, tmp_path: Path) -> None:
+def test_the_page_works_by_keyboard_alone(service: Service, tmp_path: Path) -> None:
     with open_page(service.url, tmp_path / "profile", camera=camera_file(tmp_path, "surprise")) as page:
         page.get_by_role("button", name="Start the camera").focus()
         page.keyboard.press("Enter")
@@ -155,50 +146,36 @@ def test_it_works_by_keyboard_alone(service: ServiceProcess, tmp_path: Path) -> 
         expect(page.locator("#predicted")).to_contain_text("wow")
 
 
-def test_a_camera_that_is_not_allowed_is_said(service: ServiceProcess, tmp_path: Path) -> None:
-    with open_page(service.url, tmp_path / "profile", camera=None, allowed=False) as page:
+def test_the_page_says_that_the_camera_is_not_allowed(service: Service, tmp_path: Path) -> None:
+    with open_page(service.url, tmp_path / "profile", allowed=False) as page:
         page.get_by_role("button", name="Start the camera").click()
-        expect(page.locator("#status")).to_contain_text("The browser gives no access to the camera")
+        expect(page.locator("#status")).to_contain_text("The browser does not allow the camera")
 
 
-def test_a_service_that_went_away_is_waited_for(tmp_path: Path) -> None:
-    service = ServiceProcess(tmp_path / "serve.log", {"CSRN_STORE": f"sqlite:///{tmp_path}/s.sqlite3"})
-    service.wait_until_ready()
-    try:
-        with open_page(service.url, tmp_path / "p", camera=camera_file(tmp_path, "anger")) as page:
-            page.get_by_role("button", name="Start the camera").click()
-            add_class(page, "grumpy")
-            hold(page, "grumpy", until=2)
-            expect(page.locator("#predicted")).to_contain_text("grumpy")
-            service.stop(signal.SIGKILL)
-            expect(page.get_by_role("alert")).to_contain_text("does not answer")
-            service.start()
-            with page.expect_websocket(timeout=60_000) as stream:
-                expect(page.get_by_role("alert")).to_be_hidden(timeout=60_000)
-            answer = json.loads(str(stream.value.wait_for_event("framereceived")))
-            assert answer["faces"][0]["predicted"] == "grumpy"
-            expect(page.locator(".thumbnail img").nth(1)).to_be_visible()
-    finally:
-        service.stop()
+def test_the_page_waits_for_a_service_that_restarts(tmp_path: Path) -> None:
+    camera = camera_file(tmp_path, "anger")
+    with Service(tmp_path) as service, open_page(service.url, tmp_path / "p", camera=camera) as page:
+        teach(page, "grumpy", examples=2)
+        service.stop(signal.SIGKILL)
+        expect(page.get_by_role("alert")).to_contain_text("does not answer")
+        service.start()
+        with page.expect_websocket(timeout=60_000) as stream:
+            expect(page.get_by_role("alert")).to_be_hidden(timeout=60_000)
+        answer = json.loads(str(stream.value.wait_for_event("framereceived")))
+        assert answer["faces"][0]["predicted"] == "grumpy"
+        expect(page.locator(".thumbnail img").nth(1)).to_be_visible()
 
 
-def test_a_key_is_asked_for_and_a_wrong_one_refused(tmp_path: Path) -> None:
-    service = ServiceProcess(
-        tmp_path / "serve.log",
-        {"CSRN_STORE": f"sqlite:///{tmp_path}/s.sqlite3", "CSRN_API_KEYS": "me:right/+key"},
-    )
-    service.wait_until_ready()
-    try:
-        with open_page(service.url, tmp_path / "p", camera=camera_file(tmp_path, "anger")) as page:
-            expect(page.get_by_role("alert")).to_contain_text("asks for an API key")
-            page.get_by_label("API key").fill("wrong")
-            page.keyboard.press("Enter")
-            expect(page.get_by_role("alert")).to_contain_text("not accepted")
-            page.get_by_label("API key").fill("right/+key")
-            page.keyboard.press("Enter")
-            page.get_by_role("button", name="Start the camera").click()
-            add_class(page, "grumpy")
-            hold(page, "grumpy", until=1)
-            expect(page.locator("#predicted")).to_contain_text("grumpy")
-    finally:
-        service.stop()
+def test_the_page_asks_for_a_key_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    camera = camera_file(tmp_path, "anger")
+    with (
+        Service(tmp_path, CSRN_API_KEYS="me:right/+key") as service,
+        open_page(service.url, tmp_path / "p", camera=camera) as page,
+    ):
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
+        page.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("not accepted")
+        page.get_by_label("API key").fill("right/+key")
+        page.keyboard.press("Enter")
+        teach(page, "grumpy", examples=1)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from app.bench.plain import PlainFaces, plain_scores
+from app.bench.plain import plain_scores
+from app.inference.engine import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.networks.relation import FaceFeatures, score_episodes
@@ -89,10 +90,8 @@ def test_scores_are_those_of_the_network_as_it_was_trained(classifier: Classifie
 def test_the_plain_formulation_gives_the_same_scores(classifier: Classifier) -> None:
     patches, points = random_faces(classifier, WAY * SHOT + 1)
     features = classifier.encode(patches, points)
-    pixels = torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float() / 255
-    support = PlainFaces(pixels=pixels[:-1], points=torch.from_numpy(points[:-1]))
-    query = PlainFaces(pixels=pixels[-1:], points=torch.from_numpy(points[-1:]))
-    expected = plain_scores(classifier, support, query, way=WAY)
+    faces = FaceBatch(patches=patches, points=points)
+    expected = plain_scores(classifier, faces[:-1], faces[-1:], way=WAY)
     examples = examples_of(features[:-1].reshape(WAY, SHOT, -1))
     (scores,) = classifier.score(classifier.build_support_set(examples), features[-1:])
     found = {score.label: score.score for score in scores}

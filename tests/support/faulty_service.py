@@ -1,6 +1,6 @@
-"""csrn whose network fails as soon as the file that FAULT_FILE names exists: "raise" or "hang" in it.
+"""csrn with a network that fails once a file exists, as on a broken GPU.
 
-A stand-in for a GPU that breaks.
+The environment variable TEST_FAULT_FILE names the file. Its content says how: "raise" or "hang".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two services on one PostgreSQL, and clients that know what their sessions must hold."""
+"""Two services on one PostgreSQL, and clients that know what their sessions must contain."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.conftest import EXPRESSIONS, sample_bytes
-from tests.e2e.service import Service
+from csrn_client import Client, ServiceProblem, ServiceUnreachable
 from tests.support.postgresql import PostgresqlServer
+from tests.support.samples import EXPRESSIONS, SAMPLES
+from tests.support.service import Service
 
-LABELS = ("calm", "wütend", "驚き", "a/b")
+LABELS = ("calm", "wütend", "驚き", "a b?")
 MAX_EXAMPLES = 12
 WORKERS = 4
 
-Support = dict[str, tuple[str, tuple[str, int]]]
-"""What a session must hold, oldest first: example id to label and sample image"""
+Support = dict[str, tuple[str, Path]]
+"""What a session must contain, oldest first: example id to label and image file"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,181 +33,154 @@ class Cluster:
     postgresql: PostgresqlServer
     replicas: list[Service]
 
+    def clients(self) -> list[Client]:
+        """A client of each replica. It sends each request once."""
+        return [Client(replica.url, retries=0) for replica in self.replicas]
+
 
 @contextlib.contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """Two ready services, which write their logs to `folder`."""
+    """Two ready services, which write their logs to the folder."""
     with contextlib.ExitStack() as started:
         postgresql = PostgresqlServer()
         started.callback(postgresql.remove)
-        replicas = []
-        for _ in range(2):
-            replicas.append(Service(folder, store=postgresql.url()))
-            started.callback(replicas[-1].stop)
+        replicas = [started.enter_context(Service(folder, store=postgresql.url())) for _ in range(2)]
         yield Cluster(postgresql=postgresql, replicas=replicas)
 
 
-def part(image: tuple[str, int], field: str = "images") -> tuple[str, tuple[str, bytes, str]]:
-    return field, ("face.jpg", sample_bytes(*image), "image/jpeg")
-
-
 class Worker:
-    """One client with one session of its own, asking any replica, and what must be in the session."""
+    """One client with a session of its own. It sends each request to any replica."""
 
     def __init__(self, cluster: Cluster, number: int) -> None:
-        self._chance = random.Random(number)
+        self._random = random.Random(number)
         self._number, self._count = number, 0
-        self._clients = [httpx.Client(base_url=r.client.base_url, timeout=30) for r in cluster.replicas]
+        self._clients = cluster.clients()
         self.support: Support = {}
-        self.done = 0
-        self.path = "/v1/sessions/" + self.ask("POST", "/v1/sessions").json()["id"]
-
-    def ask(self, method: str, path: str, **content: Any) -> httpx.Response:
-        response = self._chance.choice(self._clients).request(method, path, **content)
-        assert response.status_code < 500, response.text
-        return response
+        self.steps = 0
+        self._session_id = self._client.create_session().id
 
     def work(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            step = self._chance.choice((self._add, self._add, self._replace, self._delete, self._classify))
-            try:
+            step = self._random.choice((self._add, self._add, self._replace, self._delete, self._classify))
+            with contextlib.suppress(ServiceUnreachable):
                 step()
-            except httpx.TransportError:
-                continue
-            self._check()
-            self.done += 1
+                self._check()
+                self.steps += 1
 
-    def _write(self, after: Support, method: str, path: str, **content: Any) -> None:
-        """A write after which the session holds `after`; unanswered, it may have been made or not."""
+    def check_scores(self) -> None:
+        """Every replica scores a query as the stateless call does with the images of this session."""
+        query, support = [SAMPLES / "sadness" / "06.jpg"], [*self.support.values()]
+        if not support:
+            return
+        answers = [self._clients[0].classify_by(support, query)]
+        answers += [client.classify(self._session_id, query) for client in self._clients]
+        expected, *given = (
+            {score.label: score.score for score in answer.results[0].faces[0].scores} for answer in answers
+        )
+        for scores in given:
+            assert scores == pytest.approx(expected, abs=1e-3)
+
+    @property
+    def _client(self) -> Client:
+        """A client of any replica."""
+        return self._random.choice(self._clients)
+
+    def _write(self, after: Support, write: Callable[[], object]) -> None:
+        """Make the session contain `after`. A write without an answer may have an effect or none."""
         try:
-            response = self.ask(method, f"{self.path}/classes/{path}", **content)
-        except httpx.TransportError:
-            if self._settled() == self._by_class(after):
+            write()
+            self.support = after
+        except ServiceUnreachable:
+            if self._settled() == _by_class(after):
                 self.support = after
             self._check()
             raise
-        assert response.status_code in (200, 201, 204), response.text
-        self.support = after
 
-    def _new(self, count: int) -> tuple[list[str], list[tuple[str, int]]]:
-        ids = [f"{self._number}-{self._count + index}" for index in range(count)]
-        self._count += count
-        return ids, [(self._chance.choice(EXPRESSIONS), self._chance.randrange(8)) for _ in ids]
+    def _new_example(self) -> tuple[str, Path]:
+        """An unused example id and an image file."""
+        self._count += 1
+        image = f"{self._random.choice(EXPRESSIONS)}/{self._random.randrange(8):02}.jpg"
+        return f"{self._number}-{self._count}", SAMPLES / image
 
     def _add(self) -> None:
         if len(self.support) >= MAX_EXAMPLES:
             return self._delete()
-        label = self._chance.choice(LABELS)
-        ids, images = self._new(self._chance.randint(1, 2))
-        added = {name: (label, image) for name, image in zip(ids, images, strict=True)}
-        return self._write(
-            {**self.support, **added},
-            "POST",
-            f"{label.replace('/', '%2F')}/examples",
-            files=[part(image) for image in images],
-            data={"example_ids": ids},
-        )
+        label = self._random.choice(LABELS)
+        new = dict(self._new_example() for _ in range(self._random.randint(1, 2)))
+        add = partial(self._client.add_examples, self._session_id, label, [*new.values()], example_ids=[*new])
+        return self._write({**self.support, **{name: (label, file) for name, file in new.items()}}, add)
 
     def _replace(self) -> None:
-        """The ids are the service's: so the class is asked for them, wherever the write was made."""
-        label = self._chance.choice(LABELS)
-        _, (image,) = self._new(1)
-        kept = {name: of for name, of in self.support.items() if of[0] != label}
-        path = f"{label.replace('/', '%2F')}"
+        label, (_, file) = self._random.choice(LABELS), self._new_example()
+        others = {name: entry for name, entry in self.support.items() if entry[0] != label}
         try:
-            response = self.ask("PUT", f"{self.path}/classes/{path}", files=[part(image)])
-            assert response.status_code == 200, response.text
-            self.support = {**kept, response.json()["added"][0]["example_id"]: (label, image)}
-        except httpx.TransportError:
+            added = self._client.replace_class(self._session_id, label, [file]).added
+            self.support = {**others, added[0].example_id: (label, file)}
+        except ServiceUnreachable:
+            # The service has chosen the id of the new example.
             held = self._settled().get(label, [])
-            if held != self._by_class(self.support).get(label, []):
-                (name,) = held
-                self.support = {**kept, name: (label, image)}
+            if held != _by_class(self.support).get(label, []):
+                self.support = {**others, held[0]: (label, file)}
             self._check()
             raise
 
     def _delete(self) -> None:
         if not self.support:
             return
-        name, (label, _) = self._chance.choice([*self.support.items()])
-        path = label.replace("/", "%2F")
-        if self._chance.random() < 0.5:
-            after = {other: of for other, of in self.support.items() if other != name}
-            self._write(after, "DELETE", f"{path}/examples/{name}")
+        name, (label, _) = self._random.choice([*self.support.items()])
+        if self._random.random() < 0.5:
+            after = {other: entry for other, entry in self.support.items() if other != name}
+            self._write(after, partial(self._client.delete_example, self._session_id, label, name))
         else:
-            after = {other: of for other, of in self.support.items() if of[0] != label}
-            self._write(after, "DELETE", path)
+            after = {other: entry for other, entry in self.support.items() if entry[0] != label}
+            self._write(after, partial(self._client.delete_class, self._session_id, label))
 
     def _classify(self) -> None:
-        response = self.ask("POST", f"{self.path}/classify", files=[part(("anger", 5))])
+        classify = partial(self._client.classify, self._session_id, [SAMPLES / "anger" / "05.jpg"])
         if not self.support:
-            assert response.json()["code"] == "no_classes"
+            with pytest.raises(ServiceProblem, match="class"):
+                classify()
             return
-        ((face,),) = [result["faces"] for result in response.json()["results"]]
-        nearest = {score["label"]: score["nearest_example_id"] for score in face["scores"]}
+        nearest = {score.label: score.nearest_example_id for score in classify().results[0].faces[0].scores}
         assert nearest.keys() == {label for label, _ in self.support.values()}
         assert all(self.support[name][0] == label for label, name in nearest.items())
 
     def _check(self) -> None:
-        assert self._held() == self._by_class(self.support)
+        assert self._held() == _by_class(self.support)
 
     def _held(self) -> dict[str, list[str]]:
-        """Class by class what a replica says is there; asks on until one is up."""
+        """Label to example ids, as soon as a replica answers."""
         while True:
-            try:
-                classes = self.ask("GET", self.path).json()["classes"]
+            with contextlib.suppress(ServiceUnreachable):
+                labels = [entry.label for entry in self._client.get_session(self._session_id).classes]
                 return {
-                    entry["label"]: self.ask(
-                        "GET", f"{self.path}/classes/{entry['label'].replace('/', '%2F')}"
-                    ).json()["example_ids"]
-                    for entry in classes
+                    label: self._client.get_class(self._session_id, label).example_ids for label in labels
                 }
-            except httpx.TransportError:
-                time.sleep(0.05)
+            time.sleep(0.05)
 
     def _settled(self) -> dict[str, list[str]]:
-        """As _held, once PostgreSQL has ended what a killed process had begun."""
+        """As _held, after PostgreSQL has ended the transactions of a killed process."""
         time.sleep(0.3)
         return self._held()
 
-    @staticmethod
-    def _by_class(support: Support) -> dict[str, list[str]]:
-        classes: dict[str, list[str]] = {}
-        for name, (label, _) in support.items():
-            classes.setdefault(label, []).append(name)
-        return classes
 
-    def assert_answers_as_without_a_session(self) -> None:
-        """Every replica scores as the stateless call does with the images that must be there."""
-        if not self.support:
-            return
-        query = part(("sadness", 6))
-        expected = self._clients[0].post(
-            "/v1/classify",
-            files=[*(part(image, "support") for _, image in self.support.values()), query],
-            data={"labels": [label for label, _ in self.support.values()]},
-        )
-        for client in self._clients:
-            given = client.post(f"{self.path}/classify", files=[query])
-            ours, theirs = (
-                {
-                    score["label"]: score["score"]
-                    for score in answer.json()["results"][0]["faces"][0]["scores"]
-                }
-                for answer in (given, expected)
-            )
-            assert ours == pytest.approx(theirs, abs=1e-3)
+def _by_class(support: Support) -> dict[str, list[str]]:
+    classes: dict[str, list[str]] = {}
+    for name, (label, _) in support.items():
+        classes.setdefault(label, []).append(name)
+    return classes
 
 
 def kill_under_load(cluster: Cluster, kills: int) -> None:
-    """Kills a replica with -9 while clients work, and starts it again: no acknowledged write is lost."""
+    """Kill a replica with -9 while clients work, and start it again. No acknowledged write is lost."""
     workers = [Worker(cluster, number) for number in range(WORKERS)]
     stop = threading.Event()
 
-    def all_go_on() -> None:
-        before = [worker.done for worker in workers]
+    def wait_for_steps() -> None:
+        """Until every worker has done three more steps."""
+        goals = [worker.steps + 3 for worker in workers]
         deadline = time.monotonic() + 60
-        while any(w.done < b + 3 for w, b in zip(workers, before, strict=True)):
+        while any(worker.steps < goal for worker, goal in zip(workers, goals, strict=True)):
             assert time.monotonic() < deadline
             assert not any(run.done() for run in runs), "a worker has found a fault"
             time.sleep(0.1)
@@ -215,17 +188,17 @@ def kill_under_load(cluster: Cluster, kills: int) -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
         runs = [pool.submit(worker.work, stop) for worker in workers]
         try:
-            all_go_on()
+            wait_for_steps()
             for kill in range(kills):
                 replica = cluster.replicas[kill % len(cluster.replicas)]
                 replica.stop(signal.SIGKILL)
-                all_go_on()
+                wait_for_steps()
                 replica.start()
                 replica.wait_until_ready()
-                all_go_on()
+                wait_for_steps()
         finally:
             stop.set()
             for run in runs:
                 run.result()
     for worker in workers:
-        worker.assert_answers_as_without_a_session()
+        worker.check_scores()

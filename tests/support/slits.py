@@ -1,7 +1,7 @@
-"""Close an eye and open a mouth: warps that cover or uncover what lies between two lids or two lips.
+"""Warps that close an eye or open a mouth: they cover or uncover the area between two lids or two lips.
 
-A spline cannot do that, because it is continuous. Both are computed in the frame of the slit: `along` it,
-and `across` it towards the chin, in pixels.
+A spline cannot do that, because it is continuous. Both warps use the coordinates of the slit in pixels:
+`along` it, and `across` it towards the chin.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LIP_MIDDLES = [0, 13, 14, 17]
 CHIN = 152
 
 LASHES = 0.35
-"""How far the lash line reaches beyond the eye opening, in openings: it goes with what is covered"""
+"""How far the lashes reach beyond the eye opening, in heights of the opening. The lid covers them too"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Axes of one slit: its first corner, and unit vectors along and across it."""
+    """Coordinates of one slit: its first corner, and unit vectors along and across it."""
 
     origin_px: Floats
     turn: Floats
@@ -57,7 +57,7 @@ class Frame:
         )
 
     def of(self, points: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> Floats:
-        """(..., 2) image coordinates as along and across."""
+        """Image coordinates (..., 2) as along and across."""
         local: Floats = (points.astype(np.float64) - self.origin_px) @ self.turn
         return local
 
@@ -66,7 +66,7 @@ class Frame:
         return image.astype(np.float32)
 
     def curve(self, points: Points, indices: list[int], along: Floats) -> Floats:
-        """Across, at each `along`, of the line through landmarks; level beyond its ends."""
+        """`across` of the line through landmarks at each `along`. The line is level beyond its ends."""
         line = self.of(points[indices])
         line = line[np.argsort(line[:, 0])]
         return np.interp(along, line[:, 0], line[:, 1])
@@ -77,8 +77,8 @@ def close_eye(
 ) -> tuple[SourceMap, Floats]:
     """Stretch the skin between brow and lid down over the eye.
 
-    meets_at says where the lids meet: 0 at the upper lid, 1 at the lower one. Also returns how much
-    light the lashes leave, (height, width, 1).
+    Args: meets_at, where the lids meet, from 0 at the upper lid to 1 at the lower one.
+    Returns: a source map; the share of light that passes the lashes, (height, width, 1).
     """
     frame = Frame.between(points[UPPER_LID[side][0]], points[UPPER_LID[side][-1]])
     local = frame.of(pixel_grid(width, height))
@@ -91,12 +91,12 @@ def close_eye(
     brow = np.minimum(brow, upper - 1)
     cheek = lower + 0.4 * frame.length_px
     seam = upper + meets_at * opening + 0.03 * frame.length_px * bulge
-    # Landmarks lie on the lids to a pixel or so: what is shown starts clear of the lashes.
+    # Landmarks are accurate to about a pixel, so the visible skin starts above the lashes.
     lid_edge = upper - (LASHES * opening.max() * 0.5 + 1) * np.minimum(bulge * 1.5, 1)
     lid_edge = np.maximum(lid_edge, brow + 0.3 * (upper - brow))
     cheek_edge = lower + (0.15 * opening.max() + 1) * bulge
 
-    # From brow to seam the skin is stretched: hardly under the brow, most at the edge of the lid.
+    # The skin is stretched from the brow to the seam, least below the brow and most at the edge of the lid.
     stretch = np.clip((seam - brow) / (lid_edge - brow), 1, 1.9)
     down = np.clip((across - brow) / (seam - brow), 0, 1)
     lid = brow + (lid_edge - brow) * (stretch * down + (1 - stretch) * down**2)
@@ -115,7 +115,7 @@ def close_eye(
 def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tuple[SourceMap, Floats]:
     """Move the lower lip, the chin and the skin between them down by gap_px.
 
-    Also returns how much each pixel is cavity, (height, width, 1) from 0 to 1.
+    Returns: a source map; the share of each pixel that is inside the mouth, (height, width, 1).
     """
     first, last = points[UPPER_INNER_LIP[0]], points[UPPER_INNER_LIP[-1]]
     frame = Frame.between(first, last)
@@ -129,7 +129,7 @@ def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tup
     at_chin = gap_px * np.exp(-(((middle - 0.5) / 1.1) ** 4))
 
     def shift(depth: Floats) -> Floats:
-        """How far skin moves, by its distance below the mouth line in pixels."""
+        """How far skin moves, in pixels, for its distance below the mouth line in pixels."""
         share = _smooth(depth / chin)
         held = 1 - _smooth((depth - 1.1 * chin) / (4 * gap_px + 1))
         moved: Floats = (at_lip + (at_chin - at_lip) * share) * held
@@ -151,7 +151,7 @@ def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tup
 
 
 def fill_cavity(image: RGBImage, cavity: Floats, points: Points) -> RGBImage:
-    """Paint the cavity of the mouth in a dark shade of the lips."""
+    """Paint the inside of the mouth in a dark shade of the lips."""
     rows = np.clip(points[LIP_MIDDLES, 1].round().astype(int), 0, image.shape[0] - 1)
     columns = np.clip(points[LIP_MIDDLES, 0].round().astype(int), 0, image.shape[1] - 1)
     lips = np.median(image[rows, columns], axis=0)

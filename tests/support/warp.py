@@ -1,4 +1,4 @@
-"""Move landmarks of a face, and carry the pixels along with a thin-plate spline."""
+"""Move landmarks of a face, and the pixels with them by a thin-plate spline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 SourceMap = npt.NDArray[np.float32]
 """(height, width, 2) float32: the point (x, y) of the source image that each pixel shows"""
 
-# FaceMesh indices; right is the subject's, which is the left of the picture.
+# FaceMesh indices. Right is the right of the subject, which is on the left in the picture.
 GROUPS = {
     "right_brow_inner": [107, 55, 66, 65],
     "left_brow_inner": [336, 285, 296, 295],
@@ -34,11 +34,11 @@ FIXED = [
     *(1, 4, 6, 168, 33, 133, 362, 263, 145, 374, 10, 338),
     *(109, 234, 454, 127, 356, 93, 323, 129, 358),
 ]
-"""Landmarks that stay where they are unless a shift names them"""
+"""Landmarks that do not move without a shift of their own"""
 
 
 def source_map(width: int, height: int, points: Points, shifts_px: Mapping[int, Floats]) -> SourceMap:
-    """The spline that shifts landmarks by (x, y) pixels and holds the FIXED ones and the image's border."""
+    """The spline that shifts landmarks by (x, y) pixels and keeps the FIXED ones and the border."""
     fixed = [index for index in FIXED if index not in shifts_px]
     border = [(x, y) for x in (0, width / 2, width) for y in (0, height / 2, height)]
     border.remove((width / 2, height / 2))
@@ -68,14 +68,14 @@ def resample(image: RGBImage, source: SourceMap) -> RGBImage:
 
 
 def composed(first: SourceMap, second: SourceMap) -> SourceMap:
-    """One source map for two warps in a row, so that the pixels are resampled once."""
+    """One source map for two successive warps, so that the pixels are resampled only once."""
     return cv2.remap(  # type: ignore[return-value]
         first, second[..., 0], second[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
 
 
-def carried(points: Points, source: SourceMap) -> Points:
-    """Where landmarks come to lie: the points whose source they are, (468, 2) float32."""
+def moved_points(points: Points, source: SourceMap) -> Points:
+    """The positions of landmarks after the warp, (468, 2) float32."""
     target = points.copy()
     for _ in range(8):
         shown = cv2.remap(

@@ -16,7 +16,7 @@ from csrn_client.errors import (
     ServiceUnreachable,
     UnexpectedResponse,
 )
-from csrn_client.requests import Image
+from csrn_client.messages import Image
 from csrn_client.sync_client import Client
 
 __all__ = [

@@ -9,16 +9,17 @@ from typing import Any, Self, TypeVar
 import httpx
 import pydantic
 
-from csrn_client.requests import (
+from csrn_client.messages import (
     Image,
+    checked,
     classify_options,
     file_bytes,
     file_parts,
-    key_headers,
+    parsed,
+    pause_before_retry,
     service_url,
     session_path,
 )
-from csrn_client.responses import Retries, checked, parsed
 from csrn_client.schemas import Added, Class, Model, Quality, Results, Session, SessionPage
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -34,15 +35,18 @@ class AsyncClient:
         api_key: str | None = None,
         timeout_s: float = 60.0,
         retries: int = 5,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """retries: how often a request is sent again while the service is busy or cannot be reached.
+        """Raises: InvalidURL.
 
-        Raises: InvalidURL.
+        Args: retries, how often a request is sent again while the service is busy or cannot be reached;
+            transport, what carries the requests instead of the network.
         """
-        self._http = httpx.AsyncClient(
-            base_url=service_url(url), headers=key_headers(api_key), timeout=timeout_s
-        )
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._retries = retries
+        self._http = httpx.AsyncClient(
+            base_url=service_url(url), headers=headers, timeout=timeout_s, transport=transport
+        )
 
     async def create_session(
         self,
@@ -53,7 +57,7 @@ class AsyncClient:
     ) -> Session:
         """Create an empty session. The service deletes it after ttl_s seconds, or never without ttl_s."""
         body = {"name": name, "ttl_s": ttl_s, "metadata": dict(metadata or {})}
-        return await self._ask(Session, "POST", "/v1/sessions", repeatable=False, json=body)
+        return await self._ask(Session, "POST", "/v1/sessions", json=body)
 
     async def list_sessions(self, *, limit: int = 100, cursor: str | None = None) -> SessionPage:
         """One page of the sessions, oldest first. Pass the page's next_cursor to get the next page."""
@@ -68,14 +72,8 @@ class AsyncClient:
 
     async def add_support(self, session_id: str, examples: Sequence[tuple[str, Image]]) -> Added:
         """Add labelled images, `(label, image)`, to any number of classes."""
-        return await self._ask(
-            Added,
-            "POST",
-            session_path(session_id, "support"),
-            repeatable=False,
-            files=file_parts("images", [image for _, image in examples]),
-            data={"labels": [label for label, _ in examples]},
-        )
+        labels, images = [label for label, _ in examples], [image for _, image in examples]
+        return await self._add("POST", session_path(session_id, "support"), images, labels=labels)
 
     async def add_examples(
         self,
@@ -86,19 +84,12 @@ class AsyncClient:
         example_ids: Sequence[str] | None = None,
     ) -> Added:
         """Add images to one class. Without example_ids, one for each image, the service chooses them."""
-        return await self._ask(
-            Added,
-            "POST",
-            session_path(session_id, "classes", label, "examples"),
-            repeatable=False,
-            files=file_parts("images", images),
-            data={} if example_ids is None else {"example_ids": [*example_ids]},
-        )
+        path = session_path(session_id, "classes", label, "examples")
+        return await self._add("POST", path, images, example_ids=example_ids)
 
     async def replace_class(self, session_id: str, label: str, images: Sequence[Image]) -> Added:
         """Replace all examples of a class in one step."""
-        path = session_path(session_id, "classes", label)
-        return await self._ask(Added, "PUT", path, files=file_parts("images", images))
+        return await self._add("PUT", session_path(session_id, "classes", label), images)
 
     async def get_class(self, session_id: str, label: str) -> Class:
         return await self._ask(Class, "GET", session_path(session_id, "classes", label))
@@ -122,13 +113,8 @@ class AsyncClient:
         Args: unknown_below, the threshold below which no class is predicted, by default the session's own;
             all_faces, whether to answer for every face in an image, not only for the largest.
         """
-        return await self._ask(
-            Results,
-            "POST",
-            session_path(session_id, "classify"),
-            files=file_parts("images", images),
-            data=classify_options(unknown_below, all_faces),
-        )
+        path, options = session_path(session_id, "classify"), classify_options(unknown_below, all_faces)
+        return await self._ask(Results, "POST", path, files=file_parts("images", images), data=options)
 
     async def classify_by(
         self,
@@ -139,14 +125,9 @@ class AsyncClient:
         all_faces: bool = False,
     ) -> Results:
         """Score images as `classify` does, but against labelled images instead of a session."""
-        labels = [label for label, _ in support]
-        return await self._ask(
-            Results,
-            "POST",
-            "/v1/classify",
-            files=file_parts("support", [image for _, image in support]) + file_parts("images", images),
-            data={"labels": labels, **classify_options(unknown_below, all_faces)},
-        )
+        files = file_parts("support", [image for _, image in support]) + file_parts("images", images)
+        fields = {"labels": [label for label, _ in support], **classify_options(unknown_below, all_faces)}
+        return await self._ask(Results, "POST", "/v1/classify", files=files, data=fields)
 
     async def get_quality(self, session_id: str) -> Quality:
         """How well each example of the session is recognised from all the other examples."""
@@ -158,14 +139,9 @@ class AsyncClient:
 
     async def import_session(self, archive: Image) -> Session:
         """Create a session from an exported file, given as its content or its path."""
-        return await self._ask(
-            Session,
-            "POST",
-            "/v1/sessions/import",
-            repeatable=False,
-            content=file_bytes(archive),
-            headers={"Content-Type": "application/octet-stream"},
-        )
+        kind = {"Content-Type": "application/octet-stream"}
+        content = file_bytes(archive)
+        return await self._ask(Session, "POST", "/v1/sessions/import", content=content, headers=kind)
 
     async def get_model(self) -> Model:
         """The weights that the service uses."""
@@ -181,27 +157,26 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _ask(
-        self, answer: type[M], method: str, path: str, *, repeatable: bool = True, **content: Any
-    ) -> M:
-        return parsed(answer, await self._send(method, path, repeatable=repeatable, **content))
+    async def _add(
+        self, method: str, path: str, images: Sequence[Image], **fields: Sequence[str] | None
+    ) -> Added:
+        data = {name: [*values] for name, values in fields.items() if values is not None}
+        return await self._ask(Added, method, path, files=file_parts("images", images), data=data)
 
-    async def _send(
-        self, method: str, path: str, *, repeatable: bool = True, **content: Any
-    ) -> httpx.Response:
-        """Send a request, again after a pause where that can help.
+    async def _ask(self, answer: type[M], method: str, path: str, **content: Any) -> M:
+        return parsed(answer, await self._send(method, path, **content))
 
-        Args: repeatable, whether carrying out the request twice does no harm; content, arguments of httpx.
-        """
-        retries = Retries(self._retries, repeatable=repeatable)
+    async def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Send a request, and send it again after a pause if that can help. content: arguments of httpx."""
+        retries = 0
         while True:
-            pause_s: float | None
+            outcome: httpx.Response | httpx.HTTPError
             try:
-                response = await self._http.request(method, path, **content)
+                outcome = await self._http.request(method, path, **content)
             except httpx.HTTPError as error:
-                pause_s = retries.pause_after_error(error)
-            else:
-                pause_s = retries.pause_after_response(response)
-                if pause_s is None:
-                    return checked(response, deletes_again=method == "DELETE" and retries.count > 0)
+                outcome = error
+            pause_s = pause_before_retry(outcome, retries)
+            if pause_s is None or retries == self._retries:
+                return checked(outcome, repeated=retries > 0)
             await asyncio.sleep(pause_s)
+            retries += 1

@@ -1,10 +1,10 @@
 """Every error that the client raises.
 
 ClientError
-├── InvalidURL            the client was given an address that is not http:// or https://
-├── ServiceUnreachable    no response arrived: no connection, a lost connection or a timeout
-├── UnexpectedResponse    a response arrived, but not one that CSRN Serve sends
-└── ServiceProblem        the service refused the request and said why
+├── InvalidURL
+├── ServiceUnreachable
+├── UnexpectedResponse
+└── ServiceProblem
 
 A method that is given the path of an image raises OSError if it cannot read the file.
 """
@@ -23,7 +23,7 @@ class InvalidURL(ClientError):
 
 
 class ServiceUnreachable(ClientError):
-    """No response arrived. `__cause__` is the error of httpx."""
+    """No response arrived: no connection, a lost connection or a timeout. `__cause__` is the httpx error."""
 
 
 class UnexpectedResponse(ClientError):

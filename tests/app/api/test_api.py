@@ -6,32 +6,16 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from app.main import create_app
-from app.settings import Settings
-from tests.conftest import EXPRESSIONS, LOCAL, encoded, no_face, sample_bytes, sample_image, two_faces
+from tests.support.api import LOCAL, assert_problem, image, sample, settings
 from tests.support.bombs import BOMBS
 from tests.support.networks import save_full_checkpoint
-
-Part = tuple[str, tuple[str, bytes, str]]
-
-
-def image(data: bytes, name: str = "face.jpg", field: str = "images") -> Part:
-    return (field, (name, data, "image/jpeg"))
-
-
-def sample(expression: str, index: int, field: str = "images") -> Part:
-    return image(sample_bytes(expression, index), f"{expression}-{index}.jpg", field)
-
-
-def settings(weights: Path, folder: Path, **changes: Any) -> Settings:
-    return Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu", **changes)
-
+from tests.support.samples import EXPRESSIONS, encoded, no_face, sample_bytes, sample_image, two_faces
 
 LIMITS = {"max_body_bytes": 2**20, "max_images": 40, "max_image_bytes": 2**19}
 
@@ -56,14 +40,6 @@ def taught(client: TestClient, session: str) -> str:
     response = client.post(f"{session}/support", files=files, data={"labels": labels})
     assert response.status_code == 201
     return session
-
-
-def assert_problem(response: Any, status: int, code: str) -> None:
-    assert (response.status_code, response.json()["code"]) == (status, code)
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    assert {"type", "title", "detail"} <= problem.keys()
 
 
 def test_a_session_starts_empty_and_can_be_listed_and_deleted(client: TestClient) -> None:
@@ -475,7 +451,7 @@ def test_quality_judges_each_class_by_its_other_examples(client: TestClient, ses
     assert (empty["accuracy"], empty["classes"], empty["confusion"]) == (None, [], [])
     client.post(f"{session}/classes/anger/examples", files=[sample("anger", index) for index in range(3)])
     (alone,) = client.get(path).json()["classes"]
-    assert (alone["verdict"], alone["told_right"]) == ("not_measurable", None)
+    assert (alone["verdict"], alone["correct"]) == ("not_measurable", None)
     assert "only class" in alone["detail"]
     files = [sample("surprise", 0), sample("happiness", 0), sample("happiness", 1)]
     client.post(f"{session}/support", files=files, data={"labels": ["surprise", "happiness", "happiness"]})
@@ -483,13 +459,13 @@ def test_quality_judges_each_class_by_its_other_examples(client: TestClient, ses
     assert quality["labels"] == ["anger", "surprise", "happiness"]
     assert quality["revision"] == client.get(session).json()["revision"]
     anger, surprise, happiness = quality["classes"]
-    assert (surprise["verdict"], surprise["told_right"]) == ("not_measurable", None)
+    assert (surprise["verdict"], surprise["correct"]) == ("not_measurable", None)
     assert "one example" in surprise["detail"]
     rows = quality["confusion"]
     assert [sum(row) for row in rows] == [3, 0, 2]
     assert quality["accuracy"] == pytest.approx((rows[0][0] + rows[2][2]) / 5)
     for entry, row, index in ((anger, rows[0], 0), (happiness, rows[2], 2)):
-        assert entry["told_right"] == row[index]
+        assert entry["correct"] == row[index]
         assert sum(other["examples"] for other in entry["confused_with"]) == sum(row) - row[index]
         margins = [example["margin"] for example in entry["confusing_examples"]]
         assert len(margins) == sum(row) - row[index]

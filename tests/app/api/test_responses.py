@@ -35,5 +35,5 @@ def test_quality_says_in_figures_and_words_what_is_confused_with_what() -> None:
 def test_a_class_alone_cannot_be_judged() -> None:
     quality = quality_answer(1, {"a": 3}, [], unknown_below=0.4)
     assert quality.accuracy is None
-    assert quality.classes[0].told_right is None
+    assert quality.classes[0].correct is None
     assert "only class" in quality.classes[0].detail

@@ -14,11 +14,11 @@ from app.cli import cli
 from model.errors import DatasetInvalid
 from model.training.datasets.votes import BY_FILE_COLUMNS
 from model.training.prepared import load_prepared
-from tests.conftest import (
+from tests.support.samples import SAMPLES
+from tests.support.shared_data import (
     FACE_LANDMARKER,
     FER2013_ZIP,
     FERPLUS_CSV,
-    SAMPLES,
     needs_face_landmarker,
     needs_fer2013,
 )

@@ -40,20 +40,11 @@ def link_with_dependencies(name: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the installed client and nothing else."""
-    folder = tmp_path_factory.mktemp("installed")
-    source = folder / "source"
-    # A copy, because a build leaves files beside the source.
+    """A folder with the installed client and nothing else."""
+    source, target = (tmp_path_factory.mktemp("installed") / name for name in ("source", "target"))
+    # A copy, because a build leaves files in the source.
     shutil.copytree(ROOT / "app/client", source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    target = folder / "target"
-    options: list[str | Path] = [
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-        "--no-build-isolation",
-        "--target",
-        target,
-    ]
+    options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", target)
     subprocess.run([sys.executable, "-m", "pip", "install", *options, source], check=True)
     return target
 

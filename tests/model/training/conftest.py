@@ -7,7 +7,7 @@ import pytest
 from model.training.datasets import open_dataset
 from model.training.prepare import prepare
 from model.training.prepared import PreparedImages, load_prepared
-from tests.conftest import EXPRESSIONS, SAMPLES
+from tests.support.samples import EXPRESSIONS, SAMPLES
 
 
 @pytest.fixture(scope="session")

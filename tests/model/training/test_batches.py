@@ -14,7 +14,7 @@ from model.training.geometry import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import build_targets
 from model.training.teacher import TeacherTargets
-from tests.conftest import EXPRESSIONS
+from tests.support.samples import EXPRESSIONS
 
 
 @pytest.fixture(scope="module")

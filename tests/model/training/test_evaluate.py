@@ -28,7 +28,7 @@ from model.training.prepared import PreparedImages
 from model.training.report import Report, draw_confusion, measure_weights
 from model.training.scorers import RelationScorer, encode_images
 from model.unknown import UnknownRule
-from tests.conftest import EXPRESSIONS
+from tests.support.samples import EXPRESSIONS
 
 SHAPE = {"way": 3, "shot": 2, "query": 2, "episodes": 70, "seed": 0}
 ALL_PARTS = PartWeights(cosine=0.5, geometry=2.0)

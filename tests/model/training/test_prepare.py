@@ -25,7 +25,7 @@ from model.training.prepared import (
 )
 from model.vision.faces import FaceReader
 from model.vision.patches import LAYOUTS, LayoutName
-from tests.conftest import SAMPLES, no_face, sample_bytes
+from tests.support.samples import SAMPLES, no_face, sample_bytes
 
 NOSE_TIP, EAR_RIGHT, EAR_LEFT = 1, 234, 454
 """Landmarks; the latter two are the points of the face's outline beside the ears"""

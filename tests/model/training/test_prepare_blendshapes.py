@@ -15,7 +15,8 @@ from model.training.prepare_blendshapes import UNFINISHED_BLENDSHAPES, prepare_b
 from model.training.prepared import BLENDSHAPES, PreparedImages, load_prepared
 from model.vision.blendshapes import BLENDSHAPE_NAMES
 from model.vision.images import decode_image
-from tests.conftest import FACE_LANDMARKER, SAMPLES, needs_face_landmarker, no_face, sample_bytes
+from tests.support.samples import SAMPLES, no_face, sample_bytes
+from tests.support.shared_data import FACE_LANDMARKER, needs_face_landmarker
 
 ROW_BYTES = 52 * 4
 TASK = Path("face_landmarker.task")

@@ -24,8 +24,8 @@ from model.training.inputs import TrainSettings
 from model.training.loop import Progress
 from model.training.prepared import PreparedImages
 from model.training.train import train
-from tests.conftest import EXPRESSIONS
 from tests.support.networks import full_checkpoint
+from tests.support.samples import EXPRESSIONS
 
 SETTINGS = TrainSettings(
     classes=EXPRESSIONS,

@@ -11,7 +11,8 @@ from model.errors import DatasetInvalid
 from model.vision.blendshape_teacher import BlendshapeTeacher
 from model.vision.blendshapes import BLENDSHAPE_NAMES
 from model.vision.landmarks import LandmarkFinder
-from tests.conftest import EXPRESSIONS, FACE_LANDMARKER, needs_face_landmarker, sample_image
+from tests.support.samples import EXPRESSIONS, sample_image
+from tests.support.shared_data import FACE_LANDMARKER, needs_face_landmarker
 
 
 @pytest.fixture(scope="module")

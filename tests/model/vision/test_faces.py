@@ -9,16 +9,8 @@ from model.errors import NoFace, SeveralFaces
 from model.vision.faces import FaceReader, find_faces
 from model.vision.landmarks import LandmarkFinder, Points
 from model.vision.patches import EYE_CORNERS, LAYOUTS, MOUTH, PARTS, Region, cut_region
-from tests.conftest import (
-    EXPRESSIONS,
-    SHARED,
-    encoded,
-    needs_shared_faces,
-    no_face,
-    sample_bytes,
-    sample_image,
-    two_faces,
-)
+from tests.support.samples import EXPRESSIONS, encoded, no_face, sample_bytes, sample_image, two_faces
+from tests.support.shared_data import SHARED, needs_shared_faces
 
 BAR = ((0.0, 0.5), (0.5, 0.5), (0.5, 0.75), (0.0, 0.75))
 """Corners as shares of a region's width and height"""

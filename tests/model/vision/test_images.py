@@ -12,9 +12,9 @@ from PIL import Image
 from model.errors import ImageUnreadable
 from model.vision.image_files import still_image_file
 from model.vision.images import decode_image
-from tests.conftest import encoded, sample_bytes
 from tests.support.bombs import BOMBS, FILE_BYTES
 from tests.support.image_seeds import image_seeds
+from tests.support.samples import encoded, sample_bytes
 
 GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1)))
 """Dark on the left, light on the right, 64 wide and 48 high."""

@@ -19,7 +19,7 @@ from model.training.datasets.votes import (
     read_votes,
     shipped_votes,
 )
-from tests.conftest import FER2013_ZIP, FERPLUS_CSV, needs_fer2013
+from tests.support.shared_data import FER2013_ZIP, FERPLUS_CSV, needs_fer2013
 
 HAPPY, ANGRY = (1, 8, 0, 0, 0, 0, 0, 1, 0, 0), (2, 0, 0, 1, 7, 0, 0, 0, 0, 0)
 FILES = ("fer2013/test/angry/PublicTest_1.jpg", "fer2013/train/happy/Training_2.jpg")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from csrn_client import Client, ClientError, InvalidURL
-from csrn_client.requests import file_parts, session_path
+from csrn_client.messages import file_parts, session_path
 
 
 @pytest.mark.parametrize("url", ["http://host:port", "host:8000", "host", "ftp://host", "http://", ""])
@@ -15,7 +15,7 @@ def test_an_address_that_is_not_http_is_refused_at_once(url: str) -> None:
     assert isinstance(raised.value, ClientError)
 
 
-def test_labels_of_any_script_become_one_part_of_the_path() -> None:
+def test_a_label_of_any_script_becomes_one_part_of_the_path() -> None:
     assert session_path("s", "classes", "a/b 笑") == "/v1/sessions/s/classes/a%2Fb%20%E7%AC%91"
 
 

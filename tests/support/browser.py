@@ -1,4 +1,4 @@
-"""A real Chromium with a fake camera, which shows one of the project's sample faces."""
+"""A real Chromium with a fake camera that shows sample faces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
 
-from tests.conftest import sample_image
+from tests.support.samples import sample_image
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian's package of that name)")
@@ -30,7 +30,7 @@ FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 
 
 def camera_file(folder: Path, expression: str) -> Path:
-    """A few frames of samples of an expression, as Chromium's fake camera plays them: YUV4MPEG2."""
+    """Sample images of an expression as a video for Chromium's fake camera (YUV4MPEG2)."""
     path = folder / f"{expression}.y4m"
     frames = []
     for index in range(3, 7):
@@ -45,39 +45,41 @@ def camera_file(folder: Path, expression: str) -> Path:
 
 @contextlib.contextmanager
 def open_page(
-    url: str, profile: Path, *, camera: Path | None, allowed: bool = True, dark: bool = False
+    url: str, profile: Path, *, camera: Path | None = None, allowed: bool = True, dark: bool = False
 ) -> Iterator[Page]:
-    """The page in a browser of its own, which keeps what it stores in `profile`.
+    """The page in a browser that keeps its storage in `profile`.
 
-    Fails on anything that the page's script throws, and on requests to anywhere else.
+    Fails on errors of the page's script, on violations of its content security policy, and on requests to
+    other servers.
+
+    Args: camera, the video of the fake camera; allowed, whether the page may use a camera.
     """
     flags = [*FLAGS]
     if allowed:
         flags.append("--use-fake-ui-for-media-stream")
     if camera is not None:
         flags.append(f"--use-file-for-fake-video-capture={camera}")
+    faults: list[str] = []
+
+    def check_message(message: ConsoleMessage) -> None:
+        if "Content Security" in message.text:
+            faults.append(message.text)
+
+    def check_request(request: Request) -> None:
+        if not request.url.startswith((url, "blob:", "data:")):
+            faults.append(request.url)
+
     with sync_playwright() as playwright:
-        context: BrowserContext = playwright.chromium.launch_persistent_context(
+        context = playwright.chromium.launch_persistent_context(
             profile,
             executable_path=CHROMIUM,
-            headless=True,
             args=flags,
             color_scheme="dark" if dark else "light",
-            accept_downloads=True,
         )
         page = context.pages[0]
-        faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on(
-            "console",
-            lambda message: faults.append(message.text) if "Content Security" in message.text else None,
-        )
-        page.on(
-            "request",
-            lambda request: (
-                faults.append(request.url) if not request.url.startswith((url, "blob:", "data:")) else None
-            ),
-        )
+        page.on("console", check_message)
+        page.on("request", check_request)
         page.goto(url)
         yield page
         context.close()

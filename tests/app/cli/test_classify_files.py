@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.cli import classify_files
+from app.cli.classify_files import NoSuchFiles, batches, find_images
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with three image files and a text file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jpg", "a.PNG", "more/c.webp", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"four")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["."], ["a.PNG", "b.jpg", "more/c.webp"]),
+        (["b.jpg", "more"], ["b.jpg", "more/c.webp"]),
+        (["*.jpg", "**/*.webp"], ["b.jpg", "more/c.webp"]),
+        (["notes.txt"], ["notes.txt"]),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_images_are_found_in_folders_and_by_patterns(paths: list[str], found: list[str]) -> None:
+    assert [file.as_posix() for file in find_images(paths)] == found
+
+
+@pytest.mark.parametrize("path", ["missing.jpg", "*.gif", "empty"])
+def test_a_path_without_images_is_refused(folder: Path, path: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(NoSuchFiles, match="no such image"):
+        find_images(["b.jpg", path])
+
+
+@pytest.mark.parametrize(("max_bytes", "sizes"), [(100, [16, 4]), (10, [2] * 10), (1, [1] * 20)])
+def test_a_batch_is_limited_in_files_and_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(classify_files, "MAX_BYTES_PER_REQUEST", max_bytes)
+    files = [folder / "b.jpg"] * 20
+    assert [len(files[chosen]) for chosen in batches(files)] == sizes
+    assert list(batches([])) == []
