@@ -6,15 +6,16 @@
     ├─ SeveralFaces         422  several_faces
     ├─ CheckpointInvalid         the weight file cannot be used
     ├─ DatasetInvalid            the data set cannot be read
-    ├─ RunMismatch               another training run lies in the run folder
+    ├─ RunMismatch               the run folder belongs to another training run
     ├─ EpisodeImpossible         too few classes or images for an episode
-    ├─ DeviceMissing             there is no such device
+    ├─ DeviceMissing             the device does not exist
     ├─ SessionError              app.sessions.errors
     ├─ InferenceError            app.inference.errors
     ├─ AccessError               app.access.errors
     └─ RequestError              app.api.errors
 
-Messages are written for the person who sent the input: they name no path, library or internal state.
+Messages are written for the person who sent the input. Messages that reach a client of
+the service name no path, library or internal state.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class CsrnError(Exception):
     code: ClassVar[str] = "internal_error"
     """Short, stable name of the error for programs"""
     status: ClassVar[int] = 500
-    """HTTP status of the error where the service answers with it"""
+    """HTTP status with which the service answers"""
     title: ClassVar[str] = "Something went wrong in the service"
     """One sentence for people, the same for every error of this code"""
 
@@ -60,11 +61,11 @@ class DatasetInvalid(CsrnError):
 
 
 class RunMismatch(CsrnError):
-    """The run folder holds a training run of other images, settings or code."""
+    """The run folder holds a training run with other images, settings or code."""
 
 
 class EpisodeImpossible(CsrnError):
-    """An episode asks for more classes or images than the data set has."""
+    """An episode needs more classes or images than the data set has."""
 
 
 class DeviceMissing(CsrnError):

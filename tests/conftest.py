@@ -11,7 +11,7 @@ from PIL import Image
 from model.checkpoint import Checkpoint, CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.vision.faces import FaceReader
 from model.vision.patches import LAYOUTS
-from tests.model.golden import seeded_network
+from tests.support.golden import seeded_network
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
 EXPRESSIONS = ("anger", "happiness", "sadness", "surprise")

@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.networks.relation import (
-    CSRN,
-    PART_COUNT,
-    FaceFeatures,
-    cosine_similarity,
-    score_cosines,
-)
+from model.networks.csrn import CSRN, FACE, FaceFeatures
+from model.networks.episode_scores import cosine_similarity, score_cosines
+from model.vision.patches import PART_COUNT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +44,7 @@ def plain_scores(classifier: Classifier, support: PlainFaces, query: PlainFaces,
     faces = examples.maps[:, 0].reshape(way, -1, *network.feature_shape)
     prototypes, of_face = torch.stack([_select_by_loops(of_class) for of_class in faces]), of_query.maps[:, 0]
     logits = network.relation(prototypes, of_face.expand_as(prototypes))
-    directions = network.face_directions(prototypes) * network.face_directions(of_face)
+    directions = network.directions(prototypes, FACE) * network.directions(of_face, FACE)
     columns.append(network.relation.score(logits, directions.sum(dim=-1)))
     described = network.describe(of_query)
     for name, of_examples in network.describe(examples).items():

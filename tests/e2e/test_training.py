@@ -15,7 +15,7 @@ from PIL import Image
 
 from model.checkpoint import load_checkpoint
 from tests.conftest import EXPRESSIONS, SAMPLES
-from tests.model.golden import seeded_network
+from tests.support.golden import seeded_network
 
 BRIEFLY = """
     --encoder conv4 --warmup-steps 2 --warmup-batch 4 --steps 2 --way 2 --shot 1 --query 1

@@ -23,7 +23,7 @@ from tests.fuzz.image_mutations import damaged_image
 from tests.fuzz.image_seeds import image_seeds
 from tests.fuzz.mutations import damaged
 from tests.fuzz.target import MIB, Target
-from tests.model.golden import seeded_network
+from tests.support.golden import seeded_network
 
 ROUTES = (
     ("POST", "/v1/sessions/{s}/classify"),

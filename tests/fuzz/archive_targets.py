@@ -13,7 +13,7 @@ import numpy as np
 from app.sessions.archive import ArchiveInvalid, ArchiveOfOtherWeights, export_session, read_archive
 from model.checkpoint import CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid
-from model.networks.relation import CSRN
+from model.networks.csrn import CSRN
 from tests.app.sessions.test_archive import EXAMPLES, NUMBERS, SHA, session
 from tests.fuzz.mutations import damaged, lying_number, with_other_value
 from tests.fuzz.target import MIB, Target

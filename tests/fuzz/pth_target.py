@@ -13,7 +13,7 @@ import torch
 
 from model.checkpoint import convert_published
 from model.errors import CheckpointInvalid
-from model.networks.relation import CSRN
+from model.networks.csrn import CSRN
 from tests.fuzz.mutations import damaged
 from tests.fuzz.target import MIB, Target
 

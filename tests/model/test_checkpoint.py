@@ -18,8 +18,8 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.errors import CheckpointInvalid
-from tests.model import golden
 from tests.model.networks.test_relation import assert_reproduces
+from tests.support import golden
 from tests.support.networks import FULL, RULE, full_network
 
 

@@ -10,7 +10,8 @@ import torch
 from app.bench.plain import PlainFaces, plain_scores
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.networks.relation import FaceFeatures, score_episodes
+from model.networks.csrn import FaceFeatures
+from model.networks.episode_scores import score_episodes
 from model.support_set import Example, Features
 from tests.support.networks import FULL, full_checkpoint
 

@@ -15,7 +15,7 @@ from model.checkpoint import (
     hash_weights,
     save_checkpoint,
 )
-from model.networks.relation import CSRN
+from model.networks.csrn import CSRN
 from model.unknown import UnknownRule
 
 RULE = UnknownRule(several=(-0.02, 0, -0.01, 0), single=(0.2, 0.02, 0.05, 0.1))

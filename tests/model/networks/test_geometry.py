@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from model.networks.geometry import (
-    BLENDSHAPE_COUNT,
-    LANDMARK_COUNT,
     MAX_DEVIATIONS,
     BlendshapeNetwork,
     level_points,
 )
+from model.vision.blendshapes import BLENDSHAPE_COUNT
+from model.vision.landmarks import LANDMARK_COUNT
 from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.networks import full_network
 

@@ -5,17 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.networks.relation import (
-    CSRN,
-    RESIDUAL_REACH,
-    FaceFeatures,
-    VoteHeads,
-    gather_channels,
-    score_episodes,
-    select_prototypes,
-    select_shots,
-)
-from tests.model import golden
+from model.networks.csrn import CSRN, FaceFeatures, VoteHeads
+from model.networks.episode_scores import score_episodes
+from model.networks.relation import RESIDUAL_REACH, gather_channels, select_prototypes, select_shots
+from tests.support import golden
 from tests.support.networks import FULL, full_network
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from model.errors import EpisodeImpossible
-from model.training.augment import augment
-from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers, resize_patches
+from model.training.batches import EpisodeBatches, LabelBatches, cluster_samplers
 from model.training.episodes import EpisodeSampler
-from model.training.geometry import LandmarkComponents
+from model.training.landmark_components import LandmarkComponents
+from model.training.patch_reader import PatchReader, augment, resize_patches
 from model.training.prepared import PreparedImages
 from model.training.targets import build_targets
 from model.training.teacher import TeacherTargets

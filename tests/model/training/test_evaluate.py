@@ -21,12 +21,12 @@ from model.classifier import Classifier
 from model.errors import CheckpointInvalid, DatasetInvalid, EpisodeImpossible
 from model.support_set import Example, SupportSet
 from model.training.episodes import Episode, EpisodeSampler
-from model.training.evaluate import evaluate, paired_difference
-from model.training.labels import label_by_votes, majority_labels
+from model.training.evaluate import Difference, evaluate
 from model.training.open_set import BestScores, area_under_roc, judge_thresholds
 from model.training.prepared import PreparedImages
 from model.training.report import Report, draw_confusion, measure_weights
 from model.training.scorers import RelationScorer, encode_images
+from model.training.voted_labels import label_by_votes, majority_labels
 from model.unknown import UnknownRule
 from tests.conftest import EXPRESSIONS
 
@@ -166,7 +166,8 @@ def test_the_interval_is_that_of_the_mean_over_episodes(prepared: PreparedImages
     assert evaluation.accuracy == pytest.approx(0.25 * 1 + 0.75 * 0.5)
     accuracies = np.array([1.0, 0.5, 0.5, 0.5] * 25)
     assert evaluation.ci95 == pytest.approx(1.96 * accuracies.std(ddof=1) / 10)
-    same = paired_difference(evaluation, evaluation)
+    accuracies = evaluation.episode_accuracies
+    same = Difference.of(accuracies, accuracies)
     assert (same.difference, same.ci95) == (0, 0)
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.networks.csrn import CSRN, FaceFeatures
 from model.networks.encoders import Conv4Encoder
-from model.networks.relation import CSRN, FaceFeatures, score_episodes, select_prototypes
+from model.networks.episode_scores import score_episodes
+from model.networks.relation import select_prototypes
 from model.training.objectives import EpisodeObjective, WarmUp
 
 OUTPUTS = {"labels": 3, "votes": 4, "components": 5, "blendshapes": 52, "teacher": 7}

@@ -5,16 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from model.training.geometry import LandmarkComponents
+from model.training.landmark_components import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import (
     MIRROR_BLENDSHAPES,
-    VOTED,
     build_targets,
-    shown_elsewhere,
-    vote_shares,
-    voted_names,
 )
+from model.training.voted_labels import VOTED, shows_another_class, vote_shares, voted_names
 from model.vision.blendshapes import BLENDSHAPE_NAMES
 
 SEVEN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -52,8 +49,8 @@ def test_vote_shares_are_soft_targets_over_the_classes_that_are_trained_on() -> 
 
 
 def test_an_image_of_another_expression_is_not_trained_on_whatever_its_label_says() -> None:
-    assert shown_elsewhere(VOTES, BASE).tolist() == [False, True, False, True, True, False, False]
-    assert shown_elsewhere(VOTES, SEVEN).tolist() == [False, False, False, False, True, False, False]
+    assert shows_another_class(VOTES, BASE).tolist() == [False, True, False, True, True, False, False]
+    assert shows_another_class(VOTES, SEVEN).tolist() == [False, False, False, False, True, False, False]
 
 
 def test_the_majority_of_the_votes_names_an_image() -> None:

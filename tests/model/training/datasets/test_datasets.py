@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.errors import DatasetInvalid, ImageUnreadable
 from model.training.datasets import DATASETS, open_dataset
-from model.training.datasets.afew import FRAMES_PER_VIDEO
+from model.training.datasets.emotiw import FRAMES_PER_VIDEO
 
 GREY = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
 

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from model.errors import DatasetInvalid
-from model.vision.blendshape_teacher import BlendshapeTeacher
-from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.blendshapes import BLENDSHAPE_NAMES, BlendshapeTeacher
 from model.vision.landmarks import LandmarkFinder
 from tests.conftest import EXPRESSIONS, FACE_LANDMARKER, needs_face_landmarker, sample_image
 

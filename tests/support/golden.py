@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from model.networks.relation import CSRN
+from model.networks.csrn import CSRN
 
 CASES: dict[str, list[dict[str, Any]]] = json.loads(
     Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
