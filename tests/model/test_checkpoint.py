@@ -18,8 +18,8 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.errors import CheckpointInvalid
-from tests.model.networks.test_relation import assert_reproduces
 from tests.support import golden
+from tests.support.golden import assert_reproduces
 from tests.support.networks import FULL, RULE, full_network
 
 
@@ -101,8 +101,8 @@ def test_truncated_pth_is_refused(published: tuple[Path, Path], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        ({}, "lacks"),
-        ({"weight": torch.zeros(3)}, "lacks"),
+        ({}, "which the network needs"),
+        ({"weight": torch.zeros(3)}, "which the network needs"),
         ([torch.zeros(3)], "state dict"),
         ({"feature_embed_state_dict": {"layer1.0.weight": 7}}, "state dict"),
     ],

@@ -5,54 +5,16 @@ from typing import Any
 import pytest
 import torch
 
-from model.networks.csrn import CSRN, FaceFeatures, VoteHeads
+from model.networks.csrn import CSRN, VoteHeads
 from model.networks.episode_scores import score_episodes
-from model.networks.relation import RESIDUAL_REACH, gather_channels, select_prototypes, select_shots
+from model.networks.relation import RESIDUAL_REACH, select_prototypes, select_shots
 from tests.support import golden
+from tests.support.golden import assert_reproduces, faces_of
 from tests.support.networks import FULL, full_network
 
 
 def case_name(case: dict[str, Any]) -> str:
     return f"{case['way']}-way-{case['shot']}-shot-{case['queries']}-queries"
-
-
-def faces_of(maps: torch.Tensor) -> FaceFeatures:
-    return FaceFeatures(maps=maps, blendshapes=None)
-
-
-def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
-    """Every number of a golden case, to 1e-5.
-
-    With two shots both are equally near to their mean, and the published choice is rounding noise of
-    the machine that made it; there the published choice is taken as given, once shown to be a tie.
-    """
-    support_patches, query_patches = golden.case_inputs(case)
-    with torch.inference_mode():
-        support, query = network.encode(support_patches), network.encode(query_patches)
-        scores = score_episodes(network, faces_of(support), faces_of(query))
-    assert support.mean().item() == pytest.approx(case["feature_mean"], abs=1e-5)
-    assert support.std().item() == pytest.approx(case["feature_std"], abs=1e-5)
-    pairs = torch.tensor(case["pair_scores"])
-    torch.testing.assert_close(scores.pairs.flatten(1), pairs, atol=1e-5, rtol=0)
-
-    faces, published = support[:, :, 0], torch.tensor(case["chosen_shot"])
-    prototype_scores = scores.prototypes
-    if case["shot"] == 2:
-        means = faces.mean(dim=(-2, -1))
-        distances = (means - means.mean(dim=1, keepdim=True)).abs()
-        torch.testing.assert_close(distances[:, 0], distances[:, 1], atol=1e-6, rtol=0)
-        with torch.inference_mode():
-            prototype_scores = network.relation.relate(
-                network.prototype_half(gather_channels(faces, published)),
-                network.query_half(query)[:, None, 0],
-            )
-    else:
-        assert torch.equal(select_shots(faces), published)
-    expected = torch.tensor(case["prototype_scores"])
-    torch.testing.assert_close(prototype_scores, expected, atol=1e-5, rtol=0)
-    totals = scores.pairs.sum(dim=(2, 3)) + 0.7 * case["shot"] * prototype_scores
-    # A total sums up to 13 scores that golden.json gives to 7 digits.
-    torch.testing.assert_close(totals, torch.tensor(case["class_total"]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", golden.CASES["seeded"], ids=case_name)

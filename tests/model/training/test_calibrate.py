@@ -128,7 +128,7 @@ def test_samplers_are_made_of_what_each_kind_of_classes_has() -> None:
         (1, 10, 2),
     ]
     assert all("" not in sampler.classes for sampler in samplers)
-    with pytest.raises(EpisodeImpossible, match="no classes have the 14 images each"):
+    with pytest.raises(EpisodeImpossible, match="needs classes with 14 images each"):
         session_samplers([LABELS], shots=(12,), query=2)
 
 

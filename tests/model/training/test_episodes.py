@@ -114,7 +114,7 @@ def test_persons_that_cannot_be_divided_are_refused_with_the_counts() -> None:
     labels, persons = of_persons(persons=1, images=6, classes=2)
     with pytest.raises(
         EpisodeImpossible,
-        match=r"each class 2 images of some to teach and 1 of others .* 'class 0' has 6 of 1$",
+        match=r"2 support images of some persons and 1 query .* 'class 0' has 6 images of 1 persons$",
     ):
         EpisodeSampler(labels, classes=("class 0",), way=1, shot=2, query=1, persons=persons)
     # Each class alone can be divided, both together cannot: what is taught of one is asked of the other.
@@ -122,7 +122,9 @@ def test_persons_that_cannot_be_divided_are_refused_with_the_counts() -> None:
     persons = np.array(["P", "P", "Q", "Q", "Q", "P"])
     for label in ("a", "b"):
         EpisodeSampler(labels, classes=(label,), way=1, shot=2, query=1, persons=persons)
-    with pytest.raises(EpisodeImpossible, match=r"'[ab]' has 3 of 2, '[ab]' has 3 of 2"):
+    with pytest.raises(
+        EpisodeImpossible, match=r"'[ab]' has 3 images of 2 persons, '[ab]' has 3 images of 2"
+    ):
         EpisodeSampler(labels, classes=("a", "b"), way=2, shot=2, query=1, persons=persons)
 
 
@@ -165,8 +167,8 @@ def test_personal_episodes_take_one_frame_of_a_video() -> None:
 @pytest.mark.parametrize(
     ("named", "way", "reason"),
     [
-        (True, 3, "a person with 3 images of 3 classes; of 4 persons none has them of more than 2"),
-        (False, 2, "personal episodes need to know the persons: run `csrn prepare` with --person"),
+        (True, 3, "a person with 3 images each of 3 classes; none of the 4 persons has them for more than 2"),
+        (False, 2, "personal episodes need images with known persons: run `csrn prepare` with --person"),
     ],
 )
 def test_impossible_personal_episodes_are_refused(named: bool, way: int, reason: str) -> None:

@@ -394,9 +394,9 @@ def test_persons_divide_and_make_personal_the_episodes_of_an_evaluation(
         for images, is_personal in ((mixed, False), (persons, False), (persons, True))
     )
     assert len({plain.accuracy, divided.accuracy, personal.accuracy}) == 3
-    with pytest.raises(EpisodeImpossible, match=r"'anger' has 8 of 2$"):
+    with pytest.raises(EpisodeImpossible, match=r"'anger' has 8 images of 2 persons$"):
         measured(persons, all_parts_weights, shot=7, query=1)
-    with pytest.raises(EpisodeImpossible, match="with 8 images of 3 classes; of 2 persons none has"):
+    with pytest.raises(EpisodeImpossible, match="with 8 images each of 3 classes; none of the 2 persons has"):
         measured(persons, all_parts_weights, shot=6, personal=True)
     # All four classes of a person are taught, so one of them is left out to be unknown.
     unknown = measured(persons, all_parts_weights, way=4, shot=1, query=1, personal=True).unknown

@@ -238,7 +238,7 @@ def test_a_pattern_that_finds_no_person_is_refused_with_a_path(tmp_path: Path, p
     with (
         open_dataset("folder", SAMPLES) as dataset,
         pytest.raises(
-            DatasetInvalid, match=r"finds a person in no path of the data set, such as anger/00.jpg"
+            DatasetInvalid, match=r"finds no person in any path of the data set, such as anger/00.jpg"
         ),
     ):
         prepare(dataset, tmp_path / "out", person=re.compile(pattern))
