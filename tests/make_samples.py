@@ -1,9 +1,9 @@
-"""Makes app/samples: one public-domain portrait, warped by its landmarks into four expressions.
+"""Make app/samples: one public-domain portrait, warped by its landmarks into four expressions.
 
     .venv/bin/python -m tests.make_samples
 
-The portrait is scikit-image's `astronaut`: Eileen Collins, photographed by NASA, public domain. The
-expressions are drawn, not felt: they are there to try the service with, and prove nothing about it.
+The portrait is scikit-image's `astronaut`: Eileen Collins, photographed by NASA, public domain. The samples
+serve to try the service; they do not show how accurate it is on real expressions.
 """
 
 from __future__ import annotations
@@ -18,56 +18,43 @@ from PIL import Image
 from model.vision.landmarks import Points
 from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.portrait import face_crop
-from tests.support.warp import GROUPS, resample, source_map
+from tests.support.warp import GROUPS, Moves, paired, resample, source_map
 
 SAMPLES = Path(__file__).parents[1] / "app" / "samples"
 IMAGES_PER_EXPRESSION = 8
 SIDE_PX = 256
 
-# Displacements (right, down) in eye spans, as they look in the picture.
-EXPRESSIONS: dict[str, dict[str, tuple[float, float]]] = {
-    "happiness": {
-        "right_mouth_corner": (-0.07, -0.05),
-        "left_mouth_corner": (0.07, -0.05),
-        "right_lid": (0, 0.015),
-        "left_lid": (0, 0.015),
-        "lower_lip": (0, 0.02),
-    },
-    "surprise": {
-        "right_brow_inner": (0, -0.13),
-        "left_brow_inner": (0, -0.13),
-        "right_brow_outer": (0, -0.12),
-        "left_brow_outer": (0, -0.12),
-        "right_lid": (0, -0.04),
-        "left_lid": (0, -0.04),
-        "right_mouth_corner": (0.1, 0.05),
-        "left_mouth_corner": (-0.1, 0.05),
-        "lower_lip": (0, 0.13),
-        "chin": (0, 0.12),
-    },
-    "sadness": {
-        "right_brow_inner": (0.02, -0.09),
-        "left_brow_inner": (-0.02, -0.09),
-        "right_brow_outer": (0, 0.04),
-        "left_brow_outer": (0, 0.04),
-        "right_lid": (0, 0.035),
-        "left_lid": (0, 0.035),
-        "right_mouth_corner": (0.07, 0.14),
-        "left_mouth_corner": (-0.07, 0.14),
-        "lower_lip": (0, -0.03),
-    },
-    "anger": {
-        "right_brow_inner": (0.06, 0.11),
-        "left_brow_inner": (-0.06, 0.11),
-        "right_brow_outer": (0.02, 0.02),
-        "left_brow_outer": (-0.02, 0.02),
-        "right_lid": (0, 0.03),
-        "left_lid": (0, 0.03),
-        "right_mouth_corner": (0.11, 0.06),
-        "left_mouth_corner": (-0.11, 0.06),
-        "upper_lip": (0, 0.03),
-        "lower_lip": (0, -0.06),
-    },
+EXPRESSIONS: dict[str, Moves] = {
+    "happiness": paired({"mouth_corner": (0.07, -0.05), "lid": (0, 0.015), "lower_lip": (0, 0.02)}),
+    "surprise": paired(
+        {
+            "brow_inner": (0, -0.13),
+            "brow_outer": (0, -0.12),
+            "lid": (0, -0.04),
+            "mouth_corner": (-0.1, 0.05),
+            "lower_lip": (0, 0.13),
+            "chin": (0, 0.12),
+        }
+    ),
+    "sadness": paired(
+        {
+            "brow_inner": (-0.02, -0.09),
+            "brow_outer": (0, 0.04),
+            "lid": (0, 0.035),
+            "mouth_corner": (-0.07, 0.14),
+            "lower_lip": (0, -0.03),
+        }
+    ),
+    "anger": paired(
+        {
+            "brow_inner": (-0.06, 0.11),
+            "brow_outer": (-0.02, 0.02),
+            "lid": (0, 0.03),
+            "mouth_corner": (-0.11, 0.06),
+            "upper_lip": (0, 0.03),
+            "lower_lip": (0, -0.06),
+        }
+    ),
 }
 
 
@@ -83,11 +70,7 @@ def main() -> None:
 
 
 def _warp(
-    image: npt.NDArray[np.uint8],
-    points: Points,
-    moves: dict[str, tuple[float, float]],
-    *,
-    strength: float,
+    image: npt.NDArray[np.uint8], points: Points, moves: Moves, *, strength: float
 ) -> npt.NDArray[np.uint8]:
     """Move groups of landmarks by their displacements times the strength; the other groups stay."""
     height, width = image.shape[:2]
@@ -101,7 +84,7 @@ def _warp(
 
 
 def _vary(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Another framing, turn and light."""
+    """Crop, rotate and light the image at random."""
     height, width = image.shape[:2]
     scale = SIDE_PX / width * rng.uniform(1.0, 1.2)
     to_sample = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-8, 8), scale)

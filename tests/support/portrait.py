@@ -1,4 +1,4 @@
-"""The portrait that the project's pictures of faces are made from: scikit-image's `astronaut`."""
+"""The portrait from which the project's sample faces are made: scikit-image's `astronaut`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Move landmarks of a face, and carry the pixels along with a thin-plate spline."""
+"""Move the landmarks of a face, and warp its pixels with a thin-plate spline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.vision.landmarks import Points
 
 Floats = npt.NDArray[np.float64]
 SourceMap = npt.NDArray[np.float32]
-"""(height, width, 2) float32: the point (x, y) of the source image that each pixel shows"""
+"""(height, width, 2) float32: the point (x, y) of the source image that each pixel is copied from"""
 
 # FaceMesh indices; right is the subject's, which is the left of the picture.
 GROUPS = {
@@ -34,7 +34,21 @@ FIXED = [
     *(1, 4, 6, 168, 33, 133, 362, 263, 145, 374, 10, 338),
     *(109, 234, 454, 127, 356, 93, 323, 129, 358),
 ]
-"""Landmarks that stay where they are unless a shift names them"""
+"""Landmarks that keep their position unless they are shifted explicitly"""
+
+Moves = Mapping[str, tuple[float, float]]
+"""Displacements (right, down) of landmark groups in eye spans, in an upright picture"""
+
+
+def paired(moves: Moves, groups: Mapping[str, list[int]] = GROUPS) -> dict[str, tuple[float, float]]:
+    """Expand displacements (outward, down) of paired groups, such as brows, to the right and left group."""
+    expanded: dict[str, tuple[float, float]] = {}
+    for group, (x, y) in moves.items():
+        if group in groups:
+            expanded[group] = (x, y)
+        else:
+            expanded |= {f"right_{group}": (-x, y), f"left_{group}": (x, y)}
+    return expanded
 
 
 def source_map(width: int, height: int, points: Points, shifts_px: Mapping[int, Floats]) -> SourceMap:
@@ -61,21 +75,21 @@ def pixel_grid(width: int, height: int) -> npt.NDArray[np.int64]:
 
 
 def resample(image: RGBImage, source: SourceMap) -> RGBImage:
-    """The image that a source map describes."""
+    """Warp an image with a source map."""
     return cv2.remap(  # type: ignore[return-value]
         image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
 
 
 def composed(first: SourceMap, second: SourceMap) -> SourceMap:
-    """One source map for two warps in a row, so that the pixels are resampled once."""
+    """Combine two successive warps in one source map, so that pixels are resampled once."""
     return cv2.remap(  # type: ignore[return-value]
         first, second[..., 0], second[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
 
 
 def carried(points: Points, source: SourceMap) -> Points:
-    """Where landmarks come to lie: the points whose source they are, (468, 2) float32."""
+    """The positions (468, 2) of landmarks after a warp."""
     target = points.copy()
     for _ in range(8):
         shown = cv2.remap(
