@@ -66,6 +66,7 @@ def test_the_last_line_is_the_json_of_the_contract(data: Path, full_weights: Pat
     assert [point["shot"] for point in result["shot_curve"]] == [1]
     with Image.open(drawing) as drawn:
         assert drawn.format == "PNG"
+        assert min(drawn.size) > 400
 
 
 def test_with_one_class_there_is_no_absent_class(data: Path, full_weights: Path) -> None:
