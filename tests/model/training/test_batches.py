@@ -101,7 +101,7 @@ def test_soft_targets_mix_the_annotators_and_the_teacher() -> None:
     votes = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     mixed = teacher.add_to({"votes": votes, "labels": votes}, np.array([0, 1]), np.array([0, 0]))
     assert mixed["votes"][0].tolist() == pytest.approx([0.3, 0.7])
-    assert mixed["votes"][1].tolist() == [0.0, 1.0], "without votes the teacher speaks alone"
+    assert mixed["votes"][1].tolist() == [0.0, 1.0], "without votes the teacher's prediction is used alone"
     assert torch.equal(mixed["labels"], votes)
     assert mixed["teacher"][:, 0, 0].tolist() == [0.0, 2.0]
 
@@ -132,7 +132,9 @@ def test_episode_batches_put_supports_before_queries_and_draw_every_kind_of_clas
     assert all(len(set(episode.ravel())) == 6 for episode in episodes)
 
 
-def test_clusters_hold_a_video_once(prepared: PreparedImages, components: LandmarkComponents) -> None:
+def test_a_cluster_contains_one_frame_of_a_video(
+    prepared: PreparedImages, components: LandmarkComponents
+) -> None:
     """Each face as five frames of a video: 32 videos are too few where 160 images would be enough."""
     frames = prepared.select(np.arange(32).repeat(5))
     frames = dataclasses.replace(frames, groups=np.array([f"video {index // 5}" for index in range(160)]))

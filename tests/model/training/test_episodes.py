@@ -8,7 +8,7 @@ from model.training.episodes import EpisodeSampler, classes_with_enough
 
 LABELS = np.repeat(np.array(["a", "b", "c"]), 6)
 DRAWN_BEFORE = (("b", "c"), [[9, 10, 11], [17, 15, 12]], [[8, 7], [13, 16]])
-"""An episode of these labels as the first version of the sampler drew it"""
+"""An episode of these labels, drawn by the first version of the sampler"""
 
 
 def test_episodes_draw_without_replacement_and_by_seed() -> None:
@@ -55,7 +55,7 @@ def test_no_group_is_on_both_sides_of_an_episode() -> None:
         EpisodeSampler(LABELS, classes=("a",), way=1, shot=2, query=2, groups=groups)
 
 
-def test_episodes_without_persons_are_those_of_before() -> None:
+def test_episodes_without_persons_are_the_same_as_before_persons_were_known() -> None:
     """Measured figures stay comparable: the draws below were made before persons were known."""
     plain = EpisodeSampler(LABELS, classes=("a", "b", "c"), way=2, shot=3, query=2)
     unnamed = EpisodeSampler(
@@ -94,8 +94,8 @@ def test_no_person_is_on_both_sides_of_an_episode() -> None:
     np.testing.assert_array_equal(again.query, episode.query)
 
 
-def test_a_person_is_divided_off_with_all_their_kin() -> None:
-    """The same bytes under two names are one person: neither name is opposite the other."""
+def test_images_with_equal_bytes_count_as_one_person() -> None:
+    """P and Q share an image, so neither is among the queries if the other is in the support set."""
     labels = np.repeat(np.array(["a", "b"]), 6)
     persons = np.array(["P", "Q", "R", "S", "T", "U"] * 2)
     groups = np.full(12, "")
