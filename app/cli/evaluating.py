@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -20,23 +19,18 @@ if TYPE_CHECKING:
     from model.training.report import Report
 
 
-class Labels(enum.StrEnum):
-    original = "original"
-    votes = "votes"
-
-
 def evaluate(
     data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
     weights: Annotated[
         Path | None, typer.Option(help="Weights to measure; by default those that csrn serve uses")
     ] = None,
     labels: Annotated[
-        Labels,
+        Literal["original", "votes"],
         typer.Option(
             help="original: the data set's labels. votes: the majority of the annotators; images without a "
             "majority are skipped, and by default so are classes with too few images"
         ),
-    ] = Labels.original,
+    ] = "original",
     classes: Classes = "",
     split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
     way: AtLeastOne = 3,
@@ -81,7 +75,7 @@ def evaluate(
     images = load_prepared(data, split=split)
     names = split_list(classes)
     shots = _shots(shot_curve)
-    if labels is Labels.votes:
+    if labels == "votes":
         images = label_by_votes(images)
         names = names or classes_with_enough(
             images.labels,

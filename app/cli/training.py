@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from app.cli.console import StageBars, stderr, torch_device
 from app.cli.options import AtLeastOne, Classes, Seed, split_list
-
-
-class Encoder(enum.StrEnum):
-    conv4 = "conv4"
-    resnet = "resnet"
-    resnet_large = "resnet-large"
 
 
 def train(
@@ -30,8 +23,9 @@ def train(
     ] = None,
     classes: Classes = "",
     encoder: Annotated[
-        Encoder, typer.Option(help="conv4 is the published encoder; resnet-large makes a teacher")
-    ] = Encoder.resnet,
+        Literal["conv4", "resnet", "resnet-large"],
+        typer.Option(help="conv4 is the published encoder; resnet-large makes a teacher"),
+    ] = "resnet",
     teacher: Annotated[
         Path | None, typer.Option(help="Weights of a larger network that teaches the encoder")
     ] = None,
@@ -94,7 +88,7 @@ def train(
     chosen = split_list(classes) or tuple(sorted(set(images.labels.tolist())))
     settings = TrainSettings(
         classes=chosen,
-        encoder=encoder.value,
+        encoder=encoder,
         warmup_steps=warmup_steps,
         small_warmup_steps=small_warmup_steps,
         whole_learning_rate=whole_learning_rate,

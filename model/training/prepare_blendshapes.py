@@ -67,8 +67,8 @@ def prepare_blendshapes(
         except (ImageUnreadable, OSError):
             return nothing
         points_px = prepared.all_landmarks[row, :, :2] / np.float32(image.reduction)
-        taught: npt.NDArray[np.float32] | None = teachers.teacher.blendshapes(image.pixels, points_px)
-        return nothing if taught is None else taught
+        found: npt.NDArray[np.float32] | None = teachers.teacher.blendshapes(image.pixels, points_px)
+        return nothing if found is None else found
 
     unfinished, row_bytes = folder / UNFINISHED_BLENDSHAPES, BLENDSHAPE_COUNT * np.dtype(np.float32).itemsize
     with (

@@ -108,15 +108,15 @@ class RelationScorer:
 
     def _score(self, support: Indices, query: Indices) -> Tensor:
         network = self._classifier.network
-        chosen, asked = torch.from_numpy(support), torch.from_numpy(query)
+        chosen, queries = torch.from_numpy(support), torch.from_numpy(query)
         faces = network.unpack(self._features[chosen].to(self._classifier.device)).maps[..., FACE, :, :, :]
         scores = score_halves(
             network,
             support_halves=_whole(self._support_halves[chosen]),
             prototype_halves=network.prototype_half(select_prototypes(faces)),
-            query_halves=_whole(self._query_halves[asked]),
+            query_halves=_whole(self._query_halves[queries]),
             class_means={name: found[chosen].mean(dim=2) for name, found in self._descriptions.items()},
-            query_descriptions={name: found[asked] for name, found in self._descriptions.items()},
+            query_descriptions={name: found[queries] for name, found in self._descriptions.items()},
         )
         return scores.class_parts().cpu()
 

@@ -47,9 +47,9 @@ def require_teacher_of(teacher: Checkpoint, classes: tuple[str, ...]) -> None:
     """Raises: CheckpointInvalid if the network cannot teach, or was trained on other classes."""
     if teacher.network.pooled is None or teacher.network.votes is None:
         raise CheckpointInvalid("a published checkpoint cannot teach: train a larger one first")
-    if (taught := tuple(teacher.provenance.recipe.get("classes", ()))) != classes:
+    if (known := tuple(teacher.provenance.recipe.get("classes", ()))) != classes:
         raise CheckpointInvalid(
-            f"the teacher was trained on {', '.join(taught) or 'unknown classes'}, "
+            f"the teacher was trained on {', '.join(known) or 'unknown classes'}, "
             f"this training is on {', '.join(classes)}: both need the same classes in the same order"
         )
 

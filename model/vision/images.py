@@ -51,7 +51,7 @@ UPRIGHT = {
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Decode JPEG, PNG or WebP bytes, told apart by content, to an upright RGB image.
+    """Decode JPEG, PNG or WebP bytes to an upright RGB image.
 
     EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted. Transparent pixels are
     laid over white. If a file holds several pictures (MPO, from phones), the first is decoded.

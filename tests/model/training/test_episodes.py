@@ -79,7 +79,7 @@ def test_no_person_is_on_both_sides_of_an_episode() -> None:
     persons[:2] = ""
     classes = tuple(np.unique(labels).tolist())
     sampler = EpisodeSampler(labels, classes=classes, way=3, shot=2, query=2, persons=persons)
-    asked_about, taught = set(), set()
+    in_query, in_support = set(), set()
     for seed in range(200):
         episode = sampler.draw(np.random.default_rng(seed))
         support, query = episode.support.ravel(), episode.query.ravel()
@@ -87,9 +87,9 @@ def test_no_person_is_on_both_sides_of_an_episode() -> None:
         assert len({*support, *query}) == 12
         for label, *sides in zip(episode.classes, episode.support, episode.query, strict=True):
             assert set(labels[np.concatenate(sides)]) == {label}
-        taught.update(support.tolist())
-        asked_about.update(query.tolist())
-    assert taught == asked_about == set(range(len(labels)))
+        in_support.update(support.tolist())
+        in_query.update(query.tolist())
+    assert in_support == in_query == set(range(len(labels)))
     again = sampler.draw(np.random.default_rng(199))
     np.testing.assert_array_equal(again.query, episode.query)
 
@@ -117,7 +117,7 @@ def test_persons_that_cannot_be_divided_are_refused_with_the_counts() -> None:
         match=r"2 support images of some persons and 1 query .* 'class 0' has 6 images of 1 persons$",
     ):
         EpisodeSampler(labels, classes=("class 0",), way=1, shot=2, query=1, persons=persons)
-    # Each class alone can be divided, both together cannot: what is taught of one is asked of the other.
+    # Each class can be divided alone, but not both: one needs P in its support set, the other needs Q.
     labels = np.repeat(np.array(["a", "b"]), 3)
     persons = np.array(["P", "P", "Q", "Q", "Q", "P"])
     for label in ("a", "b"):

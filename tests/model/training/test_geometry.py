@@ -27,7 +27,7 @@ def one_face(prepared: PreparedImages) -> PreparedImages:
     )
 
 
-def test_batches_show_faces_turned_and_mirrored_with_left_and_right_exchanged(
+def test_batches_rotate_and_mirror_faces_and_exchange_left_and_right(
     prepared: PreparedImages,
 ) -> None:
     components = LandmarkComponents.fit(prepared.landmarks()[..., :2], count=4)

@@ -13,7 +13,7 @@ def points(prepared: PreparedImages) -> npt.NDArray[np.float32]:
     return prepared.landmarks()[..., :2]
 
 
-def test_components_do_not_see_place_size_or_turn(points: npt.NDArray[np.float32]) -> None:
+def test_components_ignore_position_size_and_rotation(points: npt.NDArray[np.float32]) -> None:
     components = LandmarkComponents.fit(points, count=8)
     angle = np.radians(25)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -21,7 +21,7 @@ def test_components_do_not_see_place_size_or_turn(points: npt.NDArray[np.float32
     np.testing.assert_allclose(components.of(moved), components.of(points), atol=2e-3)
 
 
-def test_components_are_white_over_the_faces_that_they_were_fitted_to(
+def test_components_of_the_fitted_faces_are_white(
     points: npt.NDArray[np.float32],
 ) -> None:
     values = LandmarkComponents.fit(points, count=6).of(points)
@@ -29,7 +29,7 @@ def test_components_are_white_over_the_faces_that_they_were_fitted_to(
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)
 
 
-def test_a_face_seen_in_two_mirrors_is_the_face(points: npt.NDArray[np.float32]) -> None:
+def test_mirroring_a_face_twice_restores_it(points: npt.NDArray[np.float32]) -> None:
     components = LandmarkComponents.fit(points, count=4)
     straight, once = components.of(points), components.of(points, mirrored=True)
     in_mirror = (points * [-1, 1]).astype(np.float32)[:, components.image_of]
@@ -40,7 +40,7 @@ def test_a_face_seen_in_two_mirrors_is_the_face(points: npt.NDArray[np.float32])
         assert (components.image_of[right], components.image_of[left]) == (left, right)
 
 
-def test_clusters_part_faces_that_lie_apart_and_follow_the_generator() -> None:
+def test_clusters_separate_distant_faces_and_repeat_with_the_seed() -> None:
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(4, 10)) * 50
     components = (np.repeat(centers, 30, axis=0) + rng.normal(size=(120, 10))).astype(np.float32)

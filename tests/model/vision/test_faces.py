@@ -44,7 +44,7 @@ def test_a_face_that_fills_the_frame_is_found(reader: FaceReader, expression: st
 
 def test_a_face_missed_at_first_is_found_after_padding() -> None:
     finder = LandmarkFinder()
-    # Cut close, down to the brows: the detector wants more around a face than this.
+    # Crop the face closely, down to the brows: the detector needs a wider margin than this.
     pixels = np.asarray(sample_image("happiness", 0))
     x_min, y_min, x_max, y_max = finder.find(pixels)[0].extent_px
     searched = {}

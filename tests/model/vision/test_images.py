@@ -104,7 +104,7 @@ def test_damaged_bytes_never_raise_anything_else() -> None:
     for _ in range(150):
         damaged = original.copy()
         damaged[rng.integers(0, len(damaged), 20)] = rng.integers(0, 255, 20)
-        # Some damage goes unnoticed; what is noticed must be an ImageUnreadable.
+        # Some damage is not detected; detected damage must raise ImageUnreadable.
         with contextlib.suppress(ImageUnreadable):
             assert decode_image(damaged.tobytes()).pixels.shape == (256, 256, 3)
 
@@ -172,7 +172,7 @@ def test_orientation_is_read_from_exif_in_every_format_and_byte_order(image_form
     "image", [encoded(GRADIENT.resize((4000, 15))), encoded(GRADIENT.resize((5000, 16)))]
 )
 def test_an_image_that_is_too_narrow_is_refused(image: bytes) -> None:
-    # Squared for the search of faces, a line would take gigabytes.
+    # Padded to a square for the search of faces, such an image would take gigabytes.
     with pytest.raises(ImageUnreadable, match=r"too few|too short"):
         decode_image(image)
 
@@ -199,14 +199,14 @@ def test_a_large_png_of_any_mode_is_reduced_by_averaging(mode: str) -> None:
 
 def test_pixels_are_counted_as_the_decoder_holds_them() -> None:
     photo, limit = GRADIENT.convert("RGB").resize((5200, 2600)), 4_000_000
-    # At a half it has 3.4 million; a progressive one is held whole, as a PNG is.
+    # At half size it has 3.4 million pixels; a progressive JPEG is held in full, like a PNG.
     assert decode_image(encoded(photo, "JPEG"), max_pixels=limit).reduction == 2
     for data in (encoded(photo, "JPEG", progressive=True), encoded(photo, "PNG", compress_level=1)):
         with pytest.raises(ImageUnreadable, match="5200 x 2600 pixels are more"):
             decode_image(data, max_pixels=limit)
     with pytest.raises(ImageUnreadable, match="more than the 3000000 allowed"):
         decode_image(encoded(photo, "JPEG"), max_pixels=3_000_000)
-    # At an eighth it has 1.7 million, but all 107 million are to be read.
+    # At an eighth it has 1.7 million pixels, but the decoder reads all 107 million.
     large = encoded(photo.resize((10_400, 10_300)), "JPEG", quality=5)
     with pytest.raises(ImageUnreadable, match="more than the 16000000 allowed"):
         decode_image(large, max_pixels=2_000_000)
@@ -232,7 +232,7 @@ def test_a_bomb_costs_little_memory_and_is_refused_unless_it_is_a_valid_image(na
     else:
         with pytest.raises(ImageUnreadable):
             decode_image(data)
-    # In KiB. The whole of what any of them says would be over 1 GiB.
+    # In KiB. Decoded in full, each of them would take over 1 GiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
 
 
