@@ -1,1 +1,1 @@
-"""The science: images to patches to relation scores. Knows no HTTP and no environment variables."""
+"""The science: from images to patches to relation scores. It uses no HTTP and no environment variables."""

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file with the network's weights, its config and its provenance.
 
 The metadata of the file holds two JSON texts: `config` (a CheckpointConfig) and `provenance` (a
-Provenance). Published .pth pairs are converted by `convert_published`; nothing else is unpickled.
+Provenance). `convert_published` converts published .pth pairs; nothing else is unpickled.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import CheckpointInvalid
-from model.networks.relation import CSRN
-from model.unknown import UnknownRule
+from model.networks.csrn import CSRN
+from model.unknown import SessionStatistics, UnknownRule
 from model.vision.patches import LAYOUTS, LayoutName, PatchLayout
 
 
 class PartWeights(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Weight of each part in a class score; the defaults are the paper's, which has four parts."""
+    """Weight of each part in a class score; the defaults are the paper's four parts."""
 
     face: float = pydantic.Field(1.0, ge=0)
     eyes: float = pydantic.Field(1.0, ge=0)
     lips: float = pydantic.Field(1.0, ge=0)
     prototype: float = pydantic.Field(0.7, ge=0)
-    cosine: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
-    votes: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
-    geometry: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
+    cosine: float | None = pydantic.Field(None, ge=0)
+    votes: float | None = pydantic.Field(None, ge=0)
+    geometry: float | None = pydantic.Field(None, ge=0)
 
     def by_name(self) -> dict[str, float]:
-        """The weight of each part that the checkpoint has, in the order of `EpisodeScores.class_parts`."""
+        """Weights of the parts that the checkpoint has, in the order of `EpisodeScores.class_parts`."""
         return self.model_dump(exclude_none=True)
 
 
 class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """What must be known to rebuild the network and to read its scores."""
+    """Everything needed to rebuild the network and to compute class scores."""
 
     encoder: Literal["conv4", "resnet", "resnet-large"] = "conv4"
     patches: LayoutName = "squares"
-    """Which patch layout of LAYOUTS the network was trained on"""
+    """The patch layout that the network was trained on"""
     residual: bool = False
     """Whether the relation module starts from the cosine of the two maps"""
     part_weights: PartWeights = PartWeights()
     vote_counts: tuple[Annotated[int, pydantic.Field(ge=1, le=1000)], ...] = ()
-    """How many classes each kind of annotation has that the votes part predicts"""
+    """Number of classes of each kind of annotation that the votes part predicts"""
     unknown_rule: UnknownRule | None = None
-    """How the threshold of a session is computed; None where it has not been fitted: then it is 0"""
+    """Computes the threshold of a session; without a rule every threshold is 0"""
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> CheckpointConfig:
@@ -75,6 +75,10 @@ class CheckpointConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
             geometry=self.part_weights.geometry is not None,
         )
 
+    def unknown_below(self, session: SessionStatistics) -> float:
+        """The threshold of a session."""
+        return 0.0 if self.unknown_rule is None else self.unknown_rule.threshold(session)
+
     @property
     def layout(self) -> PatchLayout:
         return LAYOUTS[self.patches]
@@ -84,11 +88,11 @@ class Provenance(pydantic.BaseModel, frozen=True, extra="forbid"):
     """Where the weights come from."""
 
     trained_on: str
-    """Data and classes, in words."""
+    """Data and classes, in words"""
     recipe: dict[str, Any] = {}
-    """Settings, seeds and versions that made them."""
+    """Settings, seeds and versions of the training"""
     evaluation: dict[str, Any] = {}
-    """Measured accuracy, with its protocol."""
+    """Measured accuracy, with its protocol"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,11 +103,11 @@ class Checkpoint:
     config: CheckpointConfig
     provenance: Provenance
     sha256: str
-    """Of the tensors and the config, as `hash_weights` computes it"""
+    """Hash of the tensors and the config, from `hash_weights`"""
 
 
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
-    """Load a checkpoint. Raises: CheckpointInvalid, naming what is wrong with the file."""
+    """Load a checkpoint. Raises: CheckpointInvalid, which says what is wrong with the file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -136,10 +140,10 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
 def hash_weights(network: CSRN, config: CheckpointConfig) -> str:
     """SHA-256 of a network's tensors and config, in hexadecimal digits.
 
-    It names what decides features and scores. The provenance is text about them and is left out, so that
-    recording an evaluation makes no session's features incompatible.
+    The hash covers everything that decides features and scores. It leaves the provenance out, so recording
+    an evaluation does not make the features of stored sessions incompatible.
     """
-    # Settings at their default are left out: a setting that is added later changes no hash.
+    # Settings at their default are left out, so adding a setting later changes no hash.
     settings = config.model_dump(mode="json", exclude_defaults=True)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
@@ -149,18 +153,18 @@ def hash_weights(network: CSRN, config: CheckpointConfig) -> str:
 
 
 def save_checkpoint(path: Path, network: CSRN, *, config: CheckpointConfig, provenance: Provenance) -> None:
-    """Write a checkpoint atomically: a reader sees the old file or the whole new one. Raises: OSError."""
+    """Write a checkpoint atomically: readers see either the old or the complete new file. Raises: OSError."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"config": config.model_dump_json(), "provenance": provenance.model_dump_json()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    # Serialised first: a full disk is then an OSError like any other.
+    # safetensors' own save_file would raise another error than OSError if the disk is full.
     partial.write_bytes(safetensors.torch.save(state, metadata=metadata))
     partial.replace(path)
 
 
 def record_evaluation(path: Path, name: str, figures: dict[str, Any]) -> str:
-    """Record measured figures in a checkpoint's provenance; returns its hash, which this does not change."""
+    """Record measured figures in a checkpoint's provenance; returns its hash, which stays the same."""
     checkpoint = load_checkpoint(path)
     evaluation = {**checkpoint.provenance.evaluation, name: figures}
     provenance = checkpoint.provenance.model_copy(update={"evaluation": evaluation})
@@ -171,10 +175,9 @@ def record_evaluation(path: Path, name: str, figures: dict[str, Any]) -> str:
 def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> None:
     """Convert a published checkpoint pair (.pth) to one checkpoint file.
 
-    Either file may be a training state, of which its network's state dict is taken, or that state
-    dict alone.
+    Each file holds either a state dict or a training state that contains one.
 
-    Raises: CheckpointInvalid, naming the file and what is wrong with it.
+    Raises: CheckpointInvalid, which names the file and what is wrong with it.
     """
     network = CSRN()
     for module, path, entry in (
@@ -196,32 +199,32 @@ def convert_published(encoder_path: Path, relation_path: Path, out: Path) -> Non
 def _read_published(path: Path, entry: str) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            # torch warns of what is refused below, or by itself.
+            # torch warns about files that are refused below.
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointInvalid(f"{path}: {error.strerror or 'cannot be read'}") from None
     except Exception:
-        # What torch raises on a damaged file is open: AssertionError, struct.error, MemoryError, ...
+        # torch raises many kinds of errors on a damaged file: AssertionError, struct.error, MemoryError, ...
         raise CheckpointInvalid(
-            f"{path} is not a PyTorch state dict, is truncated, or holds more than weights"
+            f"{path} is not a PyTorch state dict, is truncated, or contains more than weights"
         ) from None
     if isinstance(state, dict) and entry in state:
         state = state[entry]
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        raise CheckpointInvalid(f"{path} does not hold a state dict of tensors")
-    # Data-parallel training prefixes every name.
+        raise CheckpointInvalid(f"{path} does not contain a state dict of tensors")
+    # Data-parallel training adds a prefix to every name.
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def _load_state(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     expected = module.state_dict()
     if missing := sorted(expected.keys() - state.keys()):
-        raise CheckpointInvalid(f"{source} lacks {missing[0]} and is not such a network")
+        raise CheckpointInvalid(f"{source} has no {missing[0]}, which the network needs")
     if unexpected := sorted(state.keys() - expected.keys()):
-        raise CheckpointInvalid(f"{source} has {unexpected[0]}, which the network has not")
+        raise CheckpointInvalid(f"{source} has {unexpected[0]}, which the network does not have")
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
             raise CheckpointInvalid(
@@ -229,14 +232,14 @@ def _load_state(module: nn.Module, state: dict[str, Tensor], source: str) -> Non
                 f"the network needs {tuple(tensor.shape)}"
             )
         if not _is_plain(state[name], like=tensor):
-            raise CheckpointInvalid(f"{source}: {name} is not held as plain numbers")
+            raise CheckpointInvalid(f"{source}: {name} does not consist of plain numbers")
         if not torch.isfinite(state[name].float()).all():
-            raise CheckpointInvalid(f"{source}: {name} holds values that are not finite")
+            raise CheckpointInvalid(f"{source}: {name} has values that are not finite")
     module.load_state_dict(state)
 
 
 def _is_plain(tensor: Tensor, *, like: Tensor) -> bool:
-    """Whether all values are there as such: not sparse, quantised, complex, or without any (meta)."""
+    """Whether the tensor holds all its values and is not sparse, quantised, complex or on the meta device."""
     return (
         tensor.layout == torch.strided
         and tensor.device.type != "meta"

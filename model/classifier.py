@@ -2,12 +2,12 @@
 
     score(class, query) = sum_p w_p * r_p / sum_p w_p
 
-over the parts p = face, eyes, lips and prototype, where r_p is the mean relation score of the part
-over the class's shots (of the prototype: its one score). With the paper's weights 1, 1, 1, 0.7 and
-equal shots this orders classes exactly as the paper's sum over shots does; the mean also compares
-classes of unequal shots, and stays in [0, 1]. A checkpoint may add parts that compare the query with
-the mean of a class: cosine (of the feature maps), votes (of the predicted shares of annotators' votes) and
-geometry (of the blendshape coefficients).
+over the parts p = face, eyes, lips and prototype. For face, eyes and lips, r_p is the mean relation score
+over the class's shots; for the prototype it is one relation score. With the paper's weights 1, 1, 1, 0.7 and
+equal shots, classes are ordered exactly as by the paper's sum over shots. The mean also compares classes of
+unequal shots and stays in [0, 1]. A checkpoint may add parts that compare the query with the mean of a class:
+cosine (of the feature maps), votes (of the predicted shares of annotators' votes) and geometry (of the
+blendshape coefficients).
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
+from model.networks.csrn import FACE, FaceFeatures
+from model.networks.episode_scores import score_cosines
 from model.networks.folded import FoldedRelation, fold_batch_norms
-from model.networks.pairs import Pairs
-from model.networks.relation import PART_COUNT, FaceFeatures, score_cosines, select_prototypes
-from model.support_set import Example, Features, SupportSet
+from model.networks.relation import select_prototypes
+from model.support_set import Example, Features, Pairs, SupportSet
 from model.unknown import describe_session
+from model.vision.patches import PART_COUNT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassScore:
-    """How one class relates to one query."""
+    """The score of one class for one query."""
 
     label: str
     score: float
     """Weighted mean of the parts, in [0, 1]"""
     parts: dict[str, float]
-    """face, eyes, lips, prototype, and the parts that the checkpoint adds, each in [0, 1]"""
+    """face, eyes, lips, prototype and the checkpoint's further parts, each in [0, 1]"""
     nearest_example_id: str
     """The example whose face, eyes and lips score highest with the query"""
 
@@ -48,7 +50,7 @@ class Classifier:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, encoder_dtype: torch.dtype = torch.float32) -> None:
-        """encoder_dtype: bfloat16 takes less time where the hardware has it; features are float16 anyway."""
+        """encoder_dtype: bfloat16 is faster where the hardware supports it; features are float16 anyway."""
         self.checkpoint = checkpoint
         self.device = next(checkpoint.network.parameters()).device
         self.network = checkpoint.network
@@ -61,14 +63,14 @@ class Classifier:
 
     @torch.inference_mode()
     def encode(self, patches: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]) -> Features:
-        """Patches (faces, 3 parts, size, size, 3) uint8 and landmarks (faces, 468, 2) to features.
+        """Features (faces, numbers) float16.
 
-        Returns: (faces, numbers) float16.
+        Args: patches (faces, 3 parts, size, size, 3); points (faces, 468, 2) landmarks.
         """
-        # NHWC in memory seen as NCHW is already channels_last, the layout convolutions like best.
+        # An NHWC array permuted to NCHW is channels_last already, which is fastest for convolutions.
         stored = torch.from_numpy(patches)
         if self.device.type == "cuda":
-            # From pinned memory the copy does not hold up the thread that queues the network's work.
+            # A copy from pinned memory does not block the thread.
             stored = stored.pin_memory().to(self.device, non_blocking=True)
         pixels = stored.permute(0, 1, 4, 2, 3).flatten(0, 1)
         features = self._encoder(pixels.float() / 255).contiguous().half().reshape(len(patches), -1)
@@ -80,14 +82,17 @@ class Classifier:
 
     @torch.inference_mode()
     def build_support_set(self, examples: Sequence[Example]) -> SupportSet:
-        """Make a support set of at least one example ready for scoring."""
+        """Prepare at least one example for scoring."""
         labels = tuple(dict.fromkeys(example.label for example in examples))
         grouped = sorted(examples, key=lambda example: labels.index(example.label))
         faces = self.unpack(np.stack([example.features for example in grouped]))
         class_of_example = np.array([labels.index(example.label) for example in grouped])
         shots = np.bincount(class_of_example).tolist()
-        face_maps = torch.split(faces.maps[:, 0], shots)
+        face_maps = torch.split(faces.maps[:, FACE], shots)
         described = self.network.describe(faces)
+        config = self.checkpoint.config
+        weights = {name: getattr(config.part_weights, name) for name in described}
+        statistics = describe_session(described, class_of_example, weights)
         return SupportSet(
             labels=labels,
             example_ids=tuple(example.example_id for example in grouped),
@@ -100,22 +105,11 @@ class Classifier:
                 name: torch.stack([part.mean(dim=0) for part in torch.split(found, shots)])
                 for name, found in described.items()
             },
-            unknown_below=self.unknown_below(described, class_of_example),
+            unknown_below=config.unknown_below(statistics),
         )
 
-    def unknown_below(self, described: dict[str, Tensor], class_of_example: npt.NDArray[np.int64]) -> float:
-        """The class score below which a face is taken for none of the classes of a support set.
-
-        Args: described, (examples, D) of each of the network's `mean_parts`; class_of_example (examples,).
-        """
-        rule = self.checkpoint.config.unknown_rule
-        if rule is None:
-            return 0.0
-        weights = {name: getattr(self.checkpoint.config.part_weights, name) for name in described}
-        return rule.threshold(describe_session(described, class_of_example, weights))
-
     def unpack(self, features: Features) -> FaceFeatures:
-        """Stored features (..., numbers) on the device."""
+        """Move stored features (..., numbers) to the device and split them."""
         return self.network.unpack(torch.from_numpy(features).to(self.device))
 
     def score(self, support: SupportSet, query: Features) -> list[list[ClassScore]]:
@@ -124,30 +118,30 @@ class Classifier:
         return scores
 
     @torch.inference_mode()
-    def score_all(self, asked: Sequence[tuple[SupportSet, Features]]) -> list[list[list[ClassScore]]]:
-        """`score` of many support sets, each with its queries, in one go for any ways and shots."""
-        pairs = Pairs.of(asked)
-        pair_scores, class_parts = self.relate(asked, pairs)
+    def score_all(self, requests: Sequence[tuple[SupportSet, Features]]) -> list[list[list[ClassScore]]]:
+        """Score the queries of many support sets of any way and shots at once, each as `score` does."""
+        pairs = Pairs.of(requests)
+        pair_scores, class_parts = self.relate(requests, pairs)
         scores = iter(self.class_scores(class_parts).tolist())
         parts = iter(class_parts.tolist())
         nearest = iter(pairs.best_example(pair_scores.mean(dim=-1)))
         return [
             [self._rank(support, scores, parts, nearest) for _ in range(len(query))]
-            for support, query in asked
+            for support, query in requests
         ]
 
-    def relate(self, asked: Sequence[tuple[SupportSet, Features]], pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Relation scores (pairs, 3 parts), and class parts (rows, parts) as `class_scores` takes them."""
-        queries = self.unpack(np.concatenate([query for _, query in asked]))
-        counts = [len(query) for _, query in asked]
+    def relate(self, requests: Sequence[tuple[SupportSet, Features]], pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Relation scores (pairs, 3 parts), and the class parts (rows, parts) that `class_scores` takes."""
+        queries = self.unpack(np.concatenate([query for _, query in requests]))
+        counts = [len(query) for _, query in requests]
         starts = np.cumsum([0, *counts])
         together = self.relation.query_half(queries.maps)
         halves = [together[start : start + count] for start, count in zip(starts, counts, strict=False)]
-        supports = [support for support, _ in asked]
+        supports = [support for support, _ in requests]
         scores = self.relation.score(
             [
                 *((s.example_halves, query) for s, query in zip(supports, halves, strict=True)),
-                *((s.prototype_halves, query[:, 0]) for s, query in zip(supports, halves, strict=True)),
+                *((s.prototype_halves, query[:, FACE]) for s, query in zip(supports, halves, strict=True)),
             ]
         )
         pair_scores = scores[: -pairs.row_count].reshape(-1, PART_COUNT)
@@ -160,8 +154,8 @@ class Classifier:
     def class_scores(self, class_parts: Tensor) -> Tensor:
         """The weighted mean of the parts: (..., way) in [0, 1].
 
-        Args: class_parts (..., way, parts), in the order of `part_names`: the relation scores of face,
-            eyes and lips averaged over each class's shots, of the selected prototype, and so on.
+        Args: class_parts (..., way, parts), in the order of `part_names`; the relation scores of face,
+            eyes and lips are averaged over each class's shots.
         """
         return (class_parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
 
@@ -172,7 +166,7 @@ class Classifier:
         parts: Iterator[list[float]],
         nearest: Iterator[int],
     ) -> list[ClassScore]:
-        """The next query's class scores, best first; of equal ones the class that was there first."""
+        """The class scores of the next query, best first; ties keep the order of the support set."""
         classes = [
             ClassScore(
                 label=label,

@@ -6,9 +6,9 @@
     ├─ SeveralFaces         422  several_faces
     ├─ CheckpointInvalid         the weight file cannot be used
     ├─ DatasetInvalid            the data set cannot be read
-    ├─ RunMismatch               another training run lies in the run folder
+    ├─ RunMismatch               the run folder belongs to another training run
     ├─ EpisodeImpossible         too few classes or images for an episode
-    ├─ DeviceMissing             there is no such device
+    ├─ DeviceMissing             the device does not exist
     ├─ SessionError              app.sessions.errors
     ├─ InferenceError            app.inference.errors
     ├─ AccessError               app.access.errors
@@ -66,11 +66,11 @@ class DatasetInvalid(CsrnError):
 
 
 class RunMismatch(CsrnError):
-    """The run folder holds a training run of other images, settings or code."""
+    """The run folder holds a training run with other images, settings or code."""
 
 
 class EpisodeImpossible(CsrnError):
-    """An episode asks for more classes or images than the data set has."""
+    """An episode needs more classes or images than the data set has."""
 
 
 class DeviceMissing(CsrnError):

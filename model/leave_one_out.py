@@ -1,4 +1,4 @@
-"""How well a support set tells its own examples apart: each is scored by the others."""
+"""Leave-one-out check of a support set: each example is classified by all the other examples."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.networks.pairs import Pairs
-from model.networks.relation import PART_COUNT, score_cosines, select_prototypes
-from model.support_set import Example, SupportSet
+from model.networks.csrn import FACE
+from model.networks.episode_scores import score_cosines
+from model.networks.relation import select_prototypes
+from model.support_set import Example, Pairs, SupportSet
+from model.vision.patches import PART_COUNT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """What becomes of one example as a query, its class being made of its other examples."""
+    """The result for one example as a query, with the example left out of its class."""
 
     example_id: str
     label: str
     predicted: str
-    """The class with the highest score, whatever `unknown_below`"""
+    """The class with the highest score; `unknown_below` is ignored"""
     margin: float
-    """Score of its own class less the best other's: below 0 where it is told wrong"""
+    """Score of its own class minus the best score of another class; negative if misclassified"""
 
 
 @torch.inference_mode()
@@ -34,12 +36,12 @@ def leave_one_out(
     of_class: Sequence[Example],
     left_out: range,
 ) -> list[LeftOut]:
-    """Score some examples of one class, each by the support set without it.
+    """Score some examples of one class, each against the support set without that example.
 
     Args:
-        support: of two classes or more.
-        of_class: all the examples of one of its classes, in the support set's order; two or more.
-        left_out: which of them to score.
+        support: has at least two classes.
+        of_class: all examples of one of its classes, in the support set's order; at least two.
+        left_out: indices of the examples to score.
     """
     label = of_class[0].label
     own = support.labels.index(label)
@@ -63,12 +65,12 @@ def leave_one_out(
 def _class_parts(
     classifier: Classifier, support: SupportSet, of_class: Sequence[Example], left_out: range, own: int
 ) -> Tensor:
-    """Parts (left out, way, parts): only those of the own class are changed by leaving one out."""
+    """Class parts (left out, way, parts); leaving an example out changes those of its own class alone."""
     way, shots = len(support.labels), len(of_class)
     stored = np.stack([example.features for example in of_class])
     queries = torch.tensor([*left_out], device=classifier.device)
-    asked = [(support, stored[left_out.start : left_out.stop])]
-    pair_scores, class_parts = classifier.relate(asked, Pairs.of(asked))
+    requests = [(support, stored[left_out.start : left_out.stop])]
+    pair_scores, class_parts = classifier.relate(requests, Pairs.of(requests))
     pairs = pair_scores.reshape(len(queries), -1, PART_COUNT)
     parts = class_parts.reshape(len(queries), way, -1).clone()
 
@@ -79,8 +81,8 @@ def _class_parts(
     examples = classifier.unpack(stored)
     everyone = torch.arange(shots, device=classifier.device).expand(len(queries), -1)
     others = everyone[everyone != queries[:, None]].reshape(len(queries), shots - 1)
-    prototypes = classifier.relation.prototype_half(select_prototypes(examples.maps[:, 0][others]))
-    faces = classifier.relation.query_half(examples.maps[queries])[:, 0]
+    prototypes = classifier.relation.prototype_half(select_prototypes(examples.maps[:, FACE][others]))
+    faces = classifier.relation.query_half(examples.maps[queries])[:, FACE]
     with_own = [(prototypes[index : index + 1], faces[index : index + 1]) for index in range(len(queries))]
     parts[:, own, PART_COUNT] = classifier.relation.score(with_own)
     for index, described in enumerate(classifier.network.describe(examples).values(), start=PART_COUNT + 1):

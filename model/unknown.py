@@ -1,9 +1,9 @@
-"""When a face is none of the classes: the threshold of a session, computed from the session itself.
+"""The threshold of a session: a face whose best class score is lower belongs to none of the classes.
 
-An example that is scored by the other examples of its session stands for a face that the session will be
-asked about. So the threshold is a low quantile of these scores, corrected for the number of classes and of
-examples. The correction is a linear quantile regression (Koenker and Bassett, "Regression quantiles",
-Econometrica 1978), fitted on training episodes.
+Each example is scored by the other examples of its session, as a future query would be. The threshold is a
+low quantile of these scores, corrected for the number of classes and of examples. The correction is a linear
+quantile regression (Koenker and Bassett, "Regression quantiles", Econometrica 1978), fitted on training
+episodes.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from torch import Tensor, nn
 
 LOW_QUANTILE = 0.2
 RIVAL_SHARE = 0.5
-"""How far the threshold of one-shot sessions follows the scores of examples with the other classes"""
+"""A one-shot session's threshold starts at this share of the examples' mean score with other classes"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SessionStatistics:
-    """What the rule knows of a support set. Scores are those of the parts that compare class means."""
+    """What the rule uses of a support set. Only the parts that compare class means are scored."""
 
     way: int
     inverse_shots: float
     """Mean of 1 / shots over the classes"""
     low: float | None
-    """LOW_QUANTILE of the best scores of examples, each scored by the other examples; None if every class
-    has one example, or the network has no such part"""
+    """LOW_QUANTILE of the examples' best scores, each scored by the other examples; None if every class
+    has one example, or if the network has no such part"""
     rival: float | None
-    """Mean best score of an example with the other classes; None if there is one class,
-    or the network has no such part"""
+    """Mean over the examples of the best score with another class; None if there is one class,
+    or if the network has no such part"""
 
     @property
     def start(self) -> float:
@@ -54,12 +54,12 @@ Coefficients = Annotated[tuple[float, ...], pydantic.Field(min_length=TERMS, max
 
 
 class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Threshold = start + the sum of coefficients times the terms of the session, within [0, 1]."""
+    """Threshold = start + sum of coefficients * terms of the session, clipped to [0, 1]."""
 
     several: Coefficients
-    """Of sessions in which examples were scored by the others"""
+    """For sessions in which some class has several examples"""
     single: Coefficients
-    """Of the other sessions, such as those with one example a class"""
+    """For all other sessions"""
 
     def threshold(self, session: SessionStatistics) -> float:
         """`unknown_below` of a session."""
@@ -71,23 +71,23 @@ class UnknownRule(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan
 def describe_session(
     described: dict[str, Tensor], class_of_example: npt.NDArray[np.int64], weights: dict[str, float]
 ) -> SessionStatistics:
-    """Statistics of a support set; costs one product of its examples with its class means.
+    """Compute the statistics of a support set, at the cost of one product of its examples and class means.
 
     Args:
         described: (examples, D) descriptions of each of the network's `mean_parts`.
-        class_of_example: (examples,) class numbers from 0, none left out.
-        weights: of each of those parts.
+        class_of_example: (examples,) class numbers from 0; every class has an example.
+        weights: weight of each of those parts.
     """
     shots = np.bincount(class_of_example)
     member = torch.eye(len(shots))[torch.from_numpy(class_of_example)]
-    """(examples, classes) 1 where the example is of the class"""
+    """(examples, classes) 1 if the example belongs to the class, else 0"""
     own, rival = torch.zeros(len(member)), torch.zeros(member.shape)
     for name, found in described.items():
         weight = weights[name] / max(sum(weights.values()), 1e-9)
         examples = found.cpu()
         sums = member.T @ examples
         to_means = nn.functional.normalize(examples, dim=1) @ nn.functional.normalize(sums, dim=1).T
-        # The mean of the class's other examples has the direction of their sum.
+        # The sum of the class's other examples has the same direction as their mean.
         to_own = nn.functional.cosine_similarity(examples, member @ sums - examples, dim=1)
         own += weight * (1 + to_own) / 2
         rival += weight * (1 + to_means) / 2

@@ -8,7 +8,7 @@ import pytest
 from model.checkpoint import Checkpoint, CheckpointConfig, Provenance, load_checkpoint, save_checkpoint
 from model.vision.faces import FaceReader
 from model.vision.patches import LAYOUTS
-from tests.model.golden import seeded_network
+from tests.support.golden import seeded_network
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
     .venv/bin/python -m tests.make_expressions NEUTRAL OUT
 
-NEUTRAL is a folder of photos with one person each. The files are OUT/<expression>/<name of the photo>.jpg:
+NEUTRAL is a folder of photos, one person each. The output is OUT/<expression>/<photo's name>.jpg, with the
+same names for each expression:
 
     csrn prepare folder OUT data/expressions --person '/([^/]+)\\.jpg$'
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,17 @@ from model.vision.images import IMAGE_SUFFIXES, RGBImage, decode_image
 from model.vision.landmarks import LandmarkFinder, Landmarks
 from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.slits import Side, close_eye, fill_cavity, open_mouth
-from tests.support.warp import GROUPS, Floats, composed, moved_points, pixel_grid, resample, source_map
+from tests.support.warp import (
+    GROUPS,
+    Floats,
+    Moves,
+    carried,
+    composed,
+    paired,
+    pixel_grid,
+    resample,
+    source_map,
+)
 
 SEED = 0
 
@@ -41,82 +51,55 @@ LIPS = [
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Expression:
-    """What changes in a neutral face."""
+    """The changes to a neutral face."""
 
-    moves: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """Displacements (right, down) of landmark groups in eye spans, as they look in an upright picture"""
+    moves: Moves = dataclasses.field(default_factory=dict)
     lips: tuple[float, float] = (1.0, 1.0)
-    """Width and height of the lips, in those of the neutral face"""
+    """Width and height of the lips, relative to the neutral face"""
     closed_eyes: tuple[Side, ...] = ()
     gap: float = 0.0
-    """How far the lower lip moves down from the upper lip, in eye spans"""
+    """Distance that the lower lip moves down, in eye spans"""
 
 
+WINK_LEFT: Moves = {
+    "left_brow_inner": (-0.01, 0.03),
+    "left_brow_outer": (0, 0.045),
+    "left_cheek": (0.01, -0.05),
+    "left_lower_lid": (0, -0.015),
+    "left_mouth_corner": (0.03, -0.035),
+}
+WINK_RIGHT = {group.replace("left", "right"): (-x, y) for group, (x, y) in WINK_LEFT.items()}
+LOPSIDED: Moves = {
+    "left_mouth_corner": (0.11, -0.12),
+    "left_cheek": (0.02, -0.05),
+    "left_lower_lid": (0, -0.02),
+}
+RAISED = paired({"brow_inner": (0, -0.1), "brow_outer": (0, -0.1), "lid": (0, -0.012)})
+LOWERED = paired(
+    {"brow_inner": (-0.05, 0.09), "brow_outer": (-0.015, 0.05), "lid": (0, 0.025), "lower_lid": (0, -0.01)},
+    MORE_GROUPS,
+)
 EXPRESSIONS = {
     "neutral": Expression(),
-    "wink_left": Expression(
-        closed_eyes=("left",),
-        moves={
-            "left_brow_inner": (-0.01, 0.03),
-            "left_brow_outer": (0, 0.045),
-            "left_cheek": (0.01, -0.05),
-            "left_lower_lid": (0, -0.015),
-            "left_mouth_corner": (0.03, -0.035),
-        },
-    ),
-    "wink_right": Expression(
-        closed_eyes=("right",),
-        moves={
-            "right_brow_inner": (0.01, 0.03),
-            "right_brow_outer": (0, 0.045),
-            "right_cheek": (-0.01, -0.05),
-            "right_lower_lid": (0, -0.015),
-            "right_mouth_corner": (-0.03, -0.035),
-        },
-    ),
+    "wink_left": Expression(closed_eyes=("left",), moves=WINK_LEFT),
+    "wink_right": Expression(closed_eyes=("right",), moves=WINK_RIGHT),
     "eyes_closed": Expression(closed_eyes=("right", "left")),
     "mouth_open": Expression(gap=0.25, lips=(0.92, 1.25)),
     "pucker": Expression(lips=(0.66, 1.3), moves={"chin": (0, -0.01)}),
-    "lopsided_smile": Expression(
-        moves={
-            "left_mouth_corner": (0.11, -0.12),
-            "left_cheek": (0.02, -0.05),
-            "left_lower_lid": (0, -0.02),
-        }
-    ),
-    "brows_raised": Expression(
-        moves={
-            "right_brow_inner": (0, -0.1),
-            "left_brow_inner": (0, -0.1),
-            "right_brow_outer": (0, -0.1),
-            "left_brow_outer": (0, -0.1),
-            "right_lid": (0, -0.012),
-            "left_lid": (0, -0.012),
-        }
-    ),
-    "brows_lowered": Expression(
-        moves={
-            "right_brow_inner": (0.05, 0.09),
-            "left_brow_inner": (-0.05, 0.09),
-            "right_brow_outer": (0.015, 0.05),
-            "left_brow_outer": (-0.015, 0.05),
-            "right_lid": (0, 0.025),
-            "left_lid": (0, 0.025),
-            "right_lower_lid": (0, -0.01),
-            "left_lower_lid": (0, -0.01),
-        }
-    ),
+    "lopsided_smile": Expression(moves=LOPSIDED),
+    "brows_raised": Expression(moves=RAISED),
+    "brows_lowered": Expression(moves=LOWERED),
 }
 
 
 def express(image: RGBImage, face: Landmarks, expression: Expression, *, strength: float) -> RGBImage:
-    """The face with another expression. strength scales all moves except closed eyes."""
+    """Give the face another expression; strength scales all movements except the closing of eyes."""
     height, width = image.shape[:2]
     shifts = _shifts_px(face, expression, strength)
     source = pixel_grid(width, height).astype(np.float32)
     if shifts:
         source = source_map(width, height, face.points_px, shifts)
-    points = moved_points(face.points_px, source)
+    points = carried(face.points_px, source)
     light = np.ones((height, width, 1))
     cavity = np.zeros((height, width, 1))
     for side in expression.closed_eyes:
@@ -131,7 +114,7 @@ def express(image: RGBImage, face: Landmarks, expression: Expression, *, strengt
 
 
 def _shifts_px(face: Landmarks, expression: Expression, strength: float) -> dict[int, Floats]:
-    """How far each landmark moves. A turned face looks narrow, and its sideways moves look short."""
+    """The shift of each landmark; sideways shifts shrink with the apparent width of a turned face."""
     points = face.points_px.astype(np.float64)
     right = points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER]
     narrow = float(np.linalg.norm(right)) / _eye_span_px(face)
@@ -155,7 +138,7 @@ def _shifts_px(face: Landmarks, expression: Expression, strength: float) -> dict
 
 
 def _eye_span_px(face: Landmarks) -> float:
-    """Distance of the outer corners of the eyes in space, which does not depend on the turn of the head."""
+    """Distance between the outer corners of the eyes in 3D, which does not shrink when the head turns."""
     ends = [LEFT_EYE_OUTER, RIGHT_EYE_OUTER]
     x, y = face.points_px[ends[0]] - face.points_px[ends[1]]
     z = face.depths_px[ends[0]] - face.depths_px[ends[1]]

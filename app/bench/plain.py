@@ -7,7 +7,9 @@ from torch import Tensor
 
 from app.inference.engine import FaceBatch
 from model.classifier import Classifier
-from model.networks.relation import PART_COUNT, FaceFeatures, cosine_similarity, score_cosines
+from model.networks.csrn import FACE, FaceFeatures
+from model.networks.episode_scores import cosine_similarity, score_cosines
+from model.vision.patches import PART_COUNT
 
 
 @torch.inference_mode()
@@ -35,7 +37,7 @@ def plain_scores(classifier: Classifier, support: FaceBatch, query: FaceBatch, *
     by_class = examples.maps[:, 0].reshape(way, -1, *network.feature_shape)
     prototypes = torch.stack([_select_by_loops(faces) for faces in by_class])
     columns.append(
-        relate(prototypes, network.face_directions(prototypes), asked.maps[:, 0], query_directions[:, 0])
+        relate(prototypes, network.directions(prototypes, FACE), asked.maps[:, 0], query_directions[:, 0])
     )
     query_descriptions = network.describe(asked)
     for name, described in network.describe(examples).items():

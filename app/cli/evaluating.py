@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -20,23 +19,18 @@ if TYPE_CHECKING:
     from model.training.report import Report
 
 
-class Labels(enum.StrEnum):
-    original = "original"
-    votes = "votes"
-
-
 def evaluate(
     data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
     weights: Annotated[
-        Path | None, typer.Option(help="Weights to measure; by default those that are served")
+        Path | None, typer.Option(help="Weights to measure; by default those that csrn serve uses")
     ] = None,
     labels: Annotated[
-        Labels,
+        Literal["original", "votes"],
         typer.Option(
-            help="original: of the data set. votes: the majority of the annotators; images without one are "
-            "skipped, and so, by default, are classes with too few images"
+            help="original: the data set's labels. votes: the majority of the annotators; images without a "
+            "majority are skipped, and by default so are classes with too few images"
         ),
-    ] = Labels.original,
+    ] = "original",
     classes: Classes = "",
     split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
     way: AtLeastOne = 3,
@@ -48,43 +42,44 @@ def evaluate(
         bool,
         typer.Option(
             "--personal",
-            help="All images of an episode show one person; otherwise no known person is both in the support "
-            "set and among the queries",
+            help="Show one person in all images of an episode; otherwise no known person is both in the "
+            "support set and among the queries",
         ),
     ] = False,
     against: Annotated[
         list[str] | None,
         typer.Option(
             help="Compare on the same episodes with other weights, or with a baseline: cosine "
-            "(nearest mean on the same encoder), geometry (its blendshapes alone) or landmarks "
-            "(their principal components alone); repeatable"
+            "(nearest class mean on the same encoder), geometry (blendshapes alone) or landmarks "
+            "(principal components alone); repeatable"
         ),
     ] = None,
     parts: Annotated[
-        bool, typer.Option("--parts", help="Measure each part of the class scores alone, and what it adds")
+        bool,
+        typer.Option("--parts", help="Measure each part of the class scores alone, and its contribution"),
     ] = False,
-    shot_curve: Annotated[str, typer.Option(help="More shots to measure, such as 1,3,5,10")] = "",
-    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here")] = None,
+    shot_curve: Annotated[str, typer.Option(help="Further shots to measure, such as 1,3,5,10")] = "",
+    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix in this file")] = None,
     record: Annotated[
-        str | None, typer.Option(help="Note the figure in the weights' provenance by this name")
+        str | None, typer.Option(help="Record the result in the provenance of the weights under this name")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure few-shot accuracy over seeded episodes, with its 95% interval."""
+    """Measure few-shot accuracy over seeded episodes, with a 95% interval."""
     from model.checkpoint import record_evaluation
     from model.training.episodes import classes_with_enough
-    from model.training.labels import label_by_votes
     from model.training.prepared import load_prepared
     from model.training.report import draw_confusion, measure_weights
+    from model.training.voted_labels import label_by_votes
 
     images = load_prepared(data, split=split)
     names = split_list(classes)
     shots = _shots(shot_curve)
-    if labels is Labels.votes:
+    if labels == "votes":
         images = label_by_votes(images)
         names = names or classes_with_enough(
             images.labels,
-            shot=max(shot, *shots) if shots else shot,
+            shot=max([shot, *shots]),
             query=query,
             groups=images.kin,
             persons=images.persons,
@@ -121,6 +116,7 @@ def evaluate(
 
 
 def _print_report(report: Report) -> None:
+    """Print the report as tables and lines for people."""
     console, evaluation = Console(), report.evaluation
     labels = list(evaluation.confusion)
     table = Table("label", "recall", *map(escape, labels), title="predicted", title_justify="right")
@@ -143,23 +139,21 @@ def _print_report(report: Report) -> None:
             f"difference {_percent(difference.difference, difference.ci95)} on the same episodes"
         )
     if report.parts:
-        _print_parts(console, report)
+        table = Table("part", "alone", "without it", "contribution")
+        for name, part in report.parts.items():
+            without = "" if part.without is None else f"{100 * part.without:.2f} %"
+            gain = (
+                "" if part.difference is None else _percent(part.difference.difference, part.difference.ci95)
+            )
+            table.add_row(escape(name), f"{100 * part.alone:.2f} %", without, gain)
+        console.print(table)
     if report.unknown is not None:
         unknown = report.unknown
         print(
-            f"unknown ({unknown.way}-way {unknown.shot}-shot, one more class): "
+            f"unknown ({unknown.way}-way {unknown.shot}-shot, one absent class): "
             f"{100 * unknown.known_kept:.1f} % of the known queries kept, "
             f"{100 * unknown.absent_told:.1f} % of the others called unknown, AUROC {unknown.auroc:.3f}"
         )
-
-
-def _print_parts(console: Console, report: Report) -> None:
-    table = Table("part", "alone", "without it", "it adds")
-    for name, part in report.parts.items():
-        without = "" if part.without is None else f"{100 * part.without:.2f} %"
-        added = "" if part.difference is None else _percent(part.difference.difference, part.difference.ci95)
-        table.add_row(escape(name), f"{100 * part.alone:.2f} %", without, added)
-    console.print(table)
 
 
 def _percent(value: float, half_width: float) -> str:

@@ -1,4 +1,4 @@
-"""csrn prepare and convert: data sets to patches, published checkpoints to one file."""
+"""csrn prepare and csrn convert."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prepare(
         typer.Option(
             metavar="CSV",
             help="FER+ votes by file name, or FER+'s fer2013new.csv for fer2013.csv; "
-            "the image files of fer2013 have theirs without it",
+            "not needed for the image files of fer2013",
         ),
     ] = None,
     person: Annotated[
@@ -35,20 +35,20 @@ def prepare(
         typer.Option(
             metavar="REGEX",
             callback=_person,
-            help="Its first group, found in an image's path, names the person",
+            help="The first group of its match in an image's path names the person",
         ),
     ] = None,
     blendshapes: Annotated[
         Path | None,
         typer.Option(
             metavar="FACE_LANDMARKER.task",
-            help="Add blendshapes by this bundle of MediaPipe's Face Landmarker",
+            help="Add blendshapes with this bundle of MediaPipe's Face Landmarker",
         ),
     ] = None,
 ) -> None:
-    """Find every face of a data set and cut its patches, ready for training.
+    """Find the face in each image of a data set and cut its patches for training.
 
-    Run it again on a finished folder to add blendshapes, or to change votes or persons.
+    Run the command again on a finished folder to add blendshapes, or to change votes or persons.
     """
     from model.training.datasets import DATASETS, open_dataset
     from model.training.datasets.votes import read_votes
@@ -109,11 +109,11 @@ def _person(text: str | None) -> str | None:
 
 
 def _print_extras(faces: PreparedImages) -> None:
-    """One line that says how many of the faces have votes, a person and blendshapes."""
+    """Print how many of the faces have votes, a known person and blendshapes."""
     persons = set(faces.persons.tolist()) - {""}
-    taught = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
+    with_blendshapes = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
     print(
         f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
         f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
-        f"{taught} with blendshapes"
+        f"{with_blendshapes} with blendshapes"
     )

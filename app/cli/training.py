@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,34 +14,30 @@ from app.cli.console import StageBars, stderr, torch_device
 from app.cli.options import AtLeastOne, Classes, Seed, split_list
 
 
-class Encoder(enum.StrEnum):
-    conv4 = "conv4"
-    resnet = "resnet"
-    resnet_large = "resnet-large"
-
-
 def train(
     data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
     out: Annotated[Path, typer.Option(help="Weights to write (.safetensors)")],
     split: Annotated[
-        str | None, typer.Option(help="Split to train on; by default train, or all images if there is none")
+        str | None,
+        typer.Option(help="Split to train on; by default train, or all images without such a split"),
     ] = None,
     classes: Classes = "",
     encoder: Annotated[
-        Encoder, typer.Option(help="conv4 is the published one; resnet-large makes a teacher")
-    ] = Encoder.resnet,
+        Literal["conv4", "resnet", "resnet-large"],
+        typer.Option(help="conv4 is the published encoder; resnet-large makes a teacher"),
+    ] = "resnet",
     teacher: Annotated[
-        Path | None, typer.Option(help="Weights of a larger network for the encoder to learn from")
+        Path | None, typer.Option(help="Weights of a larger network that teaches the encoder")
     ] = None,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Supervised steps of the encoder; 0 trains it by episodes alone")
     ] = 4800,
     small_warmup_steps: Annotated[
         int,
-        typer.Option(min=0, help="Supervised steps before those, on smaller patches: they cost half as much"),
+        typer.Option(min=0, help="Supervised steps before those, on smaller patches, in half the time"),
     ] = 0,
     whole_learning_rate: Annotated[
-        float, typer.Option(min=0, help="Highest learning rate of the supervised steps on whole patches")
+        float, typer.Option(min=0, help="Highest learning rate of the supervised steps on full-size patches")
     ] = 2e-3,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
@@ -52,28 +47,30 @@ def train(
     episodes_per_step: Annotated[int, typer.Option(min=1)] = 4,
     label_episodes: Annotated[
         bool,
-        typer.Option(help="Draw the classes of some episodes from the labels and votes, not only clusters"),
+        typer.Option(help="Draw the classes of some episodes from labels and votes, not from clusters alone"),
     ] = True,
     teacher_share: Annotated[
         float,
         typer.Option(
             min=0,
             max=1,
-            help="How much of a soft target is the teacher's prediction; "
-            "what is left of 1 weighs its feature maps",
+            help="Weight of the teacher's prediction in a soft target; "
+            "its feature maps have 1 minus this weight",
         ),
     ] = 0.0,
     votes_weight: Annotated[
         float,
         typer.Option(
-            min=0, help="Weight of the votes part; lower it for classes that annotators were not asked about"
+            min=0, help="Weight of the votes part; lower it for classes that annotators could not choose"
         ),
     ] = 1.0,
     seed: Seed = 0,
     bfloat16: Annotated[bool, typer.Option(help="Compute in bfloat16")] = True,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run's state and TensorBoard curves")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder for the state of the run and TensorBoard curves")
+    ] = None,
     save_every: Annotated[
-        int, typer.Option(min=1, help="Steps between measuring and saving the run's state")
+        int, typer.Option(min=1, help="Measure and save the state of the run after this many steps")
     ] = 250,
 ) -> None:
     """Train weights. An interrupted run resumes where it stopped; torchrun trains on several devices.
@@ -91,7 +88,7 @@ def train(
     chosen = split_list(classes) or tuple(sorted(set(images.labels.tolist())))
     settings = TrainSettings(
         classes=chosen,
-        encoder=encoder.value,
+        encoder=encoder,
         warmup_steps=warmup_steps,
         small_warmup_steps=small_warmup_steps,
         whole_learning_rate=whole_learning_rate,
@@ -111,17 +108,12 @@ def train(
 
         def show(progress: TrainProgress) -> None:
             figures = f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.3f}"
-            bars.show(
-                progress.stage,
-                progress.step,
-                progress.steps,
-                description=f"{progress.stage}: {figures}",
-            )
+            description = f"{progress.stage}: {figures}"
+            bars.show(progress.stage, progress.step, progress.steps, description=description)
             if progress.held_out_accuracy is not None:
                 held_out = f"held-out accuracy {progress.held_out_accuracy:.3f}"
-                bars.console.print(
-                    f"{progress.stage} step {progress.step}: {figures}  {held_out}", markup=False
-                )
+                line = f"{progress.stage} step {progress.step}: {figures}  {held_out}"
+                bars.console.print(line, markup=False)
 
         train_weights(
             images,
@@ -140,7 +132,7 @@ def train(
 
 @contextlib.contextmanager
 def _device_of_process() -> Iterator[str]:
-    """The device to train on; under torchrun this process's own, with the others joined."""
+    """The device to train on; under torchrun the device of this process, after it has joined the others."""
     device = torch_device()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device

@@ -1,4 +1,4 @@
-"""Encoders: a 64x64 patch to a feature map. One encoder serves the face, eye and lip patches alike."""
+"""Encoders turn a patch into a feature map. One encoder serves the face, eye and lip patches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Conv4Encoder(nn.Module):
     """The published encoder: four blocks of 3x3 convolution, batch norm and ReLU.
 
     The first two are unpadded and max-pooled. Layer sizes and parameter names are those of the code
-    that CSRN's authors published in 2023, so that their checkpoints load unchanged.
+    that CSRN's authors published in 2023, so their checkpoints load unchanged.
     """
 
     feature_shape: FeatureShape = (64, 14, 14)
@@ -30,7 +30,7 @@ class Conv4Encoder(nn.Module):
         self.layer4 = conv_block(64, 64, padding=1, pool=False)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches (patches, 3, 64, 64) float in [0, 1] to feature maps (patches, 64, 14, 14)."""
+        """Feature maps (patches, 64, 14, 14) of patches (patches, 3, 64, 64) float in [0, 1]."""
         pixels = patches.to(next(self.parameters()).dtype)
         features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(pixels))))
         return features
@@ -39,9 +39,9 @@ class Conv4Encoder(nn.Module):
 class ResNetEncoder(nn.Module):
     """Residual blocks of two 3x3 convolutions (He et al., "Deep residual learning", CVPR 2016).
 
-    It sees luminance alone, because colour says little about an expression and grey training images say
-    nothing about colour. Each patch is brought to zero mean and unit deviation, which takes out most of
-    the light, and each 2x2 pixels become four channels before the first convolution.
+    It sees luminance alone: colour says little about an expression, and the training images are grey. Each
+    patch is scaled to zero mean and unit deviation, which removes most of the lighting. Each block of 2x2
+    pixels becomes four channels before the first convolution.
     """
 
     sees_colour = False
@@ -58,12 +58,12 @@ class ResNetEncoder(nn.Module):
         self.feature_shape: FeatureShape = (channels, side, side)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches (patches, 3, 48, 48) float in [0, 1] to feature maps (patches, C, H, W)."""
+        """Feature maps (patches, C, H, W) of patches (patches, 3, 48, 48) float in [0, 1]."""
         grey = luminance(patches)
         grey = grey - grey.mean(dim=(2, 3), keepdim=True)
         grey = grey / (grey.square().mean(dim=(2, 3), keepdim=True) + 1e-3).sqrt()
         pixels = nn.functional.pixel_unshuffle(grey, 2).contiguous(memory_format=torch.channels_last)
-        # Served in bfloat16, the network sees patches that were standardised in float32.
+        # A network in bfloat16 still receives patches that were standardised in float32.
         features: Tensor = self.layers(pixels.to(next(self.layers.parameters()).dtype))
         return features
 
@@ -75,7 +75,7 @@ class _ResidualBlock(nn.Module):
             Conv2dNormActivation(channels_in, channels_out, kernel_size=3, stride=stride),
             Conv2dNormActivation(channels_out, channels_out, kernel_size=3, activation_layer=None),
         )
-        # Averages before it projects: a stride alone would look at one pixel of four.
+        # Pooling uses every pixel; a strided convolution would skip three of four.
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
             Conv2dNormActivation(channels_in, channels_out, kernel_size=1, activation_layer=None)
@@ -92,7 +92,7 @@ ENCODERS: dict[str, Callable[[], Conv4Encoder | ResNetEncoder]] = {
     "resnet": lambda: ResNetEncoder(stem=32, blocks=[(64, 2), (128, 2), (128, 1)]),
     "resnet-large": lambda: ResNetEncoder(stem=48, blocks=[(96, 2), (192, 2), (192, 1)]),
 }
-"""The published encoder, the one of the shipped weights, and a larger one to teach it"""
+"""The published encoder, the encoder of the shipped weights, and a larger one to teach it"""
 
 
 def luminance(pixels: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ def luminance(pixels: Tensor) -> Tensor:
 
 
 def conv_block(channels_in: int, channels_out: int, *, padding: int, pool: bool) -> nn.Sequential:
-    """3x3 convolution, batch norm, 2x2 max-pool if asked for, ReLU."""
+    """A block of 3x3 convolution, batch norm, 2x2 max-pool where `pool` is set, and ReLU."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=padding),
         nn.BatchNorm2d(channels_out),
     ]
     if pool:
-        # The maximum of rectified values is the rectified maximum: this order has a quarter to rectify.
+        # Pooling first gives the same values, and ReLU then has a quarter of the elements.
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.ReLU(inplace=True))

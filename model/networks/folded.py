@@ -1,4 +1,4 @@
-"""Networks as they are served: batch norms folded into the convolutions before them."""
+"""Networks for serving, with batch norms folded into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.networks.relation import CSRN, RELATION_CHANNELS, Half, RelationModule
+from model.networks.csrn import CSRN, FACE
+from model.networks.relation import RELATION_CHANNELS, Half, RelationModule
 
 PAIRS_AT_ONCE = 2048
-"""More would leave the CPU's cache"""
+"""More pairs do not fit in the CPU's cache"""
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """A copy in eval mode that computes the same with no batch norm that follows a convolution."""
+    """Copy a network in eval mode, with every batch norm after a convolution folded into it."""
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     for layers in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
         for index, (layer, following) in enumerate(zip(layers, [*layers][1:], strict=False)):
@@ -28,10 +29,10 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 
 
 class FoldedRelation:
-    """A relation module for many pairs: what `RelationModule` computes, to rounding.
+    """A relation module for many pairs; equals `RelationModule` to rounding.
 
     A half is stored as (4, positions, 64): the four members of each 2x2 pooling window, the windows row
-    by row, the channels. The first convolution's batch norm is in it, so a pair costs an addition, a
+    by row, and the channels. It includes the first convolution's batch norm, so a pair costs an addition, a
     maximum and a product with the second convolution's weights.
     """
 
@@ -51,7 +52,7 @@ class FoldedRelation:
         self._second = second.weight.to(dtype).permute(0, 2, 3, 1).flatten(1)
         self._second_bias = second.bias.to(dtype)
         self._second_pools = any(isinstance(layer, nn.MaxPool2d) for layer in folded.layer2)
-        # Its columns count channel by channel; what it gets here counts position by position.
+        # The weights are ordered channel by channel; the activations here are ordered position by position.
         positions = folded.fc1.in_features // RELATION_CHANNELS
         columns = folded.fc1.weight.to(dtype).reshape(-1, RELATION_CHANNELS, positions)
         self._fc1, self._fc1_bias = columns.mT.flatten(1), folded.fc1.bias.to(dtype)
@@ -65,7 +66,7 @@ class FoldedRelation:
     def prototype_half(self, maps: Tensor) -> Half:
         """Halves of selected prototypes (..., C, H, W) of faces."""
         convolved = self._half(maps, self._support, self._bias)
-        return Half(convolved=convolved, direction=self._network.face_directions(maps))
+        return Half(convolved=convolved, direction=self._network.directions(maps, FACE))
 
     def query_half(self, maps: Tensor) -> Half:
         """Halves (..., 3 parts) of the feature maps (..., 3 parts, C, H, W) of queries."""
@@ -75,8 +76,8 @@ class FoldedRelation:
     def score(self, halves: Sequence[tuple[Half, Half]]) -> Tensor:
         """Relation scores (pairs,) float32 of many pairs at once.
 
-        Args: halves, those of supports (supports, ...) and of queries (queries, ...) each: every query with
-            every support. The scores are in that order: query by query, support by support.
+        Args: halves, pairs of support halves (supports, ...) and query halves (queries, ...). Within each,
+            every query meets every support; scores are ordered query by query, then support by support.
         """
         chunks = _chunked(halves, PAIRS_AT_ONCE)
         return torch.cat([self._score(chunk) for chunk in chunks])
@@ -90,13 +91,13 @@ class FoldedRelation:
             shape = (len(query.convolved), *support.convolved.shape[:-3])
             torch.add(support.convolved, query.convolved[:, None], out=rows.view(*shape, *rows.shape[1:]))
             cosines.append(torch.einsum("s...c,q...c->qs...", support.direction, query.direction).flatten())
-        return self._network.relation.score(self._rest(_pooled(summed)), torch.cat(cosines))
+        return self._network.relation.score(self._later_layers(_pooled(summed)), torch.cat(cosines))
 
-    def _rest(self, first: Tensor) -> Tensor:
-        """What the first layer gave, (pairs, positions, 64), to f(s, q) (pairs,) float32."""
+    def _later_layers(self, first: Tensor) -> Tensor:
+        """Compute f(s, q) (pairs,) float32 from the first layer's output (pairs, positions, 64)."""
         side = math.isqrt(first.shape[1])
         patches = first.reshape(-1, side, side, RELATION_CHANNELS).unfold(1, 3, 1).unfold(2, 3, 1)
-        # (pairs, rows, columns, 64, 3, 3); of a side of 3 this is no copy
+        # (pairs, rows, columns, 64, 3, 3); for a side of 3 this copies nothing
         patches = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
         second = nn.functional.linear(patches, self._second, self._second_bias)
         hidden = _pooled(_windows(second)) if self._second_pools else second.relu_()
@@ -111,23 +112,24 @@ class FoldedRelation:
 
 
 def _windows(maps: Tensor) -> Tensor:
-    """Maps (maps, H, W, C) as (maps, 4, positions, C), 2x2 windows; an odd last row and column fall away."""
+    """Split maps (maps, H, W, C) into 2x2 windows (maps, 4, positions, C); an odd last row is dropped."""
     height, width = (side // 2 for side in maps.shape[1:3])
     cut = maps[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2, maps.shape[3])
     return cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, height * width, maps.shape[3])
 
 
 def _pooled(windows: Tensor) -> Tensor:
-    """The maxima of windows (..., 4, positions, C), after ReLU: (..., positions, C)."""
+    """Maxima of windows (..., 4, positions, C) after ReLU: (..., positions, C)."""
     return windows.amax(dim=-3).relu_()
 
 
 def _count(support: Half, query: Half) -> int:
+    """Number of pairs of the supports and queries."""
     return len(query.direction) * math.prod(support.direction.shape[:-1])
 
 
 def _chunked(halves: Sequence[tuple[Half, Half]], limit: int) -> Iterator[list[tuple[Half, Half]]]:
-    """The same in lists of up to about `limit` pairs, cut between queries."""
+    """Group the halves into lists of up to about `limit` pairs, split between queries."""
     chunk: list[tuple[Half, Half]] = []
     room = limit
     for supports, queries in halves:

@@ -1,8 +1,8 @@
 """Geometry of a face: the 52 blendshape coefficients, predicted from its landmarks.
 
-The network learns from MediaPipe's Face Landmarker, whose coefficients say how far each movement of a face
-has gone (eyeBlinkLeft, jawOpen, mouthSmileRight, ...). FaceMesh finds the landmarks anyway, so geometry
-costs next to nothing.
+The network learns from MediaPipe's Face Landmarker, whose coefficients say how strong each movement of a
+face is (eyeBlinkLeft, jawOpen, mouthSmileRight, ...). FaceMesh finds the landmarks anyway, so geometry costs
+almost nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from model.vision.blendshapes import BLENDSHAPE_COUNT
+from model.vision.landmarks import LANDMARK_COUNT
 from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 
-LANDMARK_COUNT = 468
-BLENDSHAPE_COUNT = 52
 MAX_DEVIATIONS = 3.0
-"""A coefficient further from its mean than this counts as this far"""
+"""Standardised coefficients are clipped to this distance from their mean"""
 
 
 def level_points(points: Tensor) -> Tensor:
@@ -30,7 +30,10 @@ def level_points(points: Tensor) -> Tensor:
 
 
 class BlendshapeNetwork(nn.Module):
-    """Blendshape coefficients in [0, 1] from landmarks, by way of their square roots: most are small."""
+    """Predicts blendshape coefficients in [0, 1] from landmarks.
+
+    Most coefficients are small, so the layers predict their square roots.
+    """
 
     point_mean: Tensor
     point_deviation: Tensor
@@ -52,17 +55,17 @@ class BlendshapeNetwork(nn.Module):
         )
 
     def forward(self, points: Tensor) -> Tensor:
-        """Landmarks (..., 468, 2) in any unit to coefficients (..., 52)."""
+        """Coefficients (..., 52) of landmarks (..., 468, 2) in any unit."""
         roots = self.standard_roots(points) * self.root_deviation + self.root_mean
         return roots.clamp(0, 1).square()
 
     def standard_roots(self, points: Tensor) -> Tensor:
-        """Landmarks (..., 468, 2) to square roots of coefficients (..., 52) of zero mean, unit deviation."""
+        """Standardised square roots of the coefficients (..., 52) of landmarks (..., 468, 2)."""
         levelled = level_points(points.float()).flatten(-2)
         roots: Tensor = self.layers((levelled - self.point_mean) / self.point_deviation)
         return roots
 
     def standardise(self, coefficients: Tensor) -> Tensor:
-        """Coefficients (..., 52) as `standard_roots` gives them, within MAX_DEVIATIONS."""
+        """Coefficients (..., 52) in the form of `standard_roots`, clipped to MAX_DEVIATIONS."""
         roots = coefficients.clamp_min(0).sqrt()
         return ((roots - self.root_mean) / self.root_deviation).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)

@@ -1,1 +1,1 @@
-"""The offline half: datasets, preparation, episodes, training and evaluation."""
+"""Offline training: datasets, preparation, episodes, training and evaluation."""

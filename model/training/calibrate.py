@@ -1,15 +1,15 @@
-"""Fit the rule of a session's threshold: nine in ten queries of taught classes shall reach it.
+"""Fit the rule for a session's threshold so that nine in ten known queries reach it.
 
-A linear quantile regression (Koenker and Bassett, "Regression quantiles", Econometrica 1978) of how
-far the best scores of known queries lie above where the threshold of a support set starts, over sessions of
-many ways, shots and kinds of classes. A query of a class that was not taught takes no part in the fit; it is
-only counted afterwards.
+The fit is a linear quantile regression (Koenker and Bassett, "Regression quantiles", Econometrica 1978) over
+sessions of many ways, shots and kinds of classes. It predicts how far the best scores of known queries lie
+above the start of the threshold. Queries of absent classes do not influence the fit; they only measure it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from model.training.scorers import ThresholdScorer
 from model.unknown import TERMS, SessionStatistics, UnknownRule
 
 KNOWN_KEPT = 0.90
-"""Share of the queries of taught classes that the rule keeps"""
+"""Share of the known queries that shall reach the threshold"""
 WAYS = (1, 2, 3, 5, 8, 12, 20)
 SHOTS = (1, 2, 5, 10)
 QUERIES = 2
@@ -29,25 +29,23 @@ QUERIES = 2
 
 ROUNDS = 300
 LARGEST_SMOOTHING, SMALLEST_SMOOTHING = 1.0, 1e-4
-"""In the first and in the last round, residuals count as larger by this part of the scores' deviation"""
+"""Added to the residuals in the first and the last round, in deviations of the scores"""
 RIDGE = 1e-8
-"""Keeps the coefficient of a term that is always 0 at 0, and shares one among equal terms"""
+"""Sets the coefficient of a term that is always 0 to 0, and divides a coefficient among equal terms"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuleFit:
-    """A fitted rule, and what it does in the sessions that it was fitted on."""
+    """A fitted rule, and its effect in the sessions that it was fitted on."""
 
     rule: UnknownRule
     results: tuple[UnknownResult, ...]
     """One for each way and shot, in ascending order"""
 
     def summary(self) -> dict[str, object]:
-        """Ready for JSON."""
-        return {
-            "rule": self.rule.model_dump(),
-            "results": [result.summary() for result in self.results],
-        }
+        """The fit, ready for JSON."""
+        results = [dataclasses.asdict(result) for result in self.results]
+        return {"rule": self.rule.model_dump(), "results": results}
 
 
 def session_samplers(
@@ -59,36 +57,33 @@ def session_samplers(
     groups: npt.NDArray[np.str_] | None = None,
     persons: npt.NDArray[np.str_] | None = None,
 ) -> list[EpisodeSampler]:
-    """A sampler for each way and shot that each kind of classes has enough images for.
+    """Build a sampler for each kind of classes and each way and shot for which it has enough images.
 
     Args:
-        kinds: each the labels (images,) of the same images, "" for one that is in no class.
-        ways: how many classes are taught; each sampler draws one more.
-        query, groups, persons: as of EpisodeSampler.
-    Raises: EpisodeImpossible if no kind has enough for any way and shot.
+        kinds: labels (images,) of the same images, one array per kind; "" for an image without a class.
+        ways: numbers of classes of a support set; each sampler draws one more class.
+        query, groups, persons: as for EpisodeSampler.
+    Raises: EpisodeImpossible if there is no sampler at all.
     """
     samplers = []
     for labels in kinds:
         for shot in shots:
             classes = classes_with_enough(labels, shot=shot, query=query, groups=groups, persons=persons)
             for way in ways:
-                try:
-                    samplers.append(
-                        EpisodeSampler(
-                            labels,
-                            classes=classes,
-                            way=way + 1,
-                            shot=shot,
-                            query=query,
-                            groups=groups,
-                            persons=persons,
-                        )
+                with contextlib.suppress(EpisodeImpossible):
+                    sampler = EpisodeSampler(
+                        labels,
+                        classes=classes,
+                        way=way + 1,
+                        shot=shot,
+                        query=query,
+                        groups=groups,
+                        persons=persons,
                     )
-                except EpisodeImpossible:
-                    continue
+                    samplers.append(sampler)
     if not samplers:
         raise EpisodeImpossible(
-            f"no classes have the {min(shots) + query} images each that fitting `unknown_below` needs"
+            f"fitting `unknown_below` needs classes with {min(shots) + query} images each; there are none"
         )
     return samplers
 
@@ -99,21 +94,18 @@ def fit_unknown_rule(
     *,
     episodes: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RuleFit:
-    """Fit the rule on episodes of every sampler; each sampler weighs the same, whatever its queries.
+    """Fit the rule on episodes of every sampler; all samplers have the same weight.
 
     Args:
         scorer: over held-out images.
-        samplers: each of one class more than is taught and of equal queries, as from `session_samplers`.
-        episodes: of each sampler.
-        progress: called with (episodes done, in all).
+        samplers: from `session_samplers`.
+        episodes: number of episodes of each sampler.
     """
     drawn: list[tuple[BestScores, list[SessionStatistics]]] = []
     for number, sampler in enumerate(samplers):
         best = draw_best_scores(scorer, sampler, episodes=episodes, seed=seed + number)
         drawn.append((best, scorer.statistics(best.support)))
-        progress(episodes * (number + 1), episodes * len(samplers))
     sessions = [
         (session, scores)
         for best, statistics in drawn
@@ -127,7 +119,7 @@ def fit_unknown_rule(
 
 
 def _fit(sessions: Sequence[tuple[SessionStatistics, npt.NDArray[np.float64]]]) -> tuple[float, ...]:
-    """Coefficients for sessions with the best scores of their known queries; zeros without sessions."""
+    """Fit coefficients to sessions with the best scores of their known queries; zeros without sessions."""
     if not sessions:
         return (0.0,) * TERMS
     coefficients = fit_quantile(
@@ -141,14 +133,14 @@ def _fit(sessions: Sequence[tuple[SessionStatistics, npt.NDArray[np.float64]]]) 
 def fit_quantile(
     terms: npt.NDArray[np.float64], scores: Sequence[npt.NDArray[np.float64]], *, quantile: float
 ) -> npt.NDArray[np.float64]:
-    """Coefficients (terms,) of the quantile of scores as a sum of terms, by iterated least squares.
+    """Coefficients (terms,) that express a quantile of the scores as a weighted sum of terms.
 
-    Hunter and Lange, "Quantile regression via an MM algorithm", J. Comput. Graph. Stat. 2000. Every session
-    weighs the same, however many scores it has.
+    They are found by iterated least squares (Hunter and Lange, "Quantile regression via an MM algorithm",
+    J. Comput. Graph. Stat. 2000). All sessions have the same weight.
 
     Args:
         terms: (sessions, terms).
-        scores: of each session, of any number.
+        scores: one array per session, of any length.
     """
     sessions = np.repeat(np.arange(len(scores)), [len(found) for found in scores])
     weights = np.concatenate([np.full(len(found), 1 / len(found)) for found in scores]) / len(scores)
@@ -172,7 +164,7 @@ def fit_quantile(
 def _results(
     rule: UnknownRule, drawn: Sequence[tuple[BestScores, list[SessionStatistics]]]
 ) -> tuple[UnknownResult, ...]:
-    """What the rule does by way and shot, over the kinds of classes together."""
+    """The effect of the rule for each way and shot, over all kinds of classes."""
     shapes = sorted({best.support.shape[1:] for best, _ in drawn})
     results = []
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""Episodes: small classification problems drawn from a labelled set, for training and evaluation."""
+"""Episodes: small classification problems drawn from labelled images, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from model.errors import EpisodeImpossible
 
 EPISODES_AT_ONCE = 64
 DIVISIONS_TRIED = 200
-"""How often the persons are divided anew before an episode counts as impossible"""
+"""An episode counts as impossible after this many random divisions of the persons"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Episode:
-    """Image indices of one episode; row i of both arrays is of the same class."""
+    """Image indices of one episode; row i of both arrays has the same class."""
 
     classes: tuple[str, ...]
     support: npt.NDArray[np.int64]
@@ -27,11 +27,11 @@ class Episode:
 
 
 class EpisodeSampler:
-    """Draws episodes: classes without replacement, then each class's images without replacement.
+    """Draws episodes: classes without replacement, then images of each class without replacement.
 
-    Of a group, such as the frames of one video, an episode takes one image of a class at most. Where the
-    persons are known, an episode has different persons in its support set and among its queries, or, if it
-    is personal, the same one person in both.
+    An episode takes at most one image per class from a group, such as the frames of a video. If persons are
+    known, no person is both in the support set and among the queries. All images of a personal episode
+    show one person.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class EpisodeSampler:
         persons: npt.NDArray[np.str_] | None = None,
         personal: bool = False,
     ) -> None:
-        """labels, groups, persons: (images,); "" or None is an image by itself, or its own person.
+        """labels, groups, persons: (images,). An image with group "" is a group of its own; so with persons.
 
-        Raises: EpisodeImpossible, with the counts.
+        Raises: EpisodeImpossible, which states the counts.
         """
         if min(way, shot, query) < 1:
             raise EpisodeImpossible(f"way, shot and query must be positive: {way}, {shot}, {query}")
@@ -82,9 +82,9 @@ class EpisodeSampler:
             self.draw(rng)
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode; the same rng state gives the same episode.
+        """Draw one episode; the same rng state gives the same episode.
 
-        Raises: EpisodeImpossible if no division of the persons was found for the classes drawn.
+        Raises: EpisodeImpossible if no division of the persons is found for the classes drawn.
         """
         images, names = self._images, self.classes
         if self.personal:
@@ -98,10 +98,10 @@ class EpisodeSampler:
             drawn = np.array(
                 [
                     [
-                        *_one_of_each(images[label], rng.choice(taught, size=self.shot, replace=False), rng),
-                        *_one_of_each(images[label], rng.choice(asked, size=self.query, replace=False), rng),
+                        *_one_of_each(images[label], rng.choice(support, size=self.shot, replace=False), rng),
+                        *_one_of_each(images[label], rng.choice(query, size=self.query, replace=False), rng),
                     ]
-                    for label, (taught, asked) in zip(classes, self._divide(classes, rng), strict=True)
+                    for label, (support, query) in zip(classes, self._divide(classes, rng), strict=True)
                 ]
             )
         return Episode(classes=classes, support=drawn[:, : self.shot], query=drawn[:, self.shot :])
@@ -109,7 +109,7 @@ class EpisodeSampler:
     def draw_batches(
         self, count: int, rng: np.random.Generator
     ) -> Iterator[tuple[list[Episode], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """`count` episodes, some at once, with supports (n, way, shot) and queries (n, way, queries)."""
+        """Draw `count` episodes in batches, with supports (n, way, shot) and queries (n, way, queries)."""
         for start in range(0, count, EPISODES_AT_ONCE):
             drawn = [self.draw(rng) for _ in range(min(EPISODES_AT_ONCE, count - start))]
             yield (
@@ -127,9 +127,9 @@ class EpisodeSampler:
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Divide the persons of the classes at random into those of the support set and those of the queries.
 
-        The first tries divide them as the images are; every second one divides them anywhere.
+        Every other attempt divides them in the ratio of shots to queries, the rest in a random ratio.
 
-        Returns: of each class, which of its groups show persons of the one and of the other kind.
+        Returns: for each class, the indices of its groups for the support set and for the queries.
         """
         assert self._persons is not None
         persons = np.unique(np.concatenate([self._persons[label] for label in classes]))
@@ -137,26 +137,26 @@ class EpisodeSampler:
         for attempt in range(DIVISIONS_TRIED):
             count = round(len(persons) * (rng.random() if attempt % 2 else share))
             count = min(max(count, 1), max(len(persons) - 1, 1))
-            taught = rng.choice(persons, size=count, replace=False)
-            sides = [np.isin(self._persons[label], taught) for label in classes]
+            in_support = rng.choice(persons, size=count, replace=False)
+            sides = [np.isin(self._persons[label], in_support) for label in classes]
             if all(side.sum() >= self.shot and (~side).sum() >= self.query for side in sides):
                 return [(np.flatnonzero(side), np.flatnonzero(~side)) for side in sides]
-        counts = ", ".join(
-            f"{label!r} has {len(self._persons[label])} of {len(np.unique(self._persons[label]))}"
+        counts = " persons, ".join(
+            f"{label!r} has {len(self._persons[label])} images of {len(np.unique(self._persons[label]))}"
             for label in classes
         )
         raise EpisodeImpossible(
-            f"no division of the persons gives each class {self.shot} images of some to teach and "
-            f"{self.query} of others to ask about: of images and persons {counts}"
+            f"no division of the persons gives each class {self.shot} support images of some persons and "
+            f"{self.query} query images of others: {counts} persons"
         )
 
     def _by_person(
         self, persons: npt.NDArray[np.str_] | None
     ) -> list[dict[str, list[npt.NDArray[np.int64]]]]:
-        """The images of each person who has enough of enough classes."""
+        """The images of each person with enough images of enough classes, grouped by class."""
         if persons is None or not (persons != "").any():
             raise EpisodeImpossible(
-                "personal episodes need to know the persons: run `csrn prepare` with --person"
+                "personal episodes need images with known persons: run `csrn prepare` with --person"
             )
         by_person: dict[str, dict[str, list[npt.NDArray[np.int64]]]] = {}
         for label, groups in self._images.items():
@@ -173,8 +173,8 @@ class EpisodeSampler:
         if most < self.way:
             raise EpisodeImpossible(
                 f"personal {self.way}-way {self.shot}-shot episodes with {self.query} queries need a person "
-                f"with {self.shot + self.query} images of {self.way} classes; "
-                f"of {len(by_person)} persons none has them of more than {most}"
+                f"with {self.shot + self.query} images each of {self.way} classes; "
+                f"none of the {len(by_person)} persons has them for more than {most}"
             )
         return [images for images in enough if len(images) >= self.way]
 
@@ -188,7 +188,7 @@ def classes_with_enough(
     persons: npt.NDArray[np.str_] | None = None,
     personal: bool = False,
 ) -> tuple[str, ...]:
-    """The classes that have enough images to be in an episode, in order of name; "" is no class."""
+    """The classes with enough images for an episode, sorted by name; the label "" is not a class."""
 
     def is_enough(label: str) -> bool:
         try:
@@ -214,7 +214,7 @@ def _one_of_each(
     chosen: Sequence[int] | npt.NDArray[np.int64],
     rng: np.random.Generator,
 ) -> list[int]:
-    """One image of each of the chosen groups."""
+    """One image from each of the chosen groups."""
     return [
         int(group[0] if len(group) == 1 else rng.choice(group))
         for group in (groups[index] for index in chosen)
@@ -235,7 +235,7 @@ def _grouped(
 def _person_numbers(
     persons: npt.NDArray[np.str_], groups: npt.NDArray[np.str_] | None
 ) -> npt.NDArray[np.int64]:
-    """Numbers (images,) that are alike for images of one person or of one group, directly or in a chain."""
+    """Numbers (images,) that are equal for images linked, directly or in a chain, by person or group."""
     numbers = np.arange(len(persons))
     alike = [
         np.unique([name or f"/{image}" for image, name in enumerate(names.tolist())], return_inverse=True)[1]

@@ -1,15 +1,20 @@
-"""Measure few-shot accuracy over seeded episodes: its interval, its confusion, its differences."""
+"""Measure few-shot accuracy over seeded episodes: interval, confusion, differences, parts."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from model.training.episodes import EpisodeSampler
-from model.training.scorers import EpisodeScorer
+from model.training.scorers import EpisodeScorer, RelationScorer
+
+Progress = Callable[[int, int], None]
+"""Called with (episodes done, episodes in total)"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,7 @@ class Evaluation:
     per_class: dict[str, float]
     """Recall of each class"""
     confusion: dict[str, dict[str, int]]
-    """Counts of queries: confusion[their class][the class predicted]"""
+    """Counts of queries: confusion[true class][predicted class]"""
     episodes: int
     way: int
     shot: int
@@ -39,10 +44,37 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How much more accurate the first of two is on the same episodes, with its 95% interval."""
+    """Mean difference of two accuracies on the same episodes, with the half-width of its 95% interval."""
 
     difference: float
     ci95: float
+
+    @classmethod
+    def of(cls, first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> Difference:
+        """The difference of accuracies (episodes,) of the same episodes."""
+        differences = first - second
+        return cls(difference=float(differences.mean()), ci95=_half_width(differences))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartResult:
+    """The contribution of one part of the class score, measured on the same episodes."""
+
+    alone: float
+    """Accuracy of this part alone"""
+    without: float | None
+    """Accuracy of all other parts; None if no other part has a weight"""
+    difference: Difference | None
+    """Accuracy of all parts minus the accuracy without this part"""
+
+    def summary(self) -> dict[str, object]:
+        """The result, ready for JSON."""
+        return {
+            "alone": self.alone,
+            "without": self.without,
+            "difference": None if self.difference is None else self.difference.difference,
+            "difference_ci95": None if self.difference is None else self.difference.ci95,
+        }
 
 
 def evaluate(
@@ -51,12 +83,9 @@ def evaluate(
     *,
     episodes: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Mean accuracy over seeded episodes; the same sampler and seed give the same episodes.
-
-    Args: progress: called with (episodes done, in all).
-    """
+    """Mean accuracy over seeded episodes; the same sampler and seed give the same episodes."""
     way, classes = sampler.way, sampler.classes
     accuracies: list[np.float64] = []
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -66,8 +95,7 @@ def evaluate(
         predicted = scores.argmax(dim=-1).numpy()
         accuracies.extend((predicted == truth).mean(axis=1))
         numbers = np.array([[classes.index(label) for label in episode.classes] for episode in drawn])
-        asked = numbers[:, truth]
-        np.add.at(confusion, (asked, np.take_along_axis(numbers, predicted, axis=1)), 1)
+        np.add.at(confusion, (numbers[:, truth], np.take_along_axis(numbers, predicted, axis=1)), 1)
         progress(len(accuracies), episodes)
     episode_accuracies = np.array(accuracies)
     return Evaluation(
@@ -92,15 +120,44 @@ def evaluate(
     )
 
 
-def paired_difference(first: Evaluation, second: Evaluation) -> Difference:
-    """The difference in accuracy of two evaluations on the same episodes."""
-    return difference_of(first.episode_accuracies, second.episode_accuracies)
+def measure_parts(
+    scorer: RelationScorer,
+    sampler: EpisodeSampler,
+    *,
+    episodes: int,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, PartResult]:
+    """Measure every part of the class score over the episodes that `evaluate` draws with this seed."""
+    weights, names = scorer.part_weights, scorer.part_names
+    without = {name: {**weights, name: 0.0} for name in names}
+    without = {name: others for name, others in without.items() if any(others.values())}
+    truth = np.arange(sampler.way).repeat(sampler.query)
+    batches: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = defaultdict(list)
 
+    def accuracies(scores: Tensor) -> npt.NDArray[np.float64]:
+        correct: npt.NDArray[np.float64] = (scores.argmax(dim=-1).numpy() == truth).mean(axis=1)
+        return correct
 
-def difference_of(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> Difference:
-    """The mean difference of accuracies (episodes,) of the same episodes."""
-    differences = first - second
-    return Difference(difference=float(differences.mean()), ci95=_half_width(differences))
+    for _, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
+        parts = scorer.class_parts(support, query.reshape(len(query), -1))
+        batches["all", ""].append(accuracies(scorer.weigh(parts, weights)))
+        for index, name in enumerate(names):
+            batches["alone", name].append(accuracies(parts[..., index]))
+        for name, others in without.items():
+            batches["without", name].append(accuracies(scorer.weigh(parts, others)))
+        progress(sum(map(len, batches["all", ""])), episodes)
+    measured = {key: np.concatenate(found) for key, found in batches.items()}
+
+    def result(name: str) -> PartResult:
+        others = measured.get(("without", name))
+        return PartResult(
+            alone=float(measured["alone", name].mean()),
+            without=None if others is None else float(others.mean()),
+            difference=None if others is None else Difference.of(measured["all", ""], others),
+        )
+
+    return {name: result(name) for name in names}
 
 
 def _half_width(values: npt.NDArray[np.float64]) -> float:

@@ -1,104 +1,81 @@
-"""Landmark geometry: aligned shapes, their principal components, and classes made of them.
-
-The components say how the 468 points of a face lie, without its size, place and turn in the image.
-They serve as a baseline, as a regression target beside noisy labels, and as a source of classes free
-of label noise for training episodes.
-"""
+"""Training of the blendshape network: from landmarks to the coefficients of a teacher that sees the image."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
-from model.vision.landmarks import Points
-from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
+from model.networks.geometry import BlendshapeNetwork, level_points
+from model.training.landmark_components import LandmarkComponents
+from model.training.prepared import PreparedImages
+from model.training.targets import MIRROR_BLENDSHAPES, blendshapes_of
 
-ALIGNMENT_ROUNDS = 3
-CHOSEN_COMPONENTS = 0.4
-"""Share of the components that a clustering looks at"""
-CLUSTER_ROUNDS = 15
-
-Shapes = npt.NDArray[np.complex128]
-"""(faces, 468) complex: x + iy of each point, centred, of unit norm"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LandmarkComponents:
-    """Whitened principal components of Procrustes-aligned landmarks (Gower, Psychometrika 1975)."""
-
-    mean_shape: npt.NDArray[np.complex128]
-    """(468,), with the eyes level"""
-    center: npt.NDArray[np.float64]
-    """(936,)"""
-    axes: npt.NDArray[np.float64]
-    """(936, components), each scaled to give unit variance"""
-
-    @property
-    def image_of(self) -> npt.NDArray[np.int64]:
-        """(468,) which point each one is seen as in a mirror: the nearest in the mirrored mean shape."""
-        distances = np.abs(-np.conj(self.mean_shape)[:, None] - self.mean_shape)
-        nearest: npt.NDArray[np.int64] = distances.argmin(axis=0)
-        return nearest
-
-    @classmethod
-    def fit(cls, points: npt.NDArray[np.float32], *, count: int) -> LandmarkComponents:
-        """Fit the first `count` components to points (faces, 468, 2)."""
-        shapes = _normalised(points)
-        mean = shapes[0]
-        for _ in range(ALIGNMENT_ROUNDS):
-            mean = _turned_to(shapes, mean).mean(axis=0)
-            mean = mean / np.linalg.norm(mean)
-        eye_line = mean[LEFT_EYE_OUTER] - mean[RIGHT_EYE_OUTER]
-        mean = mean * np.conj(eye_line) / abs(eye_line)
-        flat = _flat(_turned_to(shapes, mean))
-        center = flat.mean(axis=0)
-        values, vectors = np.linalg.eigh(np.cov((flat - center).T))
-        largest = np.argsort(-values)[:count]
-        return cls(mean_shape=mean, center=center, axes=vectors[:, largest] / np.sqrt(values[largest]))
-
-    def of(
-        self, points: npt.NDArray[np.float32] | Points, *, mirrored: bool = False
-    ) -> npt.NDArray[np.float32]:
-        """Components (faces, count) float32 of points (faces, 468, 2), or of the faces seen in a mirror."""
-        shapes = _normalised(points)
-        if mirrored:
-            shapes = -np.conj(shapes)[:, self.image_of]
-        flat = _flat(_turned_to(shapes, self.mean_shape))
-        return ((flat - self.center) @ self.axes).astype(np.float32)
+BATCH = 256
+MAX_YAW_RAD, MAX_PITCH_RAD = math.radians(20), math.radians(15)
+NOISE_PER_SPAN = 0.006
+"""Deviation of the noise on each point, in eye spans; FaceMesh differs by as much between two frames"""
 
 
-def cluster_faces(
-    components: npt.NDArray[np.float32], *, clusters: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """K-means clusters (faces,) on a random, randomly weighted subset of numbers (faces, count).
+class GeometryBatches:
+    """Batches of landmarks with their coefficients; faces are rotated, mirrored and made noisy at random."""
 
-    Each call looks at faces in another way: the clusters are classes that no label noise touches.
-    """
-    count = components.shape[1]
-    chosen = rng.permutation(count)[: max(round(CHOSEN_COMPONENTS * count), 1)]
-    weighted = np.ascontiguousarray(components[:, chosen] * rng.random(len(chosen), dtype=np.float32))
-    centers = weighted[rng.choice(len(weighted), clusters, replace=False)]
-    first = np.square(weighted[:, None] - centers).sum(axis=2).argmin(axis=1).astype(np.int32)
-    stop = (cv2.TERM_CRITERIA_MAX_ITER, CLUSTER_ROUNDS, 0.0)
-    _, labels, _ = cv2.kmeans(weighted, clusters, first[:, None], stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
-    return labels[:, 0].astype(np.int64)
+    def __init__(self, images: PreparedImages, components: LandmarkComponents) -> None:
+        coefficients, found = blendshapes_of(images)
+        self._points = images.landmarks()[found]
+        roots = np.sqrt(coefficients[found])
+        self._roots = np.stack([roots, roots[:, MIRROR_BLENDSHAPES]], axis=1)
+        self._image_of = components.image_of
 
+    def __len__(self) -> int:
+        """Number of faces with coefficients."""
+        return len(self._points)
 
-def _normalised(points: npt.NDArray[np.float32]) -> Shapes:
-    shapes = points[..., 0].astype(np.float64) + 1j * points[..., 1].astype(np.float64)
-    shapes = shapes - shapes.mean(axis=1, keepdims=True)
-    normalised: Shapes = shapes / np.linalg.norm(shapes, axis=1, keepdims=True)
-    return normalised
-
-
-def _turned_to(shapes: Shapes, mean: npt.NDArray[np.complex128]) -> Shapes:
-    turns = (shapes * np.conj(mean)).sum(axis=1, keepdims=True)
-    turned: Shapes = shapes * np.conj(turns) / np.abs(turns)
-    return turned
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Landmarks (BATCH, 468, 2) in eye spans and square roots of coefficients (BATCH, 52)."""
+        chosen = rng.integers(len(self._points), size=BATCH)
+        mirrored = rng.integers(2, size=BATCH)
+        points = self._points[chosen]
+        mirror_images = points[:, self._image_of] * np.array([-1, 1, 1], dtype=np.float32)
+        points = np.where(mirrored[:, None, None] == 1, mirror_images, points)
+        rotated = torch.from_numpy(_rotated(points, rng))
+        noise = torch.from_numpy(rng.standard_normal(rotated.shape, dtype=np.float32))
+        roots = torch.from_numpy(self._roots[chosen, mirrored])
+        return level_points(rotated) + NOISE_PER_SPAN * noise, roots
 
 
-def _flat(shapes: Shapes) -> npt.NDArray[np.float64]:
-    return np.concatenate([shapes.real, shapes.imag], axis=1)
+class GeometryObjective(nn.Module):
+    """Squared error of the standardised square roots of the coefficients."""
+
+    def __init__(self, network: BlendshapeNetwork, batches: GeometryBatches) -> None:
+        """Set the network's means and deviations from a few batches."""
+        super().__init__()
+        self.network = network
+        drawn = [batches.draw(np.random.default_rng(index)) for index in range(8)]
+        points = torch.cat([points for points, _ in drawn]).flatten(1)
+        roots = torch.cat([roots for _, roots in drawn])
+        network.point_mean.copy_(points.mean(dim=0))
+        network.point_deviation.copy_(points.std(dim=0).clamp_min(1e-3))
+        network.root_mean.copy_(roots.mean(dim=0))
+        network.root_deviation.copy_(roots.std(dim=0).clamp_min(1e-2))
+
+    def forward(self, points: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss, and the explained share of the roots' variance.
+
+        Args: points (faces, 468, 2); roots (faces, 52).
+        """
+        target = (roots - self.network.root_mean) / self.network.root_deviation
+        loss = (self.network.standard_roots(points).float() - target).square().mean()
+        return loss, 1 - loss.detach() / target.var()
+
+
+def _rotated(points: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Rotate points (faces, 468, 3) by a random yaw and pitch, and project them to (faces, 468, 2)."""
+    yaw = rng.uniform(-MAX_YAW_RAD, MAX_YAW_RAD, (len(points), 1)).astype(np.float32)
+    pitch = rng.uniform(-MAX_PITCH_RAD, MAX_PITCH_RAD, (len(points), 1)).astype(np.float32)
+    x, y, z = np.moveaxis(points - points.mean(axis=1, keepdims=True), -1, 0)
+    across, depth = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
+    return np.stack([across, y * np.cos(pitch) - depth * np.sin(pitch)], axis=-1)

@@ -1,4 +1,4 @@
-"""What training is made of: its settings, the images it sees and those held out, their targets."""
+"""The inputs of a training run: settings, training images, held-out images, targets and episodes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ import torch
 from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
 from model.classifier import Classifier
 from model.errors import EpisodeImpossible
+from model.networks.csrn import CSRN
 from model.networks.encoders import ENCODERS
-from model.networks.relation import CSRN
-from model.training.batches import EpisodeBatches, PatchReader, cluster_samplers
+from model.training.batches import EpisodeBatches, cluster_samplers
 from model.training.calibrate import QUERIES, SHOTS
 from model.training.episodes import EpisodeSampler, classes_with_enough
-from model.training.geometry import LandmarkComponents
+from model.training.landmark_components import LandmarkComponents
 from model.training.loop import rank_and_world
 from model.training.objectives import CLASS_WEIGHTS
+from model.training.patch_reader import PatchReader
 from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import RelationScorer, encode_images
-from model.training.targets import Targets, build_targets, shown_elsewhere, voted_names
+from model.training.targets import Targets, build_targets
+from model.training.voted_labels import shows_another_class, voted_names
 
 COMPONENTS = 24
 PART_WEIGHTS = PartWeights(
@@ -35,14 +37,14 @@ PART_WEIGHTS = PartWeights(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Everything that decides what comes out, besides the images."""
+    """Everything besides the images that determines the weights."""
 
     classes: tuple[str, ...]
     encoder: Literal["conv4", "resnet", "resnet-large"] = "resnet"
     warmup_steps: int = 4800
-    """Supervised steps of the encoder, which is then kept; 0 trains it by episodes, as the paper does"""
+    """Supervised steps of the encoder, which is then frozen; 0 trains it by episodes, as in the paper"""
     small_warmup_steps: int = 0
-    """Supervised steps before those, on patches of SMALL_SHARE of the side, which cost half as much"""
+    """Supervised steps before those, on patches of SMALL_SHARE of the side, which take half the time"""
     warmup_batch: int = 160
     steps: int = 500
     """Steps of episodes"""
@@ -51,35 +53,35 @@ class TrainSettings:
     query: int = 3
     episodes_per_step: int = 4
     label_episodes: bool = True
-    """Whether some episodes take their classes from the labels and votes; the others from clusters"""
+    """Whether some episodes take their classes from the labels and votes; otherwise clusters alone"""
     votes_weight: float = 1.0
-    """Weight of the votes part in a class score; lower for classes that annotators were not asked about"""
+    """Weight of the votes part in a class score; lower it for classes that annotators could not choose"""
     learning_rate: float = 2e-3
-    """At its highest, in each stage but the geometry and the one below"""
+    """Highest learning rate of the warm-up on small patches and of the episodes"""
     whole_learning_rate: float = 2e-3
-    """At its highest in the warm-up on patches of whole size"""
+    """Highest learning rate of the warm-up on patches of full size"""
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     held_out: float = 0.05
-    """Share of each class's images (or videos) never trained on: for selection and for the threshold"""
+    """Share of each class's images (or videos) that select the best average and fit the threshold"""
     teacher_share: float = 0.0
-    """How much of a soft target is the teacher's prediction; what is left of 1 weighs its feature maps"""
+    """Weight of the teacher's prediction in a soft target; its feature maps have 1 minus this weight"""
     teacher_sha256: str | None = None
-    """Hash of the weights of the teacher, if there is one"""
+    """Hash of the teacher's weights"""
     bfloat16: bool = True
     seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainInputs:
-    """The parts that all stages are made of, built first: training that cannot work is refused at once."""
+    """The inputs of all stages. They are built first, so an impossible training fails at once."""
 
     settings: TrainSettings
     config: CheckpointConfig
     device: torch.device
     trained: PreparedImages
     measured: PreparedImages
-    """Held out of training, and no byte-identical copy of a trained image"""
+    """Held-out images, without byte-identical copies of training images"""
     components: LandmarkComponents
     targets: Targets
     labels: npt.NDArray[np.int64]
@@ -88,17 +90,17 @@ class TrainInputs:
     episode_batches: EpisodeBatches
     measured_sampler: EpisodeSampler
     sources: str
-    """SHA-256 of the images, their labels, votes and blendshapes, and of which are trained on"""
+    """SHA-256 of the images, their labels, votes and blendshapes, and of the choice of training images"""
 
     @classmethod
     def of(cls, images: PreparedImages, settings: TrainSettings, device: torch.device) -> TrainInputs:
-        """Raises: EpisodeImpossible; DatasetInvalid."""
+        """Build the inputs from prepared images. Raises: EpisodeImpossible; DatasetInvalid."""
         if len(set(settings.classes)) < 2:
             raise EpisodeImpossible("training needs at least two classes")
         images = images.select(np.isin(images.labels, settings.classes))
-        images = images.select(~shown_elsewhere(images.votes, settings.classes))
+        images = images.select(~shows_another_class(images.votes, settings.classes))
         held_out = _held_out(images, settings)
-        # FER2013 has a thousand images twice within its training split.
+        # FER2013 contains a thousand images twice within its training split.
         twins = np.isin(images.contents, images.contents[~held_out])
         trained, measured = images.select(~held_out), images.select(held_out & ~twins)
         measured_sampler = _sampler(measured, measured.labels, settings, query=1)
@@ -130,24 +132,25 @@ class TrainInputs:
         )
 
     def classifier(self, network: CSRN) -> Classifier:
+        """A classifier with the network as trained so far."""
         unsaved = Provenance(trained_on="in training")
         return Classifier(
             Checkpoint(network=network.to(self.device), config=self.config, provenance=unsaved, sha256="")
         )
 
     def relation_scorer(self, network: CSRN) -> RelationScorer:
-        """Scores episodes over the held-out images."""
+        """A scorer of episodes over the held-out images."""
         classifier = self.classifier(network)
         return RelationScorer(classifier, encode_images(classifier, self.measured))
 
 
 def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
-    """conv4 is trained as the paper has it, on the published patches; the others with all parts."""
+    """The config to train: conv4 as in the paper, on the published patches; other encoders with all parts."""
     if settings.encoder == "conv4":
         return CheckpointConfig(encoder="conv4")
     present = targets.by_name()
     counts = tuple(present[name].shape[1] for name in CLASS_WEIGHTS if name in present)
-    # Without a warm-up the episodes change the encoder, whose statistics the cosine needs beforehand.
+    # Without a warm-up the episodes change the encoder, but the cosine needs its statistics beforehand.
     changed = {
         "votes": settings.votes_weight,
         **({} if settings.warmup_steps else {"cosine": None, "votes": None}),
@@ -165,7 +168,7 @@ def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
 def _episode_batches(
     images: PreparedImages, settings: TrainSettings, targets: Targets, reader: PatchReader
 ) -> EpisodeBatches:
-    """Episodes of several kinds of classes: labels, votes, clusters of landmarks and of blendshapes.
+    """Episodes with several kinds of classes: labels, votes, clusters of landmarks and of blendshapes.
 
     Raises: EpisodeImpossible.
     """
@@ -194,7 +197,7 @@ def _sampler(
     query: int,
     classes: tuple[str, ...] | None = None,
 ) -> EpisodeSampler:
-    """Episodes of these labels (images,); classes: those that are trained on, if not given."""
+    """A sampler with these labels (images,); classes: by default those of the settings."""
     return EpisodeSampler(
         labels,
         classes=classes or settings.classes,
@@ -207,7 +210,7 @@ def _sampler(
 
 
 def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np.bool_]:
-    """(images,) true for a seeded share of each class's groups or persons, at least enough for an episode."""
+    """(images,) true for a random share of each class's groups or persons, enough for an episode at least."""
     rng = np.random.default_rng(settings.seed)
     together = np.where(images.persons != "", images.persons, images.groups)
     groups = np.array([group or f"/{index}" for index, group in enumerate(together.tolist())])
@@ -220,4 +223,5 @@ def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np
 
 
 def digest(*texts: str) -> str:
+    """SHA-256 of texts, in hexadecimal digits."""
     return hashlib.sha256("\n".join(texts).encode(errors=ANY_NAME)).hexdigest()

@@ -1,4 +1,4 @@
-"""One stage of training: steps of AdamW with a moving average, resumable, on one device or several."""
+"""The training loop of one stage: AdamW with a moving average, resumable, on one or several devices."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What is trained, on what, and how it is measured."""
+    """What a stage trains, its batches, and its measure."""
 
     name: str
     fingerprint: str
-    """Of the images and settings that decide what comes out"""
+    """Identifies the images and settings that determine the result"""
     steps: int
     learner: nn.Module
-    """Called with what `draw` returns; returns the loss and the accuracy of the batch."""
+    """Takes a batch from `draw` and returns its loss and accuracy"""
     draw: Callable[[np.random.Generator], tuple[Any, ...]]
-    """A batch for this process; draws nothing but from the generator."""
+    """Draws a batch for this process, from the generator alone"""
     measure: Callable[[nn.Module], float]
     """Accuracy of a learner on held-out images of the training classes"""
     learning_rate: float
@@ -46,14 +46,14 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """State of a run, for whoever shows it."""
+    """The state of a run, for display."""
 
     stage: str
     step: int
     steps: int
     loss: float
     accuracy: float
-    """Share of this step's images (or queries) that were told right"""
+    """Share of this step's images (or queries) that are classified correctly"""
     held_out_accuracy: float | None
 
 
@@ -66,12 +66,12 @@ def run_stage(
     save_every: int,
     progress: Callable[[Progress], None],
 ) -> nn.Module:
-    """Train a stage to its end; returns its moving average with the best held-out accuracy.
+    """Train a stage to its end, and return the moving average with the best held-out accuracy.
 
-    A run that was stopped goes on from its last saved state in `folder`. Every step draws from a
-    generator seeded with (seed, step, rank), so going on gives what an unbroken run would have given.
+    An interrupted run resumes from its last saved state in `folder`. Every step draws from a generator seeded
+    with (seed, step, rank), so a resumed run gives the same result as an uninterrupted one.
 
-    Raises: RunMismatch if `folder` holds this stage of a run that would end otherwise.
+    Raises: RunMismatch if `folder` holds this stage of a run with other images or settings.
     """
     rank, world = rank_and_world()
     stage.learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,7 +81,7 @@ def run_stage(
     optimizer = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, stage.steps))
     parts = {"learner": stage.learner, "average": average, "optimizer": optimizer, "schedule": schedule}
-    # How often it is measured decides which averages compete; how many processes, what each draws.
+    # The result also depends on which averages are measured, and on how processes divide the batches.
     fingerprint = f"{stage.fingerprint}, {world} processes, measured every {save_every} steps"
     state = _RunState(folder / f"{stage.name}.pt", fingerprint, parts)
     first_step = state.load()
@@ -94,7 +94,7 @@ def run_stage(
         for step in range(first_step, stage.steps):
             rng = np.random.default_rng((seed, step, rank))
             batch = stage.draw(rng)
-            torch.manual_seed(int(rng.integers(2**62)))  # of dropout
+            torch.manual_seed(int(rng.integers(2**62)))  # for dropout
             batch = tuple(item.to(device) if isinstance(item, Tensor) else item for item in batch)
             learner.train()
             with torch.autocast(device.type, torch.bfloat16, enabled=stage.bfloat16):
@@ -129,7 +129,7 @@ def run_stage(
 
 
 class _RunState:
-    """A stage's state on disk, replaced atomically: the last step, and the best average so far."""
+    """A stage's state on disk: the last step and the best average so far. It is replaced atomically."""
 
     def __init__(self, path: Path, fingerprint: str, parts: dict[str, Any]) -> None:
         self._path, self._fingerprint, self._parts = path, fingerprint, parts
@@ -137,22 +137,23 @@ class _RunState:
         self._best_accuracy = -math.inf
 
     def load(self) -> int:
-        """Load the last saved state, if there is one, into the parts; returns the step to go on with."""
+        """Load the last saved state into the parts, if there is one; returns the number of steps done."""
         if not self._path.exists():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return 0
         state = torch.load(self._path, weights_only=True, map_location="cpu")
         if state["fingerprint"] != self._fingerprint:
             raise RunMismatch(
-                f"{self._path} is of a run on other images or with other settings: "
-                "remove it, or name another run folder"
+                f"{self._path} belongs to a run on other images or with other settings: "
+                "remove it, or choose another run folder"
             )
         try:
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError):
             raise RunMismatch(
-                f"{self._path} is of another version of the network: remove it, or name another run folder"
+                f"{self._path} belongs to another version of the network: "
+                "remove it, or choose another run folder"
             ) from None
         self._best, self._best_accuracy = state["best"], state["best_accuracy"]
         return int(state["step"])
@@ -162,29 +163,26 @@ class _RunState:
             average = self._parts["average"].module
             self._best = {name: tensor.cpu().clone() for name, tensor in average.state_dict().items()}
             self._best_accuracy = accuracy
-        state = {name: part.state_dict() for name, part in self._parts.items()}
+        state = {
+            "step": step,
+            "fingerprint": self._fingerprint,
+            "best": self._best,
+            "best_accuracy": self._best_accuracy,
+            **{name: part.state_dict() for name, part in self._parts.items()},
+        }
         partial = self._path.with_name(self._path.name + ".partial")
-        torch.save(
-            {
-                "step": step,
-                "fingerprint": self._fingerprint,
-                "best": self._best,
-                "best_accuracy": self._best_accuracy,
-                **state,
-            },
-            partial,
-        )
+        torch.save(state, partial)
         partial.replace(self._path)
 
     def best(self) -> dict[str, Tensor]:
-        """The best average; every process reads what the first one saved."""
+        """The best average; every process reads it from the file that the first process saved."""
         state = torch.load(self._path, weights_only=True, map_location="cpu")
         best: dict[str, Tensor] = state["best"]
         return best
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many train together; (0, 1) outside of torchrun."""
+    """The number of this process and the number of processes; (0, 1) without torchrun."""
     if not torch.distributed.is_initialized():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -196,7 +194,7 @@ def _wait_for_all() -> None:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average whose decay rises, so that it soon leaves the untrained start behind."""
+    """Exponential moving average whose decay rises, so that the untrained start soon has little weight."""
 
     def update(averaged: Any, current: Any, updates: Any) -> None:
         risen = min(decay, (1 + int(updates)) / (10 + int(updates)))

@@ -1,4 +1,4 @@
-"""What training minimises: labels, votes and geometry while warming up, relation scores in episodes."""
+"""Objectives of training: labels, votes and geometry in the warm-up, relation scores in episodes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import PartWeights
+from model.networks.csrn import CSRN, FaceFeatures
 from model.networks.encoders import Conv4Encoder, ResNetEncoder
-from model.networks.relation import CSRN, PART_COUNT, EpisodeScores, FaceFeatures, score_episodes
-from model.vision.patches import PARTS
+from model.networks.episode_scores import EpisodeScores, score_episodes
+from model.vision.patches import PART_COUNT, PARTS
 
 CLASS_WEIGHTS = {"labels": 0.5, "votes": 1.0}
 PART_CLASS_WEIGHTS = {"face": 0.5, "eyes": 0.25, "lips": 0.25}
-"""Weight of each patch's own cross-entropy beside that of the three together"""
+"""Weight of the cross-entropy of each patch alone, added to that of the three together"""
 REGRESSION_WEIGHTS = {"components": 0.3, "blendshapes": 0.3}
 
 
@@ -22,18 +23,18 @@ class WarmUp(nn.Module):
     """Supervised objective of the encoder.
 
     From the spatial mean of its feature map, each patch predicts the label, the shares of the annotators'
-    votes, the landmark components and the blendshape coefficients of its face, and what a teacher's
-    encoder says of the patch where there is a teacher. The face says most and costs a third, so only some
-    of a batch's images are looked at with their eyes and lips.
+    votes, the landmark components and the blendshape coefficients of its face, and, with a teacher, the
+    spatial mean of the teacher's feature map. The face patch is the most informative and costs a third of the
+    work, so only some of a batch's images contribute their eye and lip patches.
     """
 
     def __init__(
         self, encoder: Conv4Encoder | ResNetEncoder, *, outputs: dict[str, int], maps_weight: float = 1.0
     ) -> None:
-        """Heads for the targets.
+        """Build heads for the targets.
 
         Args:
-            outputs: how many numbers each target has, by the names of the targets.
+            outputs: number of values of each target, by name.
             maps_weight: weight of a teacher's feature maps in the loss.
         """
         super().__init__()
@@ -58,38 +59,39 @@ class WarmUp(nn.Module):
         images = len(targets["labels"])
         whole = (len(patches) - images) // 2
         means = self.dropout(self.encoder(patches).mean(dim=(-2, -1))).split([images, whole, whole])
-        said = {name: self._say(name, means) for name in self.heads}
+        predicted = {name: self._predict(name, means) for name in self.heads}
         loss = patches.new_zeros(())
-        for name in [name for name in CLASS_WEIGHTS if name in said]:
+        for name in [name for name in CLASS_WEIGHTS if name in predicted]:
             weight = CLASS_WEIGHTS[name]
-            together = torch.stack([of_part[:whole] for of_part in said[name]]).sum(dim=0)
+            together = torch.stack([of_part[:whole] for of_part in predicted[name]]).sum(dim=0)
             loss = loss + weight * _cross_entropy(together, targets[name])
-            for part, logits in zip(PARTS, said[name], strict=True):
+            for part, logits in zip(PARTS, predicted[name], strict=True):
                 loss = loss + weight * PART_CLASS_WEIGHTS[part] * _cross_entropy(logits, targets[name])
-        for name in [name for name in self._regression_weights if name in said]:
-            loss = loss + self._regression_weights[name] * self._regression_loss(name, said[name], targets)
-        labels = torch.stack([of_part[:whole] for of_part in said["labels"]]).sum(dim=0).argmax(dim=1)
+        for name in [name for name in self._regression_weights if name in predicted]:
+            loss = loss + self._regression_weights[name] * self._error(name, predicted[name], targets)
+        labels = torch.stack([of_part[:whole] for of_part in predicted["labels"]]).sum(dim=0).argmax(dim=1)
         return loss, (labels == targets["labels"][:whole].argmax(dim=1)).float().mean()
 
     def predict(self, pixels: Tensor) -> Tensor:
         """Labels (images,) of pixels (images, 3 parts, 3, size, size)."""
         means = self.encoder(pixels.flatten(0, 1)).mean(dim=(-2, -1)).unflatten(0, pixels.shape[:2])
-        return torch.stack(self._say("labels", list(means.unbind(dim=1)))).sum(dim=0).argmax(dim=1)
+        return torch.stack(self._predict("labels", list(means.unbind(dim=1)))).sum(dim=0).argmax(dim=1)
 
     def class_heads(self) -> list[list[nn.Linear]]:
-        """The heads of labels and votes, one list a part."""
+        """The heads of labels and votes, one list per part."""
         kinds = [self.heads[name] for name in CLASS_WEIGHTS if name in self.heads]
         return [list(of_part) for of_part in zip(*kinds, strict=True)]
 
-    def _say(self, name: str, means: Sequence[Tensor]) -> list[Tensor]:
-        """A target's numbers (images, count) by each part, from its spatial means (images, C)."""
+    def _predict(self, name: str, means: Sequence[Tensor]) -> list[Tensor]:
+        """Each part's prediction (images, count) of a target, from its spatial means (images, C)."""
         heads = self.heads[name]
         assert isinstance(heads, nn.ModuleList)
         return [head(mean).float() for head, mean in zip(heads, means, strict=True)]
 
-    def _regression_loss(self, name: str, said: list[Tensor], targets: dict[str, Tensor]) -> Tensor:
+    def _error(self, name: str, predicted: list[Tensor], targets: dict[str, Tensor]) -> Tensor:
+        """Mean squared error of a regression target over the parts."""
         losses = []
-        for part, values in enumerate(said):
+        for part, values in enumerate(predicted):
             target = targets[name][: len(values)]
             errors = (values - (target[:, part] if name == "teacher" else target)).square().mean(dim=1)
             if name == "blendshapes":
@@ -99,11 +101,10 @@ class WarmUp(nn.Module):
 
 
 class EpisodeObjective(nn.Module):
-    """The paper's objective, done right: every class against every query, prototypes included.
+    """The paper's objective, with every class's prototype against every query.
 
-    The sum over face, eyes and lips of the mean squared error of their relation scores, plus 0.7
-    times that of the selected prototypes, against 1 for the query's class and 0 otherwise. A residual
-    relation module is held to the cosine that it starts from.
+    It is the sum over face, eyes and lips of the mean squared error of their relation scores, plus 0.7
+    times that of the selected prototypes. The target is 1 for the query's class and 0 otherwise.
     """
 
     def __init__(self, network: CSRN, *, freeze_encoder: bool) -> None:
@@ -111,9 +112,9 @@ class EpisodeObjective(nn.Module):
         self.network = network
         self.freeze_encoder = freeze_encoder
         network.encoder.requires_grad_(not freeze_encoder)
-        for learnt_before in (network.votes, network.geometry):
-            if learnt_before is not None:
-                learnt_before.requires_grad_(False)
+        for trained_before in (network.votes, network.geometry):
+            if trained_before is not None:
+                trained_before.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EpisodeObjective:
         super().train(mode)
@@ -146,7 +147,7 @@ class EpisodeObjective(nn.Module):
 
 
 def _cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (n, classes) with shares (images, classes); rows of zeros do not count."""
+    """Mean cross-entropy of logits (n, classes) with shares (images, classes), without rows of zeros."""
     shares = shares[: len(logits)]
     losses = -(shares * logits.log_softmax(dim=1)).sum(dim=1)
     return losses.sum() / shares.sum().clamp_min(1)

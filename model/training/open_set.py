@@ -1,14 +1,17 @@
-"""Queries of classes that were not taught: how well a session's threshold tells them from the known ones."""
+"""Open-set recognition: how well a session's threshold separates known queries from those of absent classes.
+
+A known query belongs to a class of the support set; an absent class has no examples in it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from model.training.episodes import EpisodeSampler
+from model.training.evaluate import Progress
 from model.training.scorers import EpisodeScorer, ThresholdScorer
 
 
@@ -19,27 +22,23 @@ class BestScores:
     support: npt.NDArray[np.int64]
     """(episodes, way, shot) image indices of the support sets"""
     known: npt.NDArray[np.float64]
-    """(episodes, queries): of queries whose class was taught"""
+    """(episodes, queries) of the classes of the support set"""
     absent: npt.NDArray[np.float64]
-    """(episodes, queries): of queries of one more class, which was not taught"""
+    """(episodes, queries) of one absent class"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnknownResult:
-    """What thresholds do in sessions of one way and shot; each figure is a fraction."""
+    """The effect of thresholds in sessions of one way and shot; each figure is a fraction."""
 
     known_kept: float
-    """Share of the queries of taught classes whose best score reaches the threshold"""
+    """Share of the known queries whose best score reaches the threshold"""
     absent_told: float
-    """Share of the queries of a class that was not taught whose best score does not"""
+    """Share of the queries of absent classes whose best score is below the threshold"""
     auroc: float
-    """Chance that a known query lies further above its threshold than an absent one; ties count half"""
+    """Probability that a known query exceeds its threshold by more than an absent one; ties count half"""
     way: int
     shot: int
-
-    def summary(self) -> dict[str, object]:
-        """Ready for JSON."""
-        return dataclasses.asdict(self)
 
 
 def draw_best_scores(
@@ -48,19 +47,18 @@ def draw_best_scores(
     *,
     episodes: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> BestScores:
-    """Score episodes in which the last class is asked about but not taught.
+    """Score episodes in which the last class has queries but no examples.
 
-    Args: sampler: of one class more than is taught.
+    Args: sampler, whose way is one more than that of the support sets.
     """
     way = sampler.way - 1
     supports, known, absent = [], [], []
     for _, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
-        taught = support[:, :way]
-        scores = scorer.class_scores(taught, query.reshape(len(query), -1))
+        scores = scorer.class_scores(support[:, :way], query.reshape(len(query), -1))
         best = scores.amax(dim=-1).reshape(query.shape).double().numpy()
-        supports.append(taught)
+        supports.append(support[:, :way])
         known.append(best[:, :way].reshape(len(query), -1))
         absent.append(best[:, way])
         progress(sum(map(len, supports)), episodes)
@@ -75,18 +73,18 @@ def measure_unknown(
     *,
     episodes: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> UnknownResult:
-    """Measure each session's own threshold on episodes with a class that was not taught.
+    """Measure the thresholds that sessions compute for themselves, on episodes with an absent class.
 
-    Args: sampler: of one class more than is taught.
+    Args: sampler, whose way is one more than that of the support sets.
     """
     best = draw_best_scores(scorer, sampler, episodes=episodes, seed=seed, progress=progress)
     return judge_thresholds(best, scorer.thresholds(best.support).double().numpy())
 
 
 def judge_thresholds(best: BestScores, thresholds: npt.NDArray[np.float64]) -> UnknownResult:
-    """What the thresholds (episodes,) do; a query is unknown below the threshold, not at it."""
+    """Apply the thresholds (episodes,); a query is unknown if its best score is below the threshold."""
     known, absent = (scores - thresholds[:, None] for scores in (best.known, best.absent))
     _, way, shot = best.support.shape
     return UnknownResult(
@@ -99,7 +97,7 @@ def judge_thresholds(best: BestScores, thresholds: npt.NDArray[np.float64]) -> U
 
 
 def area_under_roc(higher: npt.NDArray[np.float64], lower: npt.NDArray[np.float64]) -> float:
-    """Chance that one of the first exceeds one of the second; ties count half (Mann and Whitney's U)."""
+    """Probability that one of the first exceeds one of the second; ties count half (Mann and Whitney's U)."""
     ordered = np.sort(lower)
     below = np.searchsorted(ordered, higher, side="left")
     not_above = np.searchsorted(ordered, higher, side="right")

@@ -1,7 +1,7 @@
-"""Turn a data set into patches and landmarks on disk, through the same code that serves requests.
+"""Turn a data set into patches and landmarks on disk, with the same code that serves requests.
 
-Arrays are written in row order and the manifest line last, so a run that was killed is resumed. The manifest
-gets its final name when all images are done, duplicates are marked, and votes and persons are filled in.
+Arrays are written in row order and each manifest line after them, so a killed run can be resumed. The
+manifest gets its final name once all images are done, duplicates are marked, and votes and persons are added.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from model.training.prepared import (
 )
 from model.vision.faces import find_faces
 from model.vision.landmarks import LANDMARK_COUNT, LandmarkFinder
-from model.vision.patches import LAYOUTS, PARTS, LayoutName, Patches
+from model.vision.patches import LAYOUTS, PART_COUNT, LayoutName, Patches
 
 MEASURED_SPLITS = ("test", "val")
-"""An image that is in several splits stays in the first of these alone: what is measured was not seen."""
+"""An image that is in several splits stays in the first of these alone, so training never sees it"""
 CHUNK_IMAGES = 256
 
 Report = dict[str, collections.Counter[str]]
-"""Per label, how often each detection path was taken"""
+"""Number of images per label and result of face detection"""
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)"""
+"""Called with (images done, images in total)"""
 
 
 def prepare(
@@ -63,14 +63,14 @@ def prepare(
     threads: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Prepare every image of a data set into `folder`, resuming what an earlier run has done.
+    """Prepare every image of a data set in `folder`, and resume an earlier run.
 
     Args:
-        votes: by source or content hash; by default those that a finished folder has, or else those that
-            are shipped for the data set.
-        person: its first group, in the first match in an image's source, names the person shown; by default
-            the persons of a finished folder stay.
-        threads: how many FaceMesh instances work at once (each releases the GIL); all cores by default.
+        votes: by source or content hash; by default a finished folder keeps its votes, and a new one gets the
+            votes that are shipped for the data set.
+        person: the first group of its first match in an image's source names the person shown; by default a
+            finished folder keeps its persons.
+        threads: number of FaceMesh instances that work in parallel; by default one per core.
     Raises: DatasetInvalid if the folder holds the output for other images, is damaged, or was written by an
         earlier version, or if `person` matches no image.
     """
@@ -84,7 +84,7 @@ def prepare(
     patches = {
         name: _open_rows(
             folder / PATCHES[name],
-            (len(images), len(PARTS), layout.size_px, layout.size_px, 3),
+            (len(images), PART_COUNT, layout.size_px, layout.size_px, 3),
             np.uint8,
             resumed=done > 0,
         )
@@ -99,10 +99,10 @@ def prepare(
         for index, (image, outcome) in enumerate(
             _read_faces(dataset, images[done:], threads or os.cpu_count() or 1), start=done
         ):
-            if outcome.face is not None:
-                for name in LAYOUTS:
-                    patches[name][index] = outcome.face.patches[name]
-                landmarks[index] = outcome.face.landmarks
+            if outcome.landmarks is not None:
+                for name, of_layout in outcome.patches.items():
+                    patches[name][index] = of_layout
+                landmarks[index] = outcome.landmarks
             writer.writerow(
                 _expected(image)
                 | {"person": "", "votes": "", "content": outcome.content, "detection": outcome.detection}
@@ -132,7 +132,7 @@ def prepare(
 
 
 def match_persons(images: list[LabelledImage], person: re.Pattern[str]) -> dict[str, str]:
-    """The person of each image by its source, "" where the pattern does not match.
+    """The person of each image by its source; "" if the pattern does not match.
 
     Raises: DatasetInvalid if it matches no image.
     """
@@ -140,32 +140,27 @@ def match_persons(images: list[LabelledImage], person: re.Pattern[str]) -> dict[
     persons = {source: (match and match.group(1)) or "" for source, match in matches.items()}
     if not any(persons.values()):
         raise DatasetInvalid(
-            f"{person.pattern!r} finds a person in no path of the data set, such as {images[0].source}"
+            f"{person.pattern!r} finds no person in any path of the data set, such as {images[0].source}"
         )
     return persons
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Face:
-    patches: dict[LayoutName, Patches]
-    landmarks: npt.NDArray[np.float32]
-    """(468, 3): x, y and depth in pixels of the image"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Outcome:
-    """What became of one image."""
+    """The result of reading one image."""
 
     content: str
     """Hash of its bytes"""
     detection: str
-    face: _Face | None = None
+    patches: dict[LayoutName, Patches] = dataclasses.field(default_factory=dict)
+    landmarks: npt.NDArray[np.float32] | None = None
+    """(468, 3): x, y and depth in pixels of the image; None without a face"""
 
 
 def _read_faces(
     dataset: Dataset, images: list[LabelledImage], threads: int
 ) -> Iterator[tuple[LabelledImage, _Outcome]]:
-    """Each image with its outcome, in order, `threads` at a time."""
+    """Each image with its outcome, in order, read by several threads."""
     finders = threading.local()
 
     def read(image: LabelledImage) -> _Outcome:
@@ -187,10 +182,8 @@ def _read_faces(
         return _Outcome(
             content=content,
             detection=FOUND_AFTER_PADDING if landmarks.found_after_padding else FOUND,
-            face=_Face(
-                patches={name: face.patches for name, face in faces.items()},
-                landmarks=np.column_stack([landmarks.points_px, landmarks.depths_px]),
-            ),
+            patches={name: face.patches for name, face in faces.items()},
+            landmarks=np.column_stack([landmarks.points_px, landmarks.depths_px]),
         )
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -200,7 +193,7 @@ def _read_faces(
 
 
 def _mark_duplicates(rows: list[Row]) -> None:
-    """Mark each image whose bytes are also in a split that is measured on."""
+    """Mark each image whose bytes are also in a split for measuring."""
     splits_of = collections.defaultdict(set)
     for row in rows:
         if row["content"]:
@@ -214,13 +207,13 @@ def _mark_duplicates(rows: list[Row]) -> None:
 
 
 def _open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, resumed: bool) -> np.memmap:
-    """Open the array of an earlier run, or make one of zeros where no run has begun."""
+    """Open the array of an earlier run, or create one of zeros for a new run."""
     if not path.exists():
         if resumed:
             raise DatasetInvalid(f"{path} is missing: remove {path.parent} and run `csrn prepare` again")
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     try:
-        np.load(path, mmap_mode="r")  # Opened for writing, a file that was cut off would be filled up.
+        np.load(path, mmap_mode="r")  # fails on a truncated file, which opening for writing would extend
         rows = np.lib.format.open_memmap(path, mode="r+")
     except (ValueError, EOFError):
         raise DatasetInvalid(
@@ -232,7 +225,7 @@ def _open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, r
 
 
 def _resume(manifest: Path, images: list[LabelledImage]) -> int:
-    """How many images an earlier run completed; a line cut off by a kill is dropped from the file."""
+    """The number of images that an earlier run completed; also removes an incomplete last line."""
     if not manifest.exists():
         return 0
     rows = read_manifest(manifest)
@@ -244,7 +237,7 @@ def _resume(manifest: Path, images: list[LabelledImage]) -> int:
 
 
 def _expected(image: LabelledImage) -> Row:
-    """The columns of an image's row that the data set alone decides."""
+    """The columns of an image's row that depend on the data set alone."""
     return {"source": image.source, "label": image.label, "split": image.split, "group": image.group}
 
 

@@ -1,6 +1,6 @@
-"""Add blendshapes to a prepared folder: what MediaPipe's Face Landmarker says of every face that was found.
+"""Add the blendshapes that MediaPipe's Face Landmarker gives for every face to a prepared folder.
 
-Rows are appended in order to an unfinished file, so a run that was killed is resumed.
+Rows are appended in order to an unfinished file, so a killed run can be resumed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from model.errors import DatasetInvalid, ImageUnreadable
 from model.training.datasets import Dataset
 from model.training.prepare import CHUNK_IMAGES, Progress
 from model.training.prepared import BLENDSHAPES, load_prepared
-from model.vision.blendshape_teacher import BlendshapeTeacher
-from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.blendshapes import BLENDSHAPE_COUNT, BlendshapeTeacher
 from model.vision.images import decode_image
 
 UNFINISHED_BLENDSHAPES = "blendshapes.unfinished"
-"""Raw float32 rows of the images that are done"""
+"""File with the raw float32 rows of the images done so far"""
 
 
 def check_task_file(task_file: Path) -> None:
-    """Raises: DatasetInvalid if the file is no Face Landmarker bundle; OSError."""
+    """Raises: DatasetInvalid if the file is not a Face Landmarker bundle; OSError."""
     BlendshapeTeacher(task_file).close()
 
 
@@ -38,30 +37,27 @@ def prepare_blendshapes(
     threads: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Write the blendshapes of every face in a folder that `prepare` has finished; keeps what is there.
+    """Write the blendshapes of every face in a folder that `prepare` has finished; existing ones stay.
 
     Args:
         task_file: the Face Landmarker bundle (.task).
-        threads: how many Face Landmarkers work at once (each releases the GIL); all cores by default.
+        threads: number of Face Landmarkers that work in parallel; by default one per core.
     Raises: DatasetInvalid if the folder is not an output of `prepare` for this data set, or the task file is
-        no Face Landmarker bundle; OSError.
+        not a Face Landmarker bundle; OSError.
     """
     check_task_file(task_file)
     prepared = load_prepared(folder)
-    images, count = dataset.images, len(BLENDSHAPE_NAMES)
-    if (
-        len(images) != len(prepared.all_landmarks)
-        or [images[row].source for row in prepared.rows] != prepared.sources.tolist()
-    ):
+    images, faces = dataset.images, set(prepared.rows.tolist())
+    complete = len(images) == len(prepared.all_landmarks)
+    if not complete or [images[row].source for row in prepared.rows] != prepared.sources.tolist():
         raise DatasetInvalid(f"{folder} holds the output for another data set")
     if prepared.all_blendshapes is not None:
         progress(len(images), len(images))
         return
-    faces = set(prepared.rows.tolist())
     teachers = threading.local()
 
     def teach(row: int) -> npt.NDArray[np.float32]:
-        nothing = np.full(count, np.nan, dtype=np.float32)
+        nothing = np.full(BLENDSHAPE_COUNT, np.nan, dtype=np.float32)
         if row not in faces:
             return nothing
         if not hasattr(teachers, "teacher"):
@@ -71,10 +67,10 @@ def prepare_blendshapes(
         except (ImageUnreadable, OSError):
             return nothing
         points_px = prepared.all_landmarks[row, :, :2] / np.float32(image.reduction)
-        taught: npt.NDArray[np.float32] | None = teachers.teacher.blendshapes(image.pixels, points_px)
-        return nothing if taught is None else taught
+        found: npt.NDArray[np.float32] | None = teachers.teacher.blendshapes(image.pixels, points_px)
+        return nothing if found is None else found
 
-    unfinished, row_bytes = folder / UNFINISHED_BLENDSHAPES, count * np.dtype(np.float32).itemsize
+    unfinished, row_bytes = folder / UNFINISHED_BLENDSHAPES, BLENDSHAPE_COUNT * np.dtype(np.float32).itemsize
     with (
         unfinished.open("ab") as file,
         concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
@@ -90,6 +86,6 @@ def prepare_blendshapes(
             progress(chunk.stop, len(images))
     partial = folder / (BLENDSHAPES + ".partial")
     with partial.open("wb") as file:
-        np.save(file, np.fromfile(unfinished, dtype=np.float32).reshape(-1, count))
+        np.save(file, np.fromfile(unfinished, dtype=np.float32).reshape(-1, BLENDSHAPE_COUNT))
     partial.replace(folder / BLENDSHAPES)
     unfinished.unlink()

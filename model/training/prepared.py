@@ -1,12 +1,12 @@
-"""A prepared folder: what `csrn prepare` writes and everything else reads.
+"""A prepared folder, which `csrn prepare` writes and every other command reads.
 
-It holds one row per image of the data set, whether or not its face was found:
+It has one row per image of the data set, whether or not a face was found:
 
     manifest.csv          source, label, split, group, person, votes, content, detection;
-                          named .unfinished until it is complete
+                          named manifest.csv.unfinished until it is complete
     patches-<layout>.npy  (images, 3 parts, size, size, 3) uint8, one file for each patch layout
     landmarks.npy         (images, 468, 3) float32: x, y and depth in pixels of the source image
-    blendshapes.npy       (images, 52) float32, NaN where there are none; only where they were asked for
+    blendshapes.npy       (images, 52) float32, NaN if unknown; present only if requested
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MANIFEST, UNFINISHED = "manifest.csv", "manifest.csv.unfinished"
 PATCHES: dict[LayoutName, str] = {name: f"patches-{name}.npy" for name in LAYOUTS}
 LANDMARKS, BLENDSHAPES = "landmarks.npy", "blendshapes.npy"
 EARLIER_PATCHES = "patches.npy"
-"""The only patches in a folder that an earlier version wrote"""
+"""The only patches in a folder that an earlier version prepared"""
 ANY_NAME = "surrogateescape"
-"""How manifests are encoded and decoded: a file name may be any bytes."""
+"""Error handler for encoding and decoding manifests: a file name may contain any bytes"""
 COLUMNS = ("source", "label", "split", "group", "person", "votes", "content", "detection")
 DETECTIONS = FOUND, FOUND_AFTER_PADDING, NOT_FOUND, UNREADABLE, DUPLICATE = (
     "found",
@@ -39,28 +39,28 @@ DETECTIONS = FOUND, FOUND_AFTER_PADDING, NOT_FOUND, UNREADABLE, DUPLICATE = (
     "unreadable",
     "duplicate",
 )
-"""Detection paths. A duplicate is an image whose very bytes are in a split that is measured on."""
+"""Results of face detection; `duplicate` marks an image whose bytes are also in a split for measuring"""
 
 Row = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedImages:
-    """Images whose face was found, in manifest order. Patches stay on disk until they are asked for."""
+    """Images with a face, in manifest order. Their patches stay on disk until they are read."""
 
     folder: Path
     labels: npt.NDArray[np.str_]
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
-    """Such as the video that an image is a frame of; "" for an image by itself"""
+    """Group of each image, such as the video of a frame; "" for none"""
     persons: npt.NDArray[np.str_]
-    """Who is shown; "" where unknown"""
+    """Person shown; "" if unknown"""
     votes: npt.NDArray[np.int64]
-    """(images, 10) how many annotators chose each of VOTE_COLUMNS; zeros where there are no votes"""
+    """(images, 10) number of annotators who chose each of VOTE_COLUMNS; zeros without votes"""
     contents: npt.NDArray[np.str_]
     """Hash of the bytes of each image"""
     rows: npt.NDArray[np.int64]
-    """Where each image is in the arrays below"""
+    """Index of each image in the arrays below"""
     all_patches: Mapping[LayoutName, npt.NDArray[np.uint8]]
     all_landmarks: npt.NDArray[np.float32]
     all_blendshapes: npt.NDArray[np.float32] | None
@@ -69,15 +69,15 @@ class PreparedImages:
         return len(self.rows)
 
     def patches(self, chosen: npt.NDArray[np.int64] | slice, layout: LayoutName) -> npt.NDArray[np.uint8]:
-        """(chosen, 3 parts, size, size, 3) uint8 of the chosen images in a patch layout."""
+        """Patches (chosen, 3 parts, size, size, 3) uint8 of the chosen images."""
         return np.asarray(self.all_patches[layout][self.rows[chosen]])
 
     def landmarks(self) -> npt.NDArray[np.float32]:
-        """(images, 468, 3) float32: x, y and depth of each landmark in pixels of the image."""
+        """Landmarks (images, 468, 3) float32: x, y and depth in pixels of the image."""
         return np.asarray(self.all_landmarks[self.rows])
 
     def blendshapes(self) -> npt.NDArray[np.float32]:
-        """(images, 52) float32 in the order of BLENDSHAPE_NAMES; NaN where the teacher found no face.
+        """Coefficients (images, 52) float32 in the order of BLENDSHAPE_NAMES; NaN if unknown.
 
         Raises: DatasetInvalid if the folder was prepared without them.
         """
@@ -90,25 +90,18 @@ class PreparedImages:
 
     @property
     def kin(self) -> npt.NDArray[np.str_]:
-        """(images,) alike where images may not meet in an episode: of one video, of the same bytes."""
+        """(images,) equal for images that must not meet in an episode: of one video, or with equal bytes."""
         return np.where(self.groups == "", self.contents, self.groups)
 
     def select(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> PreparedImages:
-        """The images that a mask or indices (images,) choose."""
-        return dataclasses.replace(
-            self,
-            labels=self.labels[chosen],
-            sources=self.sources[chosen],
-            groups=self.groups[chosen],
-            persons=self.persons[chosen],
-            votes=self.votes[chosen],
-            contents=self.contents[chosen],
-            rows=self.rows[chosen],
-        )
+        """Select images by a mask or by indices (images,)."""
+        names = ("labels", "sources", "groups", "persons", "votes", "contents", "rows")
+        selected = {name: getattr(self, name)[chosen] for name in names}
+        return dataclasses.replace(self, **selected)
 
 
 def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
-    """Load the found faces of a prepared folder, of one split or of all.
+    """Load the images with a face from a prepared folder, of one split or of all.
 
     Raises: DatasetInvalid if the folder is not a complete output of `prepare`, or has no such split.
     """
@@ -116,16 +109,16 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
     try:
         patches = {name: np.load(folder / file, mmap_mode="r") for name, file in PATCHES.items()}
         landmarks = np.load(folder / LANDMARKS, mmap_mode="r")
-        blendshapes = (
-            np.load(folder / BLENDSHAPES, mmap_mode="r") if (folder / BLENDSHAPES).exists() else None
-        )
+        blendshapes = None
+        if (folder / BLENDSHAPES).exists():
+            blendshapes = np.load(folder / BLENDSHAPES, mmap_mode="r")
         kept = [
             index
             for index, row in enumerate(rows)
             if row["detection"] in (FOUND, FOUND_AFTER_PADDING) and split in (None, row["split"])
         ]
         columns = {
-            name: np.array([rows[index][name] for index in kept], dtype=np.str_)
+            f"{name}s": np.array([rows[index][name] for index in kept], dtype=np.str_)
             for name in ("label", "source", "group", "person", "content")
         }
         votes = np.zeros((len(kept), len(VOTE_COLUMNS)), dtype=np.int64)
@@ -136,18 +129,14 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
         raise DatasetInvalid(f"{folder} is not an output of `csrn prepare`") from None
     arrays = [*patches.values(), landmarks, *([] if blendshapes is None else [blendshapes])]
     if any(len(array) != len(rows) for array in arrays):
-        raise DatasetInvalid(f"{folder} is damaged: its files are of unequal length")
+        raise DatasetInvalid(f"{folder} is damaged: its files have different lengths")
     splits = sorted({row["split"] for row in rows})
     if split is not None and split not in splits:
         raise DatasetInvalid(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
     return PreparedImages(
         folder=folder,
-        labels=columns["label"],
-        sources=columns["source"],
-        groups=columns["group"],
-        persons=columns["person"],
+        **columns,
         votes=votes,
-        contents=columns["content"],
         rows=np.array(kept, dtype=np.int64),
         all_patches=patches,
         all_landmarks=landmarks,
@@ -156,7 +145,7 @@ def load_prepared(folder: Path, *, split: str | None = None) -> PreparedImages:
 
 
 def training_split(folder: Path) -> str | None:
-    """The split to train on where none is named: `train`; None, all images, where there is no such split.
+    """The default split for training: `train`, or None for all images if there is no such split.
 
     Raises: DatasetInvalid if the folder is not an output of `prepare`.
     """
@@ -164,7 +153,7 @@ def training_split(folder: Path) -> str | None:
 
 
 def refuse_earlier_version(folder: Path) -> None:
-    """Raises: DatasetInvalid if the folder was prepared by a version that knew one patch layout only."""
+    """Raises: DatasetInvalid if an earlier version prepared the folder, which knew a single patch layout."""
     if (folder / EARLIER_PATCHES).exists():
         raise DatasetInvalid(
             f"{folder} was prepared by an earlier version: remove it and run `csrn prepare` again"
@@ -172,7 +161,7 @@ def refuse_earlier_version(folder: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[Row]:
-    """The rows of a manifest; a last line that was cut off is left out. Raises: OSError."""
+    """Read the rows of a manifest, without an incomplete last line. Raises: OSError."""
     whole_lines = path.read_text(encoding="utf-8", errors=ANY_NAME).rpartition("\n")[0]
     return list(csv.DictReader(io.StringIO(whole_lines, newline="")))
 

@@ -1,8 +1,9 @@
-"""Everything that `csrn evaluate` measures of one weight file."""
+"""The report of `csrn evaluate`: everything that it measures about one weight file."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,17 +15,16 @@ from model.checkpoint import load_checkpoint
 from model.classifier import Classifier
 from model.errors import CheckpointInvalid, EpisodeImpossible
 from model.training.episodes import EpisodeSampler
-from model.training.evaluate import Difference, Evaluation, evaluate, paired_difference
+from model.training.evaluate import Difference, Evaluation, PartResult, evaluate, measure_parts
 from model.training.open_set import UnknownResult, measure_unknown
-from model.training.parts import PartResult, measure_parts
 from model.training.prepared import PreparedImages
 from model.training.scorers import (
-    CosineScorer,
     EpisodeScorer,
-    GeometryScorer,
     LandmarkScorer,
     RelationScorer,
+    cosine_scorer,
     encode_images,
+    geometry_scorer,
 )
 
 COSINE, LANDMARKS, GEOMETRY = BASELINES = "cosine", "landmarks", "geometry"
@@ -33,14 +33,14 @@ COSINE, LANDMARKS, GEOMETRY = BASELINES = "cosine", "landmarks", "geometry"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Another scorer on the same episodes; `difference` is the weights' accuracy less the other's."""
+    """Another scorer on the same episodes; `difference` is the weights' accuracy minus the other's."""
 
     name: str
     evaluation: Evaluation
     difference: Difference
 
     def summary(self) -> dict[str, object]:
-        """Ready for JSON."""
+        """The comparison, ready for JSON."""
         other = self.evaluation
         return {
             "name": self.name,
@@ -54,20 +54,20 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was measured of one weight file."""
+    """The measurements of one weight file."""
 
     evaluation: Evaluation
     unknown: UnknownResult | None
-    """None where the data has no class to leave out"""
+    """None if the data has no class to leave out"""
     against: tuple[Comparison, ...]
     parts: dict[str, PartResult]
-    """Empty where they were not asked for"""
+    """Empty unless requested"""
     shot_curve: tuple[Evaluation, ...]
 
     def summary(self) -> dict[str, object]:
-        """Ready for JSON."""
+        """The report, ready for JSON."""
         summary = self.evaluation.summary()
-        summary["unknown"] = None if self.unknown is None else self.unknown.summary()
+        summary["unknown"] = None if self.unknown is None else dataclasses.asdict(self.unknown)
         summary["against"] = [comparison.summary() for comparison in self.against]
         if self.parts:
             summary["parts"] = {name: part.summary() for name, part in self.parts.items()}
@@ -96,16 +96,16 @@ def measure_weights(
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Report:
-    """Measure weights over seeded episodes. Every image is encoded once, as a session would store it.
+    """Measure weights over seeded episodes. Every image is encoded once, as in a session.
 
     Args:
-        personal: whether all images of an episode show one person; otherwise no person that is known is
-            both in the support set and among the queries.
-        against: each of BASELINES or the path of other weights, measured on the same episodes.
+        personal: whether all images of an episode show one person; otherwise no known person is both in the
+            support set and among the queries.
+        against: names in BASELINES or paths of other weights, to compare on the same episodes.
         parts: whether to measure each part of the class scores.
-        shot_curve: shots to measure besides.
+        shot_curve: further shots to measure.
         progress: called with (stage, done, total).
-    Raises: EpisodeImpossible or CheckpointInvalid, before anything is encoded.
+    Raises: EpisodeImpossible or CheckpointInvalid, before any image is encoded.
     """
     images = images.select(np.isin(images.labels, classes))
 
@@ -133,47 +133,45 @@ def measure_weights(
     features = encode_images(classifier, images, progress)
     scorer = RelationScorer(classifier, features)
 
-    def show(stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(stage, done, total)
-
-    def measure(scorer: EpisodeScorer, shot: int, stage: str) -> Evaluation:
-        return evaluate(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show(stage))
-
     def opponent(name: str) -> EpisodeScorer:
         if name == COSINE:
-            return CosineScorer(classifier, features)
+            return cosine_scorer(classifier, features)
         if name == GEOMETRY:
-            return GeometryScorer(classifier, features)
+            return geometry_scorer(classifier, features)
         if name == LANDMARKS:
             return LandmarkScorer(images)
         return RelationScorer(others[name], encode_images(others[name], images, progress))
 
+    def measure(scorer: EpisodeScorer, shot: int, stage: str) -> Evaluation:
+        show = functools.partial(progress, stage)
+        return evaluate(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show)
+
     evaluation = measure(scorer, shot, "episodes")
     comparisons = []
     for name in against:
-        compared = measure(opponent(name), shot, f"against {name}")
-        difference = paired_difference(evaluation, compared)
-        comparisons.append(Comparison(name=name, evaluation=compared, difference=difference))
-    with_absent = _with_one_more_class(sampler, shot, way)
+        other = measure(opponent(name), shot, f"against {name}")
+        difference = Difference.of(evaluation.episode_accuracies, other.episode_accuracies)
+        comparisons.append(Comparison(name=name, evaluation=other, difference=difference))
+    unknown, of_parts = None, {}
+    if (with_absent := _with_absent_class(sampler, shot, way)) is not None:
+        show = functools.partial(progress, "unknown classes")
+        unknown = measure_unknown(scorer, with_absent, episodes=episodes, seed=seed, progress=show)
+    if parts:
+        show = functools.partial(progress, "parts")
+        of_parts = measure_parts(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show)
     return Report(
         evaluation=evaluation,
-        unknown=None
-        if with_absent is None
-        else measure_unknown(
-            scorer, with_absent, episodes=episodes, seed=seed, progress=show("unknown classes")
-        ),
+        unknown=unknown,
         against=tuple(comparisons),
-        parts=measure_parts(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show("parts"))
-        if parts
-        else {},
+        parts=of_parts,
         shot_curve=tuple(measure(scorer, number, f"{number}-shot episodes") for number in shot_curve),
     )
 
 
-def _with_one_more_class(
+def _with_absent_class(
     sampler: Callable[[int, int], EpisodeSampler], shot: int, way: int
 ) -> EpisodeSampler | None:
-    """Samples one class more than is taught: way + 1 if there are as many, else way; None for one class."""
+    """A sampler of way + 1 classes if the data allows it, else of `way`; None for a single class."""
     try:
         return sampler(shot, way + 1)
     except EpisodeImpossible:
@@ -181,7 +179,7 @@ def _with_one_more_class(
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Draw the confusion matrix, each row as shares of its class's queries, as a PNG."""
+    """Draw the confusion matrix as a PNG; each row shows shares of the queries of one class."""
     labels = list(evaluation.confusion)
     counts = np.array([[evaluation.confusion[row][column] for column in labels] for row in labels])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

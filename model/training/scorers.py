@@ -1,4 +1,4 @@
-"""Ways to classify the queries of episodes: CSRN as it is served, and the baselines beside it."""
+"""Scorers that classify the queries of episodes: CSRN, equal to the service, and baselines."""
 
 from __future__ import annotations
 
@@ -7,53 +7,54 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from model.classifier import Classifier
-from model.networks.relation import Half, cosine_similarity, score_halves_of_episodes, select_prototypes
-from model.training.geometry import LandmarkComponents
+from model.networks.csrn import FACE
+from model.networks.episode_scores import cosine_similarity, score_halves
+from model.networks.relation import Half, select_prototypes
+from model.support_set import Indices
+from model.training.landmark_components import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.unknown import SessionStatistics, describe_session
 
 ENCODE_BATCH = 128
 PAIRS_AT_ONCE = 4096
-"""Episodes are scored together up to about this many pairs: more would leave the processor's cache"""
+"""Episodes are scored together up to about this many pairs; more do not fit in the processor's cache"""
 LANDMARK_COMPONENTS = 20
-
-Indices = npt.NDArray[np.int64]
 
 
 class EpisodeScorer(Protocol):
     """Scores the queries of episodes over a fixed set of images."""
 
     weights_sha256: str | None
-    """SHA-256 of the weights file, None without one"""
+    """Hash of the weights; None for a scorer without weights"""
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
-        """(episodes, queries, way) of image indices (episodes, way, shot) and (episodes, queries)."""
+        """Scores (episodes, queries, way) for image indices (episodes, way, shot) and (episodes, queries)."""
 
 
 class ThresholdScorer(EpisodeScorer, Protocol):
-    """A scorer that also gives what a session's threshold is computed from, and the threshold itself."""
+    """A scorer that also computes the thresholds of sessions."""
 
     def statistics(self, support: Indices) -> list[SessionStatistics]:
-        """Of each episode's support set (episodes, way, shot)."""
+        """Statistics of each episode's support set (episodes, way, shot), for the threshold."""
 
     def thresholds(self, support: Indices) -> Tensor:
-        """(episodes,) `unknown_below` of each episode's support set (episodes, way, shot)."""
+        """`unknown_below` (episodes,) of each episode's support set (episodes, way, shot)."""
 
 
 class RelationScorer:
-    """CSRN's parts and class scores, equal to those that the service gives but for the rounding of halves."""
+    """CSRN's parts and class scores; equal to the service's, except that halves are rounded to float16."""
 
     @torch.inference_mode()
     def __init__(self, classifier: Classifier, features: Tensor) -> None:
-        """features: of every image, from `encode_images`."""
+        """features: from `encode_images`, of every image."""
         self.weights_sha256: str | None = classifier.checkpoint.sha256
         self.part_names = classifier.part_names
-        self.part_weights = classifier.checkpoint.config.part_weights.by_name()
+        self._config = classifier.checkpoint.config
+        self.part_weights = self._config.part_weights.by_name()
         self._classifier, self._features = classifier, features
         network = classifier.network
         support, query, described = [], [], []
@@ -68,12 +69,12 @@ class RelationScorer:
         }
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
-        """(episodes, queries, way), weighed as the checkpoint says."""
+        """Class scores (episodes, queries, way) with the checkpoint's part weights."""
         return self.weigh(self.class_parts(support, query), self.part_weights)
 
     @torch.inference_mode()
     def class_parts(self, support: Indices, query: Indices) -> Tensor:
-        """(episodes, queries, way, parts) in the order of `part_names`: the costly step, for any weights."""
+        """Class parts (episodes, queries, way, parts) in the order of `part_names`; the costly step."""
         pairs = query.shape[1] * (support[0].size * 3 + support.shape[1])
         together = max(1, PAIRS_AT_ONCE // pairs)
         return torch.cat(
@@ -84,51 +85,44 @@ class RelationScorer:
         )
 
     def weigh(self, class_parts: Tensor, weights: dict[str, float]) -> Tensor:
-        """Class scores (..., way) of class parts (..., way, parts) by weights that are not all 0."""
+        """Class scores (..., way) from class parts (..., way, parts), with weights that are not all 0."""
         by_part = class_parts.new_tensor([weights[name] for name in self.part_names])
         return (class_parts @ by_part / by_part.sum()).clamp(0, 1)
 
     @torch.inference_mode()
     def statistics(self, support: Indices) -> list[SessionStatistics]:
-        """Of each episode's support set (episodes, way, shot), as a session of its own."""
+        """Statistics of each episode's support set (episodes, way, shot)."""
         weights = {name: self.part_weights[name] for name in self._descriptions}
+        way, shot = support.shape[1:]
+        found = []
         with _one_thread():
-            return [
-                describe_session(self._described(episode), _classes_of(episode), weights)
-                for episode in support
-            ]
+            for episode in support:
+                chosen = torch.from_numpy(episode.ravel())
+                described = {name: values[chosen] for name, values in self._descriptions.items()}
+                found.append(describe_session(described, np.arange(way).repeat(shot), weights))
+        return found
 
-    @torch.inference_mode()
     def thresholds(self, support: Indices) -> Tensor:
-        """(episodes,) `unknown_below` of each episode's support set (episodes, way, shot)."""
-        unknown_below = self._classifier.unknown_below
-        with _one_thread():
-            return torch.tensor(
-                [unknown_below(self._described(episode), _classes_of(episode)) for episode in support]
-            )
-
-    def _described(self, support: Indices) -> dict[str, Tensor]:
-        """Descriptions (examples, D) of one episode's support set (way, shot), class by class."""
-        chosen = torch.from_numpy(support.ravel())
-        return {name: described[chosen] for name, described in self._descriptions.items()}
+        """`unknown_below` (episodes,) of each episode's support set (episodes, way, shot)."""
+        return torch.tensor([self._config.unknown_below(found) for found in self.statistics(support)])
 
     def _score(self, support: Indices, query: Indices) -> Tensor:
         network = self._classifier.network
-        chosen, asked = torch.from_numpy(support), torch.from_numpy(query)
-        faces = network.unpack(self._features[chosen].to(self._classifier.device)).maps[..., 0, :, :, :]
-        scores = score_halves_of_episodes(
+        chosen, queries = torch.from_numpy(support), torch.from_numpy(query)
+        faces = network.unpack(self._features[chosen].to(self._classifier.device)).maps[..., FACE, :, :, :]
+        scores = score_halves(
             network,
             support_halves=_whole(self._support_halves[chosen]),
             prototype_halves=network.prototype_half(select_prototypes(faces)),
-            query_halves=_whole(self._query_halves[asked]),
+            query_halves=_whole(self._query_halves[queries]),
             class_means={name: found[chosen].mean(dim=2) for name, found in self._descriptions.items()},
-            query_descriptions={name: found[asked] for name, found in self._descriptions.items()},
+            query_descriptions={name: found[queries] for name, found in self._descriptions.items()},
         )
         return scores.class_parts().cpu()
 
 
 class MeanScorer:
-    """Nearest class mean by cosine of one description per image."""
+    """Nearest class mean by the cosine of one description per image."""
 
     def __init__(self, descriptions: Tensor, weights_sha256: str | None) -> None:
         """descriptions: (images, D)."""
@@ -141,42 +135,38 @@ class MeanScorer:
         return cosine_similarity(means, self._descriptions[torch.from_numpy(query)])
 
 
-class CosineScorer(MeanScorer):
-    """Nearest class mean by cosine on the spatial means of the three feature maps: what the encoder gives.
+@torch.inference_mode()
+def cosine_scorer(classifier: Classifier, features: Tensor) -> MeanScorer:
+    """Compare the spatial means of the three feature maps, to measure the encoder alone.
 
-    Channels are standardised where the checkpoint knows their mean and deviation in training.
+    Channels are standardised if the checkpoint has their mean and deviation.
+
+    Args: features, from `encode_images`, of every image.
     """
-
-    @torch.inference_mode()
-    def __init__(self, classifier: Classifier, features: Tensor) -> None:
-        """features: of every image, from `encode_images`."""
-        network = classifier.network
-
-        def describe(batch: Tensor) -> Tensor:
-            maps = network.unpack(batch.to(classifier.device)).maps
-            pooled: Tensor = maps.mean(dim=(-2, -1)) if network.pooled is None else network.pooled(maps)
-            return pooled.flatten(1).cpu()
-
-        described = torch.cat([describe(batch) for batch in torch.split(features, ENCODE_BATCH)])
-        super().__init__(described, classifier.checkpoint.sha256)
+    network, described = classifier.network, []
+    for batch in torch.split(features, ENCODE_BATCH):
+        maps = network.unpack(batch.to(classifier.device)).maps
+        pooled: Tensor = maps.mean(dim=(-2, -1)) if network.pooled is None else network.pooled(maps)
+        described.append(pooled.flatten(1).cpu())
+    return MeanScorer(torch.cat(described), classifier.checkpoint.sha256)
 
 
-class GeometryScorer(MeanScorer):
-    """Nearest class mean by cosine on the blendshape coefficients: the `geometry` part alone."""
+@torch.inference_mode()
+def geometry_scorer(classifier: Classifier, features: Tensor) -> MeanScorer:
+    """Compare the blendshape coefficients, to measure the `geometry` part alone.
 
-    @torch.inference_mode()
-    def __init__(self, classifier: Classifier, features: Tensor) -> None:
-        """classifier: with geometry. features: of every image, from `encode_images`."""
-        network = classifier.network
-        described = [
-            network.describe(network.unpack(batch.to(classifier.device)))["geometry"].cpu()
-            for batch in torch.split(features, ENCODE_BATCH)
-        ]
-        super().__init__(torch.cat(described), classifier.checkpoint.sha256)
+    Args: features, from `encode_images`, of every image, with geometry.
+    """
+    network = classifier.network
+    described = [
+        network.describe(network.unpack(batch.to(classifier.device)))["geometry"].cpu()
+        for batch in torch.split(features, ENCODE_BATCH)
+    ]
+    return MeanScorer(torch.cat(described), classifier.checkpoint.sha256)
 
 
 class LandmarkScorer:
-    """Nearest class mean of aligned, whitened landmark components: what the landmarks alone give."""
+    """Nearest class mean of landmark components, to measure the landmarks alone."""
 
     weights_sha256: str | None = None
 
@@ -186,7 +176,7 @@ class LandmarkScorer:
         self._components = torch.from_numpy(components.of(points))
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
-        """Negative distances (episodes, queries, way)."""
+        """Negative Euclidean distances (episodes, queries, way)."""
         means = self._components[torch.from_numpy(support)].mean(dim=2)
         return -torch.cdist(self._components[torch.from_numpy(query)], means)
 
@@ -196,9 +186,9 @@ def encode_images(
     images: PreparedImages,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Tensor:
-    """Features (images, numbers) float16, as a session would store them, on the CPU.
+    """Features (images, numbers) float16 on the CPU, in the form that a session stores.
 
-    The patches are those of the layout that the checkpoint needs.
+    Args: progress, called with (stage, images done, images in total).
     """
     encoded = []
     points, layout = images.landmarks()[:, :, :2], classifier.checkpoint.config.patches
@@ -211,7 +201,7 @@ def encode_images(
 
 
 def _joined(halves: list[Half]) -> Half:
-    """Halves of all images; the convolved maps, which take most memory, are kept in float16."""
+    """The halves of all images; the convolved maps take most memory, so they are rounded to float16."""
     return Half(
         convolved=torch.cat([half.convolved.half() for half in halves]),
         direction=torch.cat([half.direction for half in halves]),
@@ -224,16 +214,10 @@ def _whole(half: Half) -> Half:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread: tiny operations wait for a second one longer than they take."""
+    """Compute on one thread: for tiny operations, waiting for a second thread takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _classes_of(support: Indices) -> Indices:
-    """Class number of each example of a support set (way, shot)."""
-    way, shot = support.shape
-    return np.arange(way).repeat(shot)

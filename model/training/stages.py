@@ -1,4 +1,4 @@
-"""The stages of training, each from the inputs and the network so far."""
+"""The stages of training; each is built from the inputs and the network trained so far."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
-from model.networks.relation import CSRN
-from model.training.batches import LabelBatches, resize_patches
+from model.networks.csrn import CSRN
+from model.training.batches import LabelBatches
 from model.training.calibrate import RuleFit, fit_unknown_rule, session_samplers
 from model.training.evaluate import evaluate
-from model.training.geometry import cluster_faces
+from model.training.geometry import GeometryBatches, GeometryObjective
 from model.training.inputs import TrainInputs, digest
-from model.training.learn_geometry import GeometryBatches, GeometryObjective
+from model.training.landmark_components import cluster_faces
 from model.training.loop import Stage, rank_and_world
 from model.training.objectives import CLASS_WEIGHTS, EpisodeObjective, WarmUp
+from model.training.patch_reader import pixels_of, resize_patches
 from model.training.scorers import ENCODE_BATCH, encode_images
-from model.training.targets import build_targets, voted_names
+from model.training.targets import build_targets
 from model.training.teacher import TeacherTargets, describe_by_teacher
+from model.training.voted_labels import voted_names
 
 DESCRIBED_IMAGES = 8000
-"""How many training images give the pooled maps their mean, deviation and whitening"""
+"""Number of training images from which the mean, deviation and whitening of pooled maps are computed"""
 SHRINKAGE = 0.5
-"""How far the covariance within classes is drawn towards a multiple of the identity"""
+"""Weight of a multiple of the identity in the covariance within classes"""
 MEASURED_EPISODES = 1000
 EPISODE_SETTINGS = ("steps", "way", "shot", "query", "episodes_per_step", "label_episodes", "votes_weight")
-"""Settings that the warm-up does not depend on: runs that differ only in these can share one"""
+"""The warm-up does not depend on these settings, so runs that differ only in them can share one"""
 RULE_CLUSTERS = (8, 24)
 RULE_EPISODES = 15
-"""Episodes of each way, shot and kind of classes that the rule of the threshold is fitted on"""
+"""Number of episodes of each way, shot and kind of classes on which the rule of the threshold is fitted"""
 GEOMETRY_STEPS = 2500
 SMALL_SHARE = 2 / 3
+"""Side of the patches in the first warm-up stage, relative to the layout's"""
 
 
 def geometry_stage(network: CSRN, inputs: TrainInputs) -> Stage:
+    """Train the blendshape network."""
     assert network.geometry is not None
     settings = inputs.settings
     batches = GeometryBatches(inputs.trained, inputs.components)
@@ -69,80 +73,61 @@ def geometry_stage(network: CSRN, inputs: TrainInputs) -> Stage:
 def warm_up(
     network: CSRN, inputs: TrainInputs, guide: Checkpoint | None, run: Callable[[Stage], nn.Module]
 ) -> WarmUp:
-    """Train the encoder and its heads on small patches first, then on whole ones."""
+    """Train the encoder and its heads, first on small patches, then on patches of full size."""
     settings = inputs.settings
     outputs = {name: values.shape[-1] for name, values in inputs.targets.by_name().items()}
-    said = None
+    teacher = None
     if guide is not None:
         counts = {name: outputs[name] for name in CLASS_WEIGHTS if name in outputs}
-        said = describe_by_teacher(guide, inputs.trained, counts, share=settings.teacher_share)
-        outputs["teacher"] = said.maps.shape[-1]
-    torch.manual_seed(settings.seed)  # The warm-up starts the same whatever parts the network has.
+        teacher = describe_by_teacher(guide, inputs.trained, counts, share=settings.teacher_share)
+        outputs["teacher"] = teacher.maps.shape[-1]
+    torch.manual_seed(
+        settings.seed
+    )  # The warm-up starts from the same weights whatever parts the network has.
     learner = WarmUp(network.encoder, outputs=outputs, maps_weight=1 - settings.teacher_share)
-    size_px = inputs.config.layout.size_px
-    for name, steps, side_px, learning_rate in (
-        (
-            "warm-up-small",
-            settings.small_warmup_steps,
-            round(size_px * SMALL_SHARE),
-            settings.learning_rate,
-        ),
-        ("warm-up", settings.warmup_steps, size_px, settings.whole_learning_rate),
-    ):
-        if steps:
-            warmed = run(
-                _warm_up_stage(
-                    name, learner, inputs, said, steps=steps, size_px=side_px, learning_rate=learning_rate
-                )
-            )
-            assert isinstance(warmed, WarmUp)
-            learner = warmed
-    return learner
+    if settings.small_warmup_steps:
+        learner = run(_warm_up_stage(learner, inputs, teacher, small=True))  # type: ignore[assignment]
+    return run(_warm_up_stage(learner, inputs, teacher, small=False))  # type: ignore[return-value]
 
 
 def _warm_up_stage(
-    name: str,
-    learner: WarmUp,
-    inputs: TrainInputs,
-    said: TeacherTargets | None,
-    *,
-    steps: int,
-    size_px: int,
-    learning_rate: float,
+    learner: WarmUp, inputs: TrainInputs, teacher: TeacherTargets | None, *, small: bool
 ) -> Stage:
     settings, measured = inputs.settings, inputs.measured
     labels = np.array([settings.classes.index(label) for label in measured.labels.tolist()])
+    size_px = inputs.config.layout.size_px
+    size_px = round(size_px * SMALL_SHARE) if small else size_px
     _, world = rank_and_world()
 
     @torch.inference_mode()
     def mean_recall(averaged: nn.Module) -> float:
         predicted = []
         for start in range(0, len(measured), ENCODE_BATCH):
-            stored = measured.patches(slice(start, start + ENCODE_BATCH), inputs.config.patches)
-            pixels = torch.from_numpy(stored).to(inputs.device).permute(0, 1, 4, 2, 3).float() / 255
-            small = resize_patches(pixels, size_px)
-            predicted.append(averaged.predict(small).cpu().numpy())  # type: ignore[operator]
+            patches = measured.patches(slice(start, start + ENCODE_BATCH), inputs.config.patches)
+            pixels = resize_patches(pixels_of(patches).to(inputs.device), size_px)
+            predicted.append(averaged.predict(pixels).cpu().numpy())  # type: ignore[operator]
         correct = np.concatenate(predicted) == labels
         return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
     before_episodes = {
         key: value for key, value in dataclasses.asdict(settings).items() if key not in EPISODE_SETTINGS
     }
+    batches = LabelBatches(
+        inputs.reader,
+        inputs.targets,
+        inputs.labels,
+        batch=max(settings.warmup_batch // world, 1),
+        size_px=size_px,
+        teacher=teacher,
+    )
     return Stage(
-        name=name,
+        name="warm-up-small" if small else "warm-up",
         fingerprint=digest(inputs.sources, repr(before_episodes)),
-        steps=steps,
+        steps=settings.small_warmup_steps if small else settings.warmup_steps,
         learner=learner,
-        draw=LabelBatches(
-            inputs.reader,
-            inputs.targets,
-            inputs.labels,
-            batch=max(settings.warmup_batch // world, 1),
-            size_px=size_px,
-            teacher=said,
-        ).draw,
+        draw=batches.draw,
         measure=mean_recall,
-        learning_rate=learning_rate,
+        learning_rate=settings.learning_rate if small else settings.whole_learning_rate,
         weight_decay=settings.weight_decay,
         ema_decay=settings.ema_decay,
         bfloat16=settings.bfloat16,
@@ -150,13 +135,13 @@ def _warm_up_stage(
 
 
 def episode_stage(network: CSRN, inputs: TrainInputs) -> Stage:
+    """Train the relation module, and the encoder too if there was no warm-up."""
     settings = inputs.settings
+    sampler = inputs.measured_sampler
 
     def episode_accuracy(averaged: nn.Module) -> float:
         scorer = inputs.relation_scorer(averaged.network)  # type: ignore[arg-type]
-        return evaluate(
-            scorer, inputs.measured_sampler, episodes=MEASURED_EPISODES, seed=settings.seed
-        ).accuracy
+        return evaluate(scorer, sampler, episodes=MEASURED_EPISODES, seed=settings.seed).accuracy
 
     return Stage(
         name="episodes",
@@ -173,7 +158,7 @@ def episode_stage(network: CSRN, inputs: TrainInputs) -> Stage:
 
 
 def fit_pooled_maps(network: CSRN, inputs: TrainInputs) -> None:
-    """Set the mean, deviation and whitening of the channels over some of the training images."""
+    """Compute the mean, deviation and whitening of the channels from some of the training images."""
     if network.pooled is None:
         return
     rng = np.random.default_rng(inputs.settings.seed)
@@ -188,7 +173,7 @@ def fit_pooled_maps(network: CSRN, inputs: TrainInputs) -> None:
 
 
 def fit_whitening(descriptions: Tensor, labels: npt.NDArray[np.int64]) -> Tensor:
-    """Inverse square root (D, D) of the shrunken covariance of descriptions (images, D) within classes."""
+    """Inverse square root (D, D) of the shrunken within-class covariance of descriptions (images, D)."""
     spread = descriptions.double()
     for label in np.unique(labels):
         of_class = torch.from_numpy(labels == label)
@@ -201,12 +186,12 @@ def fit_whitening(descriptions: Tensor, labels: npt.NDArray[np.int64]) -> Tensor
 
 
 def fit_rule(network: CSRN, inputs: TrainInputs) -> RuleFit:
-    """The rule of the threshold, from held-out images in classes of several kinds."""
+    """Fit the rule of the threshold on held-out images, with several kinds of classes."""
     images, settings = inputs.measured, inputs.settings
     rng = np.random.default_rng(settings.seed)
-    held = build_targets(images, inputs.components, classes=settings.classes)
+    targets = build_targets(images, inputs.components, classes=settings.classes)
     kinds = [images.labels, voted_names(images.votes, settings.classes)]
-    for descriptions in (held.components[:, 0], held.blendshapes[:, 0]):
+    for descriptions in (targets.components[:, 0], targets.blendshapes[:, 0]):
         kinds += [
             cluster_faces(descriptions, clusters=clusters, rng=rng).astype(np.str_)
             for clusters in RULE_CLUSTERS

@@ -1,4 +1,4 @@
-"""Train CSRN weights: geometry, warm-up of the encoder, episodes, the rule of the threshold, checkpoint."""
+"""Train CSRN weights in stages: geometry, warm-up of the encoder, episodes, rule of the threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from model.checkpoint import Provenance, load_checkpoint, save_checkpoint
-from model.networks.relation import VoteHeads
+from model.networks.csrn import VoteHeads
 from model.training.calibrate import RuleFit
 from model.training.inputs import TrainInputs, TrainSettings
 from model.training.loop import Progress, Stage, rank_and_world, run_stage
@@ -34,19 +34,19 @@ def train(
 ) -> RuleFit:
     """Train on `images` and write weights to `out`; resumes an interrupted run in `run_folder`.
 
-    With blendshapes prepared, the blendshape network learns first. Then the encoder learns to predict
-    labels, votes and geometry, and what a teacher's encoder says, if there is a teacher; then it is kept,
-    and the relation module learns from episodes. Of the moving averages along the way, the one that does
-    best on held-out images of the training classes is taken. The rule for a session's threshold is fitted on
-    held-out images too. Under torchrun each process takes its share of every batch.
+    If the folder was prepared with blendshapes, the blendshape network is trained first. Then the encoder
+    learns to predict labels, votes and geometry, and a teacher's feature maps if there is a teacher. Then the
+    encoder is frozen, and the relation module learns from episodes. Each stage returns the moving average
+    with the best accuracy on held-out images of the training classes. The rule for a session's threshold is
+    fitted on held-out images too. Under torchrun each process takes its share of every batch.
 
-    Raises: EpisodeImpossible; DatasetInvalid; CheckpointInvalid; RunMismatch if run_folder holds a run on
+    Raises: EpisodeImpossible; DatasetInvalid; CheckpointInvalid; RunMismatch if run_folder holds a run with
         other images or settings.
     """
     guide = None if teacher is None else load_checkpoint(teacher, device=device)
     if guide is not None:
         require_teacher_of(guide, settings.classes)
-    settings = dataclasses.replace(settings, teacher_sha256=None if guide is None else guide.sha256)
+        settings = dataclasses.replace(settings, teacher_sha256=guide.sha256)
     inputs = TrainInputs.of(images, settings, torch.device(device))
     torch.manual_seed(settings.seed)
     network = inputs.config.build_network()
@@ -62,13 +62,13 @@ def train(
         )
 
     if network.geometry is not None:
-        learnt = run(geometry_stage(network, inputs))
-        network.geometry.load_state_dict(learnt.network.state_dict())  # type: ignore[union-attr]
+        trained = run(geometry_stage(network, inputs))
+        network.geometry.load_state_dict(trained.network.state_dict())  # type: ignore[union-attr]
     if settings.warmup_steps:
         warmed = warm_up(network, inputs, guide, run)
         network.encoder.load_state_dict(warmed.encoder.state_dict())
         if network.votes is not None:
-            _keep_heads(network.votes, warmed)
+            _copy_heads(network.votes, warmed)
     fit_pooled_maps(network, inputs)
     network = run(episode_stage(network, inputs)).network  # type: ignore[assignment]
 
@@ -90,10 +90,10 @@ def train(
     return fit
 
 
-def _keep_heads(votes: VoteHeads, warmed: WarmUp) -> None:
+def _copy_heads(votes: VoteHeads, warmed: WarmUp) -> None:
     """Copy the heads that predict labels and votes from the warm-up."""
     with torch.no_grad():
-        for kept, heads in zip(votes.parts, warmed.class_heads(), strict=True):
-            assert isinstance(kept, nn.Linear)
-            kept.weight.copy_(torch.cat([head.weight for head in heads]))
-            kept.bias.copy_(torch.cat([head.bias for head in heads]))
+        for copy, heads in zip(votes.parts, warmed.class_heads(), strict=True):
+            assert isinstance(copy, nn.Linear)
+            copy.weight.copy_(torch.cat([head.weight for head in heads]))
+            copy.bias.copy_(torch.cat([head.bias for head in heads]))

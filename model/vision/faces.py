@@ -1,4 +1,4 @@
-"""From image bytes to the patches of its faces: the one path that training and serving share."""
+"""From the bytes of an image to the patches of its faces. Training and serving share this code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.vision.landmarks import LandmarkFinder, Landmarks
 from model.vision.patches import Patches, PatchLayout
 
 LARGEST_TO_NEXT_AREA = 4.0
-"""A face stands alone where it has at least this many times the area of the next largest."""
+"""A support image shows one face if that face has at least this many times the area of the next largest"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,13 @@ class FaceReader:
     """Decodes images and cuts the patches of their faces. Not thread-safe: one per thread."""
 
     def __init__(self, layout: PatchLayout, *, max_pixels: int = MAX_PIXELS, tracking: bool = False) -> None:
-        """layout: which patches the checkpoint needs. tracking: images are frames of a video of one face."""
+        """layout: the patches that the checkpoint needs. tracking: images are frames of a video."""
         self._layout = layout
         self._finder = LandmarkFinder(tracking=True, max_faces=1) if tracking else LandmarkFinder()
         self._max_pixels = max_pixels
 
     def read(self, data: bytes, *, all_faces: bool = False) -> list[Face]:
-        """The largest face of an encoded image, or each one, largest first; empty where there is none.
+        """The largest face of an encoded image, or all faces, largest first; empty if no face is found.
 
         Raises: ImageUnreadable.
         """
@@ -85,7 +85,7 @@ class FaceReader:
     def read_single(self, data: bytes) -> Face:
         """The only face of an encoded support image.
 
-        Raises: ImageUnreadable; NoFace; SeveralFaces where the largest face has less than
+        Raises: ImageUnreadable; NoFace; SeveralFaces if the largest face has less than
             LARGEST_TO_NEXT_AREA times the area of the next.
         """
         found = find_faces(data, self._finder, max_pixels=self._max_pixels)

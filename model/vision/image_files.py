@@ -1,8 +1,8 @@
-"""Image files before they are decoded: which format, and only what a decoder needs of them.
+"""Image files before they are decoded: recognises the format and keeps only what the decoder needs.
 
-A file of a few kilobytes can keep a decoder busy for minutes: with text that inflates a
-thousandfold, with a million empty segments, with scans that are drawn over each other. Here a file
-is read in one pass that costs little, and what says nothing about its pixels is left out.
+A malicious file of a few kilobytes can keep a decoder busy for minutes: with text that inflates a
+thousandfold, with a million empty segments, or with scans drawn over each other. Here one cheap pass
+reads a file and removes everything that does not describe pixels.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from model.errors import ImageUnreadable
 
 MAX_SEGMENTS = 2000
-"""Of a JPEG; depth maps and colour profiles come in up to some 200 of 64 KB"""
+"""In a JPEG; depth maps and colour profiles take up to about 200 segments of 64 KB"""
 MAX_CHUNKS = 50_000
-"""Of a PNG; its pixels may come in parts of a few hundred bytes"""
+"""In a PNG; encoders may split the pixels into chunks of a few hundred bytes"""
 MAX_SCANS = 100
-"""Of a JPEG; each costs a pass over the whole image, and encoders make about ten"""
+"""In a JPEG; each scan costs a pass over the whole image, and encoders write about ten"""
 MAX_QUANTISATION_BYTES = 4 * 129
-ANIMATION = "an animation, not a still image: send the frame that is meant"
+ANIMATION = "the file is an animation, not a still image: send a single frame"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StillImageFile:
-    """A file without its notes, and the class that decodes it."""
+    """A file without its metadata, and the class that decodes it."""
 
     data: bytes
     decoder: type[ImageFile.ImageFile]
     exif: bytes = b""
     decoded_whole: bool = True
-    """Whether the decoder holds all pixels at once, so that decoding it reduced saves no memory"""
+    """Whether the decoder holds all pixels at once, so decoding at a reduced size saves no memory"""
 
 
 def still_image_file(data: bytes) -> StillImageFile:
-    """Tell JPEG, PNG and WebP apart by content and leave out what decoding does not need.
+    """Recognise JPEG, PNG and WebP by their content and remove what decoding does not need.
 
-    Raises: ImageUnreadable; struct.error or IndexError where the file is cut off within a header.
+    Raises: ImageUnreadable; struct.error or IndexError if the file ends within a header.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
@@ -47,19 +47,19 @@ def still_image_file(data: bytes) -> StillImageFile:
         return _png(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return StillImageFile(data=data, decoder=WebPImagePlugin.WebPImageFile)
-    raise ImageUnreadable("not a JPEG, PNG or WebP image")
+    raise ImageUnreadable("the file is not a JPEG, PNG or WebP image")
 
 
 _SOI, _EOI, _SOS, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDA, 0xDB, 0xFE, 0x01
 _APP0_JFIF, _APP1_EXIF, _APP14_ADOBE, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-"""Frame headers of images that are refined scan by scan"""
+"""Frame headers of progressive images, which are refined scan by scan"""
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""Begins a segment or ends a scan; in a scan's data 0xff is followed by 0 or a restart marker"""
+"""Starts a segment or ends a scan; within a scan's data, 0xff is followed by 0 or a restart marker"""
 
 
 def _jpeg(data: bytes) -> StillImageFile:
-    """Up to the end of the first image: phones append others, or a video."""
+    """Keep the first image alone: phones append further images or a video."""
     kept, exif, scans = [b"\xff\xd8"], b"", 0
     components = components_of_first_scan = 0
     progressive = False
@@ -68,7 +68,7 @@ def _jpeg(data: bytes) -> StillImageFile:
         start, marker = found.start(), data[found.start() + 1]
         segments += 1
         if segments > MAX_SEGMENTS:
-            raise ImageUnreadable(f"a JPEG of more than {MAX_SEGMENTS} segments")
+            raise ImageUnreadable(f"the JPEG has more than {MAX_SEGMENTS} segments")
         position = start + 2
         if marker == _EOI:
             kept.append(b"\xff\xd9")
@@ -83,7 +83,7 @@ def _jpeg(data: bytes) -> StillImageFile:
             scans += 1
             components_of_first_scan = components_of_first_scan or data[start + 4]
             if scans > MAX_SCANS:
-                raise ImageUnreadable(f"a JPEG of more than {MAX_SCANS} scans")
+                raise ImageUnreadable(f"the JPEG has more than {MAX_SCANS} scans")
             after = _MARKER.search(data, position)
             position = after.start() if after else len(data)
         elif marker == _DQT and length - 2 > MAX_QUANTISATION_BYTES:
@@ -99,7 +99,7 @@ def _jpeg(data: bytes) -> StillImageFile:
         data=b"".join(kept),
         decoder=JpegImagePlugin.JpegImageFile,
         exif=exif,
-        # One sequential scan of all components is decoded block by block; else the decoder keeps all blocks.
+        # A single sequential scan is decoded block by block; otherwise the decoder keeps all blocks.
         decoded_whole=progressive or scans > 1 or components_of_first_scan < components,
     )
 
@@ -115,7 +115,7 @@ def _png(data: bytes) -> StillImageFile:
     while position + 8 <= len(data):
         chunks += 1
         if chunks > MAX_CHUNKS:
-            raise ImageUnreadable(f"a PNG of more than {MAX_CHUNKS} chunks")
+            raise ImageUnreadable(f"the PNG has more than {MAX_CHUNKS} chunks")
         length, kind = struct.unpack_from(">I4s", data, position)
         content = slice(position + 8, position + 8 + length)
         position += 12 + length
@@ -131,17 +131,14 @@ def _png(data: bytes) -> StillImageFile:
             raise ImageUnreadable(ANIMATION)
         elif kind in (b"IHDR", b"PLTE", b"tRNS"):
             kept.append(data[content.start - 8 : position])
-    # In one chunk, whose check sum Pillow does not look at: zlib has its own.
+    # The pixels go into one chunk. Pillow ignores its checksum, because zlib has its own.
     together = b"".join(pixels)
     kept += [struct.pack(">I4s", len(together), b"IDAT"), together, bytes(4), bytes(4), b"IEND", bytes(4)]
     return StillImageFile(data=b"".join(kept), decoder=PngImagePlugin.PngImageFile, exif=exif)
 
 
 def orientation(exif: bytes) -> int:
-    """How an image is to be turned, 1 (not at all) to 8, as EXIF says.
-
-    1 where it says nothing sound: a photo is not refused for its notes.
-    """
+    """The EXIF orientation of an image, 1 (upright) to 8; 1 if the EXIF data is damaged or silent."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:

@@ -18,26 +18,26 @@ RGBImage = npt.NDArray[np.uint8]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodedImage:
-    """An image, reduced if it had far more pixels than finding and cutting faces needs."""
+    """An image, reduced if it has far more pixels than faces need."""
 
     pixels: RGBImage
     reduction: float
-    """Pixels of the original on one of these, along a side: a power of two, to rounding"""
+    """Side of the original divided by the side of `pixels`: about a power of two"""
 
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-"""By which files are taken for images where a folder holds others too"""
+"""Endings of the file names that are read as images in a folder"""
 MAX_PIXELS = 25_000_000
-"""That the decoder may hold at once: about 4 bytes each of a PNG or a JPEG, 16 of a WebP"""
+"""Most pixels that the decoder may hold at once; each takes about 4 bytes of a PNG or JPEG, 16 of a WebP"""
 REDUCED_TO_WHOLE = 8
-"""A JPEG that is decoded reduced may have so many times as many; phones make 200 million"""
+"""A JPEG that is decoded at a reduced size may have this many times MAX_PIXELS; phones make 200 million"""
 MIN_SIDE_PX = 16
 ENOUGH_PX = 1280
-"""An image is reduced to a half, a quarter, ... where both sides still have this many pixels"""
+"""An image is halved repeatedly while both sides keep at least this many pixels"""
 LONGEST_PX = 4096
-"""And as long as one has more than this: a face that is found there has hundreds"""
+"""An image is halved repeatedly while a side has more pixels than this"""
 BAND_PX = 512
-"""Rows that are converted at a time, so that a large image is not held twice"""
+"""Number of rows that are converted at a time, so that a large image is not held in memory twice"""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,18 +47,18 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation"""
+"""The transpositions that turn each EXIF orientation upright"""
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Decode JPEG, PNG or WebP bytes, told apart by content, to an upright RGB image.
+    """Decode JPEG, PNG or WebP bytes to an upright RGB image.
 
-    EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted; transparent
-    pixels are laid over white. Of a file of several pictures (MPO, as phones make) the first is taken.
+    EXIF orientation is applied. Grey, palette, CMYK and 16-bit images are converted. Transparent pixels are
+    laid over white. If a file holds several pictures (MPO, from phones), the first is decoded.
 
-    Args: max_pixels, that the decoder may hold at once.
-    Raises: ImageUnreadable if the bytes are no such image, are damaged, are an animation, have sides
-        or scans out of bounds, or exceed max_pixels.
+    Args: max_pixels, the most that the decoder may hold at once.
+    Raises: ImageUnreadable if the bytes are not such an image, are damaged, are an animation, have too long
+        or short sides or too many scans, or exceed max_pixels.
     """
     if not data:
         raise ImageUnreadable("the file is empty")
@@ -67,22 +67,22 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     except ImageUnreadable:
         raise
     except Image.DecompressionBombError:
-        # Pillow's own limit, in the one format whose decoder takes memory before it tells the size.
+        # Pillow's own limit applies to WebP, whose decoder takes memory before the size is known.
         raise ImageUnreadable(f"its pixels are more than the {max_pixels} allowed") from None
     except Exception:
-        # Decoders raise whatever they like on damaged input (OSError, SyntaxError, struct.error, ...).
+        # Decoders raise many kinds of errors on damaged input (OSError, SyntaxError, struct.error, ...).
         raise ImageUnreadable("the image is damaged or truncated") from None
 
 
 def _decode(data: bytes, max_pixels: int) -> DecodedImage:
     file = still_image_file(data)
-    # The format's own class: Image.open would try others, and warn of what is refused here.
+    # This uses the format's own class: Image.open would try other formats, and warn about large images.
     with file.decoder(io.BytesIO(file.data)) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageUnreadable(ANIMATION)
         width, height = image.size
         factor = _reduction(width, height)
-        # A JPEG decoder itself can leave out what would be averaged away.
+        # The JPEG decoder can decode at a reduced size.
         image.draft(None, (width // min(factor, 8), height // min(factor, 8)))
         held = width * height if file.decoded_whole else image.width * image.height
         for pixels, allowed in ((held, max_pixels), (width * height, max_pixels * REDUCED_TO_WHOLE)):
@@ -99,7 +99,7 @@ def _decode(data: bytes, max_pixels: int) -> DecodedImage:
 
 
 def _reduction(width: int, height: int) -> int:
-    """The power of two to reduce by. Raises: ImageUnreadable where a side has too few pixels for it."""
+    """The power of two to reduce by. Raises: ImageUnreadable if a side has too few pixels."""
     if min(width, height) < MIN_SIDE_PX:
         raise ImageUnreadable(f"{width} x {height} pixels are too few: each side needs {MIN_SIDE_PX}")
     factor = 1
@@ -111,7 +111,7 @@ def _reduction(width: int, height: int) -> int:
 
 
 def _reduced_rgb(image: Image.Image, factor: int) -> Image.Image:
-    """The image in RGB, with factor x factor pixels averaged to one."""
+    """Convert to RGB and average each block of factor x factor pixels."""
     if factor == 1:
         return _rgb(image)
     reduced = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
@@ -124,7 +124,7 @@ def _reduced_rgb(image: Image.Image, factor: int) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # 16-bit grey: Pillow's own conversion would clip every value above 255 to white.
+        # Pillow's own conversion of 16-bit grey would clip every value above 255 to white.
         grey = np.clip(np.asarray(image, dtype=np.float64) / 257.0, 0, 255).round().astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:

@@ -17,7 +17,7 @@ from model.vision.images import RGBImage
 
 LANDMARK_COUNT = 468
 EDGE_PADDING = 0.4
-"""Share of each side added around an image in which no face was found at first."""
+"""Share of each side that is added around an image if the first search finds no face"""
 
 Points = npt.NDArray[np.float32]
 
@@ -32,12 +32,12 @@ class Landmarks:
     points_px: Points
     """(468, 2) float32"""
     depths_px: npt.NDArray[np.float32]
-    """(468,) float32: how far each point lies behind the middle of the head, about in pixels"""
+    """(468,) float32: distance of each point behind the middle of the head, roughly in pixels"""
     found_after_padding: bool
 
     @property
     def extent_px(self) -> tuple[float, float, float, float]:
-        """x_min, y_min, x_max, y_max of the points."""
+        """Bounds of the points: x_min, y_min, x_max, y_max."""
         (x_min, y_min), (x_max, y_max) = self.points_px.min(axis=0), self.points_px.max(axis=0)
         return float(x_min), float(y_min), float(x_max), float(y_max)
 
@@ -59,10 +59,10 @@ class LandmarkFinder:
     """One FaceMesh instance. Not thread-safe: use one per thread (it releases the GIL while it works)."""
 
     def __init__(self, *, tracking: bool = False, max_faces: int = 8, min_confidence: float = 0.3) -> None:
-        """tracking: images are frames of one video; where the last one had its face is looked first."""
+        """tracking: images are frames of one video; the search starts where the last frame had its face."""
         self._tracking = tracking
         with muted_native_log():
-            # Imported here because it takes a second, which commands that see no image need not pay.
+            # Imported here because it takes a second; commands that read no image start without it.
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
             self._mesh: Any = FaceMesh(
@@ -70,16 +70,16 @@ class LandmarkFinder:
                 max_num_faces=max_faces,
                 min_detection_confidence=min_confidence,
             )
-            # The first image opens the rest of the graph.
+            # The first image makes FaceMesh load its models.
             self._mesh.process(np.zeros((64, 64, 3), dtype=np.uint8))
         self._unused = True
 
     def find(self, image: RGBImage) -> list[Landmarks]:
-        """Landmarks of every face, largest first; empty where there is none.
+        """Landmarks of every face, largest first; empty if no face is found.
 
-        A face that fills the frame or touches the border is often missed: then the edge pixels are
-        repeated outwards by EDGE_PADDING and the search is made once more; not in tracking, which that
-        would lead astray.
+        FaceMesh often misses a face that fills the frame or touches the border. So if the first search fails,
+        the edge pixels are repeated outwards by EDGE_PADDING and a second search is made. Tracking makes one
+        search only, because padding would shift the position that it remembers.
         """
         faces = self._search(image, padding=0.0)
         if not faces and not self._tracking:
@@ -92,8 +92,8 @@ class LandmarkFinder:
     def _search(self, image: RGBImage, *, padding: float) -> list[Landmarks]:
         height, width = image.shape[:2]
         pad_x, pad_y = round(width * padding), round(height * padding)
-        # Squared, because FaceMesh misplaces the landmarks of turned faces in other shapes (measured:
-        # a face of 250 px turned by 30 degrees, 3 px off in a 640x256 image, 1 to 2 when squared).
+        # The image is padded to a square, because FaceMesh misplaces the landmarks of turned faces in other
+        # shapes (a face of 250 px turned by 30 degrees: 3 px off in a 640x256 image, 1 to 2 px in a square).
         side = max(width + 2 * pad_x, height + 2 * pad_y)
         if (height, width) != (side, side):
             image = cv2.copyMakeBorder(  # type: ignore[assignment]
@@ -104,8 +104,8 @@ class LandmarkFinder:
                 side - width - pad_x,
                 cv2.BORDER_REPLICATE if padding else cv2.BORDER_CONSTANT,
             )
-        # With the first face it logs once more. Only the first image is looked at in silence: the mute
-        # holds up all other finders, and takes away what they and the service have to say.
+        # FaceMesh logs again at its first face. Only the first image is processed with the log muted: the
+        # mute blocks all other finders and discards their messages and those of the service.
         with muted_native_log() if self._unused else contextlib.nullcontext():
             found = self._mesh.process(image).multi_face_landmarks or []
         self._unused = False
@@ -132,7 +132,7 @@ _stderr_lock = threading.Lock()
 
 @contextlib.contextmanager
 def muted_native_log() -> Iterator[None]:
-    """Discard what is written to file descriptor 2: MediaPipe's C++ logs there and has no setting for it."""
+    """Discard writes to file descriptor 2: MediaPipe's C++ code logs there and cannot be configured."""
     with _stderr_lock:
         kept = os.dup(2)
         try:

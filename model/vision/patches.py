@@ -1,8 +1,8 @@
 """Cut the face, eye and lip patches of one face.
 
 Each patch shows a turned rectangle of the image in which the eyes lie level, resampled to a square of
-pixels with anti-aliasing. Outside the image the edge pixels are repeated. A layout says which rectangles
-are cut, and how large the patches are; it belongs to the checkpoint.
+pixels with anti-aliasing. Edge pixels are repeated outside the image. A layout says which rectangles
+are cut and how large the patches are. Each checkpoint needs one of the layouts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from model.vision.images import RGBImage
 from model.vision.landmarks import Points
 
 PARTS = ("face", "eyes", "lips")
+PART_COUNT = len(PARTS)
 
 LayoutName = Literal["squares", "tight"]
 
@@ -33,7 +34,7 @@ EYE_CORNERS = [RIGHT_EYE_OUTER, RIGHT_EYE_INNER, LEFT_EYE_INNER, LEFT_EYE_OUTER]
 MOUTH = [MOUTH_RIGHT, MOUTH_LEFT, LIP_TOP, LIP_BOTTOM]
 FACE_SIDE_PER_EXTENT = 1.15
 SMALLEST_PER_FACE_SIDE = 0.2
-"""Seen from the side, eyes and mouth shrink towards nothing: no region gets narrower than this"""
+"""Smallest width of a region: in a profile view, eyes and mouth would shrink towards nothing"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Region:
 
     @property
     def corners_px(self) -> list[tuple[float, float]]:
-        """Upper left, upper right, lower right and lower left, as the face sees it."""
+        """Upper left, upper right, lower right and lower left corner, relative to the upright face."""
         x, y = self.center_px
         cos, sin = math.cos(self.angle_rad), math.sin(self.angle_rad)
         return [
@@ -61,14 +62,14 @@ class Region:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatchLayout:
-    """Which regions the patches of a face show, and their size."""
+    """The regions that the patches of a face show, and the size of the patches."""
 
     size_px: int
     """Side of every patch"""
     eyes: tuple[float, float]
-    """Width and height of the eye region, in eye spans (between the outer corners of the eyes)"""
+    """Width and height of the eye region, in eye spans (distances between the outer corners of the eyes)"""
     eyes_raised: float
-    """How far its middle lies above the middle of the eye corners, in eye spans"""
+    """Height of its middle above the middle of the eye corners, in eye spans"""
     lips: tuple[float, float]
     """Width and height of the lip region, in `lips_unit`"""
     lips_unit: Literal["eye span", "mouth width"]
@@ -111,11 +112,11 @@ class PatchLayout:
 
 
 LAYOUTS: dict[LayoutName, PatchLayout] = {
-    # What the published checkpoints were trained on: the eye square reaches from the brows to the mouth.
+    # The published checkpoints were trained on these; the eye square reaches from the brows to the mouth.
     "squares": PatchLayout(
         size_px=64, eyes=(1.4, 1.4), eyes_raised=0.0, lips=(2.4, 2.4), lips_unit="mouth width"
     ),
-    # Eyes and lips fill their patches. Lips are measured in eye spans, so that a smile looks wide.
+    # Eyes and lips fill their patches. Lips are measured in eye spans, so a smile looks wide.
     "tight": PatchLayout(
         size_px=48, eyes=(1.4, 0.8), eyes_raised=0.06, lips=(1.2, 0.8), lips_unit="eye span"
     ),
@@ -125,8 +126,8 @@ LAYOUTS: dict[LayoutName, PatchLayout] = {
 def cut_region(image: RGBImage, region: Region, size_px: int) -> npt.NDArray[np.uint8]:
     """Resample a region of (height, width, 3) uint8 to (size_px, size_px, 3) uint8.
 
-    Where the region is larger than the patch, the image around it is first reduced by averaging whole
-    blocks of pixels to about the patch's scale, so that no detail aliases; the rest is a bilinear warp.
+    If the region is larger than the patch, whole blocks of pixels are averaged first, down to about the
+    patch's scale, to avoid aliasing. A bilinear warp does the rest.
     """
     step_x, step_y = region.width_px / size_px, region.height_px / size_px
     cos, sin = math.cos(region.angle_rad), math.sin(region.angle_rad)
@@ -149,15 +150,15 @@ def cut_region(image: RGBImage, region: Region, size_px: int) -> npt.NDArray[np.
 def _reduce(
     image: RGBImage, to_image: npt.NDArray[np.float64], region: Region, block: int
 ) -> tuple[RGBImage, npt.NDArray[np.float64]]:
-    """Average blocks of block x block pixels where the region lies; return that with its new transform.
+    """Average blocks of block x block pixels around the region; also returns the new transform.
 
-    Whole blocks, because averaging by another factor takes four times as long (docs/performance.md).
+    The blocks are whole because averaging by another factor takes four times as long (docs/performance.md).
     """
     height, width = image.shape[:2]
     reach = math.hypot(region.width_px, region.height_px) / 2 + 2 * block
 
     def covered(center: float, side: int) -> tuple[int, int]:
-        """First pixel and number of blocks along one side."""
+        """The first pixel and the number of blocks along one side."""
         first = min(max(math.floor(center - reach), 0), max(side - block, 0))
         return first, max((min(math.ceil(center + reach), side) - first) // block, 1)
 

@@ -16,7 +16,7 @@ from app.sessions.errors import ArchiveInvalid, ModelChanged
 from app.sessions.session import Session
 from model.checkpoint import CheckpointConfig, Provenance, convert_published, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid, ImageUnreadable
-from model.networks.relation import CSRN
+from model.networks.csrn import CSRN
 from model.support_set import Example
 from model.vision.images import LONGEST_PX, MIN_SIDE_PX, decode_image
 from tests.fuzz.limits import MIB, Target

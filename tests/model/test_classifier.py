@@ -11,7 +11,8 @@ from app.bench.plain import plain_scores
 from app.inference.engine import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.networks.relation import FaceFeatures, score_episodes
+from model.networks.csrn import FaceFeatures
+from model.networks.episode_scores import score_episodes
 from model.support_set import Example, Features
 from tests.support.networks import FULL, full_checkpoint
 
@@ -20,7 +21,7 @@ WAY, SHOT, QUERIES = 3, 4, 5
 
 @pytest.fixture(scope="module", params=["published", "full"])
 def classifier(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Classifier:
-    """Of the published network, and of one with residual relation, cosine and geometry."""
+    """The published network, and a network with every part."""
     return Classifier(checkpoint if request.param == "published" else full_checkpoint())
 
 
@@ -57,7 +58,7 @@ def faces_of(classifier: Classifier, features: Features) -> FaceFeatures:
     return classifier.network.unpack(torch.from_numpy(features))
 
 
-def test_encoding_is_the_networks_own(classifier: Classifier) -> None:
+def test_features_are_those_of_the_network(classifier: Classifier) -> None:
     network = classifier.network
     patches, points = random_faces(classifier, 2)
     pixels = torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float() / 255
@@ -72,7 +73,7 @@ def test_encoding_is_the_networks_own(classifier: Classifier) -> None:
             assert expected.std(dim=0).max() > 0.01
 
 
-def test_scores_are_those_of_the_network_as_it_was_trained(classifier: Classifier) -> None:
+def test_scores_equal_those_of_the_network_in_training(classifier: Classifier) -> None:
     support, query = random_features(classifier, WAY, SHOT), random_features(classifier, QUERIES, seed=1)
     with torch.inference_mode():
         faces = faces_of(classifier, support)
@@ -114,7 +115,7 @@ def test_class_scores_order_classes_as_the_papers_sum(checkpoint: Checkpoint) ->
             assert score.score == pytest.approx(row[label].item() / (3.7 * SHOT), abs=1e-5)
 
 
-def test_parts_are_mean_relation_scores_whatever_the_shots(classifier: Classifier) -> None:
+def test_parts_are_mean_relation_scores_for_any_number_of_shots(classifier: Classifier) -> None:
     features, query = random_features(classifier, 1, SHOT), random_features(classifier, 1, seed=1)
     one, many = examples_of(features[:, :1])[0], examples_of(features)
     twice = [one, *(Example(example_id=f"b{e.example_id}", label="b", features=e.features) for e in many)]
@@ -137,16 +138,6 @@ def test_with_one_shot_the_prototype_is_the_face(classifier: Classifier) -> None
     )
     for score in scores:
         assert score.parts["prototype"] == pytest.approx(score.parts["face"], abs=1e-5)
-
-
-def test_batched_scores_equal_single_scores(classifier: Classifier) -> None:
-    support = classifier.build_support_set(examples_of(random_features(classifier, WAY, SHOT)))
-    query = random_features(classifier, QUERIES, seed=1)
-    for index, scores in enumerate(classifier.score(support, query)):
-        (single,) = classifier.score(support, query[index : index + 1])
-        assert [score.label for score in single] == [score.label for score in scores]
-        for one, other in zip(single, scores, strict=True):
-            assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
 def test_the_nearest_example_has_the_highest_mean_relation_score_of_its_class(
@@ -260,13 +251,11 @@ def test_faces_encoded_together_have_the_features_of_each_alone(classifier: Clas
         np.testing.assert_allclose(together[index].astype(float), alone.astype(float), rtol=2e-3, atol=1e-3)
 
 
-def test_a_support_set_knows_its_threshold(full: Classifier) -> None:
+def test_a_support_set_computes_its_threshold(full: Classifier) -> None:
     features = random_features(full, 5, SHOT)
     for way, shot in itertools.product((1, 2, 5), (1, SHOT)):
         support = full.build_support_set(examples_of(features[:way, :shot]))
         assert 0 < support.unknown_below < 1
-    rule = FULL.unknown_rule
-    assert rule is not None
     config = FULL.model_copy(update={"unknown_rule": None})
     without = Classifier(full_checkpoint(config))
     assert without.build_support_set(examples_of(features)).unknown_below == 0.0
@@ -297,16 +286,16 @@ def test_a_support_set_counts_all_the_memory_that_it_takes(classifier: Classifie
 
 def test_scoring_many_support_sets_at_once_gives_what_each_gives_alone(classifier: Classifier) -> None:
     shapes = [(2, 3, 1), (5, 1, 4), (3, 40, 9), (1, 2, 2)]
-    asked = [
+    requests = [
         (
             classifier.build_support_set(examples_of(random_features(classifier, way, shot, seed=way))),
             random_features(classifier, queries, seed=10 + way),
         )
         for way, shot, queries in shapes
     ]
-    together = classifier.score_all(asked)
+    together = classifier.score_all(requests)
     assert [len(answers) for answers in together] == [queries for _, _, queries in shapes]
-    for (support, queries), answers in zip(asked, together, strict=True):
+    for (support, queries), answers in zip(requests, together, strict=True):
         for query, scores in zip(queries, answers, strict=True):
             (alone,) = classifier.score(support, query[None])
             assert [score.label for score in scores] == [score.label for score in alone]

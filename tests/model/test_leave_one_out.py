@@ -11,18 +11,6 @@ from model.leave_one_out import leave_one_out
 from model.support_set import Example
 from tests.support.networks import full_checkpoint
 
-
-@pytest.fixture
-def full() -> Checkpoint:
-    """With residual relation, cosine and geometry."""
-    return full_checkpoint()
-
-
-@pytest.fixture
-def shipped_checkpoint(shipped_weights: Path) -> Checkpoint:
-    return load_checkpoint(shipped_weights)
-
-
 SHOTS = {"a": 3, "b": 1, "c": 4}
 
 
@@ -42,11 +30,16 @@ def examples(checkpoint: Checkpoint) -> list[Example]:
     return [made[index] for index in rng.permutation(len(made))]
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "full", "shipped_checkpoint"])
+@pytest.mark.parametrize("name", ["published", "full", "shipped"])
 def test_each_example_is_scored_as_by_a_support_set_without_it(
-    request: pytest.FixtureRequest, name: str
+    checkpoint: Checkpoint, shipped_weights: Path, name: str
 ) -> None:
-    classifier = Classifier(request.getfixturevalue(name))
+    checkpoints = {
+        "full": full_checkpoint(),
+        "published": checkpoint,
+        "shipped": load_checkpoint(shipped_weights),
+    }
+    classifier = Classifier(checkpoints[name])
     everything = examples(classifier.checkpoint)
     support = classifier.build_support_set(everything)
     for label in ("a", "c"):
@@ -64,7 +57,7 @@ def test_each_example_is_scored_as_by_a_support_set_without_it(
                 assert entry.predicted == scores[0].label
 
 
-def test_a_mislabelled_example_is_told(shipped_weights: Path) -> None:
+def test_a_mislabelled_example_is_detected(shipped_weights: Path) -> None:
     """Examples of two looks; one of the second look carries the label of the first."""
     classifier = Classifier(load_checkpoint(shipped_weights))
     rng = np.random.default_rng(0)
@@ -80,7 +73,6 @@ def test_a_mislabelled_example_is_told(shipped_weights: Path) -> None:
     ]
     support = classifier.build_support_set(everything)
     first = [example for example in everything if example.label == "first"]
-    told = {
-        entry.example_id: entry.predicted for entry in leave_one_out(classifier, support, first, range(5))
-    }
-    assert told == {"00": "first", "01": "first", "02": "first", "03": "first", "13": "second"}
+    found = leave_one_out(classifier, support, first, range(5))
+    predicted = {entry.example_id: entry.predicted for entry in found}
+    assert predicted == {"00": "first", "01": "first", "02": "first", "03": "first", "13": "second"}

@@ -13,9 +13,10 @@ from model.checkpoint import (
     PartWeights,
     Provenance,
     hash_weights,
+    load_checkpoint,
     save_checkpoint,
 )
-from model.networks.relation import CSRN
+from model.networks.csrn import CSRN
 from model.unknown import UnknownRule
 
 RULE = UnknownRule(several=(-0.02, 0, -0.01, 0), single=(0.2, 0.02, 0.05, 0.1))
@@ -72,3 +73,12 @@ def save_full_checkpoint(path: Path, config: CheckpointConfig = FULL) -> Path:
     checkpoint = full_checkpoint(config)
     save_checkpoint(path, checkpoint.network, config=config, provenance=checkpoint.provenance)
     return path
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Compare tensors, not bytes: safetensors writes its metadata entries in any order."""
+    first, second = load_checkpoint(one), load_checkpoint(other)
+    assert (first.config, first.provenance) == (second.config, second.provenance)
+    expected = second.network.state_dict()
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name

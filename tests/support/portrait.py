@@ -1,4 +1,4 @@
-"""A public-domain portrait: `astronaut` of scikit-image."""
+"""The portrait from which the project's sample faces are made: scikit-image's `astronaut`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.vision.landmarks import LandmarkFinder, Points
 
 
 def face_crop() -> tuple[npt.NDArray[np.uint8], Points]:
-    """The head of the portrait at twice its size, and its landmarks in pixels of this crop."""
+    """The portrait's head at twice its size, and its landmarks in pixels of that crop."""
     image = np.ascontiguousarray(skimage.data.astronaut())
     (face,) = LandmarkFinder().find(image)
     x_min, y_min, x_max, y_max = face.extent_px

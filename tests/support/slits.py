@@ -1,7 +1,7 @@
-"""Warps that close an eye or open a mouth: they cover or uncover the area between two lids or two lips.
+"""Close an eye and open a mouth: warps that cover or uncover the area between two lids or two lips.
 
-A spline cannot do that, because it is continuous. Both warps use the coordinates of the slit in pixels:
-`along` it, and `across` it towards the chin.
+A spline cannot do that, because it is continuous. Both warps use the frame of the slit: `along` it, and
+`across` it towards the chin, in pixels.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LIP_MIDDLES = [0, 13, 14, 17]
 CHIN = 152
 
 LASHES = 0.35
-"""How far the lashes reach beyond the eye opening, in heights of the opening. The lid covers them too"""
+"""Distance that the lash line reaches beyond the eye opening, in openings"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Coordinates of one slit: its first corner, and unit vectors along and across it."""
+    """Axes of one slit: its first corner, and unit vectors along and across it."""
 
     origin_px: Floats
     turn: Floats
@@ -57,7 +57,7 @@ class Frame:
         )
 
     def of(self, points: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> Floats:
-        """Image coordinates (..., 2) as along and across."""
+        """Convert image coordinates (..., 2) to along and across."""
         local: Floats = (points.astype(np.float64) - self.origin_px) @ self.turn
         return local
 
@@ -66,7 +66,7 @@ class Frame:
         return image.astype(np.float32)
 
     def curve(self, points: Points, indices: list[int], along: Floats) -> Floats:
-        """`across` of the line through landmarks at each `along`. The line is level beyond its ends."""
+        """The `across` of the line through landmarks at each `along`; constant beyond its ends."""
         line = self.of(points[indices])
         line = line[np.argsort(line[:, 0])]
         return np.interp(along, line[:, 0], line[:, 1])
@@ -77,8 +77,8 @@ def close_eye(
 ) -> tuple[SourceMap, Floats]:
     """Stretch the skin between brow and lid down over the eye.
 
-    Args: meets_at, where the lids meet, from 0 at the upper lid to 1 at the lower one.
-    Returns: a source map; the share of light that passes the lashes, (height, width, 1).
+    meets_at: position where the lids meet, from 0 at the upper lid to 1 at the lower lid.
+    Returns: the warp, and the factor (height, width, 1) by which the lashes darken each pixel.
     """
     frame = Frame.between(points[UPPER_LID[side][0]], points[UPPER_LID[side][-1]])
     local = frame.of(pixel_grid(width, height))
@@ -91,12 +91,12 @@ def close_eye(
     brow = np.minimum(brow, upper - 1)
     cheek = lower + 0.4 * frame.length_px
     seam = upper + meets_at * opening + 0.03 * frame.length_px * bulge
-    # Landmarks are accurate to about a pixel, so the visible skin starts above the lashes.
+    # Landmarks miss the lids by about a pixel, so the visible skin starts at a distance from the lashes.
     lid_edge = upper - (LASHES * opening.max() * 0.5 + 1) * np.minimum(bulge * 1.5, 1)
     lid_edge = np.maximum(lid_edge, brow + 0.3 * (upper - brow))
     cheek_edge = lower + (0.15 * opening.max() + 1) * bulge
 
-    # The skin is stretched from the brow to the seam, least below the brow and most at the edge of the lid.
+    # From brow to seam the skin is stretched: least under the brow, most at the edge of the lid.
     stretch = np.clip((seam - brow) / (lid_edge - brow), 1, 1.9)
     down = np.clip((across - brow) / (seam - brow), 0, 1)
     lid = brow + (lid_edge - brow) * (stretch * down + (1 - stretch) * down**2)
@@ -115,7 +115,7 @@ def close_eye(
 def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tuple[SourceMap, Floats]:
     """Move the lower lip, the chin and the skin between them down by gap_px.
 
-    Returns: a source map; the share of each pixel that is inside the mouth, (height, width, 1).
+    Returns: the warp, and the share (height, width, 1) of each pixel that belongs to the cavity.
     """
     first, last = points[UPPER_INNER_LIP[0]], points[UPPER_INNER_LIP[-1]]
     frame = Frame.between(first, last)
@@ -129,7 +129,7 @@ def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tup
     at_chin = gap_px * np.exp(-(((middle - 0.5) / 1.1) ** 4))
 
     def shift(depth: Floats) -> Floats:
-        """How far skin moves, in pixels, for its distance below the mouth line in pixels."""
+        """The distance that skin moves, from its depth below the mouth line in pixels."""
         share = _smooth(depth / chin)
         held = 1 - _smooth((depth - 1.1 * chin) / (4 * gap_px + 1))
         moved: Floats = (at_lip + (at_chin - at_lip) * share) * held
@@ -151,7 +151,7 @@ def open_mouth(width: int, height: int, points: Points, *, gap_px: float) -> tup
 
 
 def fill_cavity(image: RGBImage, cavity: Floats, points: Points) -> RGBImage:
-    """Paint the inside of the mouth in a dark shade of the lips."""
+    """Paint the cavity of the mouth in a dark shade of the lips."""
     rows = np.clip(points[LIP_MIDDLES, 1].round().astype(int), 0, image.shape[0] - 1)
     columns = np.clip(points[LIP_MIDDLES, 0].round().astype(int), 0, image.shape[1] - 1)
     lips = np.median(image[rows, columns], axis=0)
@@ -166,6 +166,6 @@ def _arch(share: Floats) -> Floats:
 
 
 def _smooth(share: Floats) -> Floats:
-    """0 up to 0, 1 from 1 on, and smooth between."""
+    """A smooth step from 0 at 0 to 1 at 1."""
     share = np.clip(share, 0, 1)
     return share * share * (3 - 2 * share)

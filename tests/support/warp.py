@@ -1,4 +1,4 @@
-"""Move landmarks of a face, and the pixels with them by a thin-plate spline."""
+"""Move the landmarks of a face, and warp its pixels with a thin-plate spline."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model.vision.landmarks import Points
 
 Floats = npt.NDArray[np.float64]
 SourceMap = npt.NDArray[np.float32]
-"""(height, width, 2) float32: the point (x, y) of the source image that each pixel shows"""
+"""(height, width, 2) float32: the point (x, y) of the source image that each pixel is copied from"""
 
-# FaceMesh indices. Right is the right of the subject, which is on the left in the picture.
+# FaceMesh indices; right is the subject's, which is the left of the picture.
 GROUPS = {
     "right_brow_inner": [107, 55, 66, 65],
     "left_brow_inner": [336, 285, 296, 295],
@@ -34,11 +34,25 @@ FIXED = [
     *(1, 4, 6, 168, 33, 133, 362, 263, 145, 374, 10, 338),
     *(109, 234, 454, 127, 356, 93, 323, 129, 358),
 ]
-"""Landmarks that do not move without a shift of their own"""
+"""Landmarks that keep their position unless they are shifted explicitly"""
+
+Moves = Mapping[str, tuple[float, float]]
+"""Displacements (right, down) of landmark groups in eye spans, in an upright picture"""
+
+
+def paired(moves: Moves, groups: Mapping[str, list[int]] = GROUPS) -> dict[str, tuple[float, float]]:
+    """Expand displacements (outward, down) of paired groups, such as brows, to the right and left group."""
+    expanded: dict[str, tuple[float, float]] = {}
+    for group, (x, y) in moves.items():
+        if group in groups:
+            expanded[group] = (x, y)
+        else:
+            expanded |= {f"right_{group}": (-x, y), f"left_{group}": (x, y)}
+    return expanded
 
 
 def source_map(width: int, height: int, points: Points, shifts_px: Mapping[int, Floats]) -> SourceMap:
-    """The spline that shifts landmarks by (x, y) pixels and keeps the FIXED ones and the border."""
+    """The spline that shifts landmarks by (x, y) pixels and holds the FIXED ones and the image's border."""
     fixed = [index for index in FIXED if index not in shifts_px]
     border = [(x, y) for x in (0, width / 2, width) for y in (0, height / 2, height)]
     border.remove((width / 2, height / 2))
@@ -61,21 +75,21 @@ def pixel_grid(width: int, height: int) -> npt.NDArray[np.int64]:
 
 
 def resample(image: RGBImage, source: SourceMap) -> RGBImage:
-    """The image that a source map describes."""
+    """Warp an image with a source map."""
     return cv2.remap(  # type: ignore[return-value]
         image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
 
 
 def composed(first: SourceMap, second: SourceMap) -> SourceMap:
-    """One source map for two successive warps, so that the pixels are resampled only once."""
+    """Combine two successive warps in one source map, so that pixels are resampled once."""
     return cv2.remap(  # type: ignore[return-value]
         first, second[..., 0], second[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
 
 
-def moved_points(points: Points, source: SourceMap) -> Points:
-    """The positions of landmarks after the warp, (468, 2) float32."""
+def carried(points: Points, source: SourceMap) -> Points:
+    """The positions (468, 2) of landmarks after a warp."""
     target = points.copy()
     for _ in range(8):
         shown = cv2.remap(

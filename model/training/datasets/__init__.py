@@ -1,6 +1,6 @@
-"""The labelled images of the data sets that researchers use, in their published layouts.
+"""Loaders for the data sets that researchers use, in their published layouts.
 
-One file a data set; each opens a source and lists its images without decoding them.
+Each loader opens a source and lists its labelled images without decoding them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.errors import DatasetInvalid
-from model.training.datasets.afew import open_afew
-from model.training.datasets.dataset import Dataset, LabelledImage
+from model.training.datasets.dataset import Dataset, LabelledImage, open_folder
+from model.training.datasets.emotiw import open_afew, open_sfew
 from model.training.datasets.fer2013 import open_fer2013
-from model.training.datasets.folder import open_folder
 from model.training.datasets.rafdb import open_rafdb
-from model.training.datasets.sfew import open_sfew
 
 __all__ = ["DATASETS", "Dataset", "LabelledImage", "open_dataset"]
 
-DATASETS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Dataset]]] = {
+DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "fer2013": open_fer2013,
     "rafdb": open_rafdb,
     "sfew": open_sfew,
@@ -30,10 +28,13 @@ DATASETS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Dataset]]
 
 @contextlib.contextmanager
 def open_dataset(name: str, source: Path) -> Iterator[Dataset]:
-    """Open a data set by name. Raises: DatasetInvalid where the source is not laid out as expected."""
+    """Open a data set by name. Raises: DatasetInvalid if the source does not have the expected layout."""
     if name not in DATASETS:
-        raise DatasetInvalid(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+        raise DatasetInvalid(f"unknown data set {name!r}; known data sets: {', '.join(DATASETS)}")
     if not source.exists():
         raise DatasetInvalid(f"{source} does not exist")
-    with DATASETS[name](source) as dataset:
+    dataset = DATASETS[name](source)
+    try:
         yield dataset
+    finally:
+        dataset.close()

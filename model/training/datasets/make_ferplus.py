@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from model.training.datasets import open_dataset
 from model.training.datasets.dataset import HASH_BYTES, content_hash
-from model.training.datasets.fer2013 import open_fer2013
 from model.training.datasets.votes import Votes, read_votes
 
 
 def make_ferplus(votes_csv: Path, archive: Path, out: Path) -> None:
     """Write the table from a CSV that names the files of a FER2013 zip. Raises: DatasetInvalid, OSError.
 
-    Files with the same bytes share one entry, the votes of the first of them.
+    Files with the same bytes share one entry, with the votes of the first of them.
     """
     table: dict[str, Votes] = {}
-    with open_fer2013(archive) as dataset:
+    with open_dataset("fer2013", archive) as dataset:
         by_source = read_votes(votes_csv, dataset.images)
         for image in dataset.images:
             if image.source in by_source:

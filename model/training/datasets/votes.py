@@ -1,4 +1,4 @@
-"""FER+ votes: how often the annotators of an image chose each expression (Barsoum et al., ICMI 2016)."""
+"""FER+ votes: how often an image's annotators chose each expression (Barsoum et al., ICMI 2016)."""
 
 from __future__ import annotations
 
@@ -11,34 +11,23 @@ import numpy as np
 from model.errors import DatasetInvalid
 from model.training.datasets.dataset import HASH_BYTES, LabelledImage, shown_names
 
-VOTE_COLUMNS = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "no_face",
-)
+_COLUMNS = "neutral happiness surprise sadness anger disgust fear contempt unknown no_face"
+VOTE_COLUMNS = tuple(_COLUMNS.split())
 BY_FILE_COLUMNS = ("file", *VOTE_COLUMNS)
 BY_ROW_COLUMNS = ("Usage", "Image name", *VOTE_COLUMNS[:-1], "NF")
-"""Of fer2013new.csv, as FER+ is published: one row for each row of fer2013.csv, in the same order"""
+"""Columns of FER+'s own fer2013new.csv, which has one row for each row of fer2013.csv, in the same order"""
 
 Votes = tuple[int, ...]
 """Counts in the order of VOTE_COLUMNS"""
 VoteTable = Mapping[str, Votes]
 """Votes by an image's source, or by the hash of its bytes"""
 
-
 SHIPPED = Path(__file__).with_name("ferplus.npz")
-"""hashes (images, HASH_BYTES) uint8 in ascending order, and votes (images, 10) uint8; ferplus.md"""
+"""hashes (images, HASH_BYTES) uint8 in ascending order, and votes (images, 10) uint8; see ferplus.md"""
 
 
 def shipped_votes() -> VoteTable:
-    """The votes of the image files of Kaggle's FER2013, by the hash of their bytes."""
+    """Load the votes for the image files of Kaggle's FER2013, by the hash of their bytes."""
     with np.load(SHIPPED) as table:
         hashes, votes = table["hashes"].tobytes().hex(), table["votes"].tolist()
     digits = 2 * HASH_BYTES
@@ -46,10 +35,10 @@ def shipped_votes() -> VoteTable:
 
 
 def read_votes(path: Path, images: list[LabelledImage]) -> VoteTable:
-    """The votes in a CSV, by the source of the images that they belong to.
+    """Read a CSV of votes, and match them with the sources of the images.
 
-    The CSV names files (columns BY_FILE_COLUMNS), with or without the data set's outermost folder, or is
-    FER+'s own for the rows of fer2013.csv (columns BY_ROW_COLUMNS).
+    The CSV either names files (columns BY_FILE_COLUMNS), with or without the data set's outermost folder, or
+    is FER+'s own table for the rows of fer2013.csv (columns BY_ROW_COLUMNS).
     Raises: DatasetInvalid if columns differ, a row is damaged, or the rows belong to other images; OSError.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -72,8 +61,8 @@ def _by_file(path: Path, rows: list[list[str]], images: list[LabelledImage]) -> 
     named = {row[0]: _counts(path, number, row[1:]) for number, row in enumerate(rows, start=1)}
     sources = [image.source for image in images]
     for table, key in (
-        (named, lambda source: source),
-        ({_without_first_folder(name): votes for name, votes in named.items()}, lambda source: source),
+        (named, str),
+        ({_without_first_folder(name): votes for name, votes in named.items()}, str),
         (named, _without_first_folder),
     ):
         if matched := {source: table[key(source)] for source in sources if key(source) in table}:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from model.networks.geometry import (
-    BLENDSHAPE_COUNT,
-    LANDMARK_COUNT,
     MAX_DEVIATIONS,
     BlendshapeNetwork,
     level_points,
 )
+from model.vision.blendshapes import BLENDSHAPE_COUNT
+from model.vision.landmarks import LANDMARK_COUNT
 from model.vision.patches import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from tests.support.networks import full_network
 
@@ -40,7 +40,7 @@ def distances(points: Tensor) -> Tensor:
     return found
 
 
-def test_levelled_eyes_lie_level_around_the_origin_one_unit_apart(points: Tensor) -> None:
+def test_levelled_eyes_lie_on_a_level_line_around_the_origin_one_unit_apart(points: Tensor) -> None:
     levelled = level_points(points)
     for index, x in ((RIGHT_EYE_OUTER, -0.5), (LEFT_EYE_OUTER, 0.5)):
         torch.testing.assert_close(levelled[:, index], torch.tensor([[x, 0.0]] * 3), atol=1e-5, rtol=0)
@@ -50,7 +50,7 @@ def test_levelled_eyes_lie_level_around_the_origin_one_unit_apart(points: Tensor
 @pytest.mark.parametrize(
     ("scale", "shift"), [(1.0, (30.0, -7.0)), (250.0, (0.0, 0.0)), (80.0, (900.0, 300.0))]
 )
-def test_turn_size_and_place_of_a_face_do_not_matter(
+def test_rotation_size_and_position_of_a_face_do_not_matter(
     points: Tensor, network: BlendshapeNetwork, angle: float, scale: float, shift: tuple[float, float]
 ) -> None:
     same = moved(points, angle=angle, scale=scale, shift=shift)
@@ -68,7 +68,7 @@ def test_levelling_keeps_the_shape_and_does_not_mirror_it(points: Tensor) -> Non
     assert (mirrored - levelled).abs().max() > 0.1
 
 
-def test_eye_corners_in_one_place_give_finite_coefficients(network: BlendshapeNetwork) -> None:
+def test_coincident_eye_corners_give_finite_coefficients(network: BlendshapeNetwork) -> None:
     for points in (torch.zeros(1, LANDMARK_COUNT, 2), torch.full((1, LANDMARK_COUNT, 2), 1e4)):
         with torch.inference_mode():
             coefficients = network(points)
@@ -83,7 +83,7 @@ def test_coefficients_lie_between_0_and_1(points: Tensor, network: BlendshapeNet
     assert coefficients.max() <= 1
 
 
-def test_standardised_coefficients_are_what_the_layers_gave(
+def test_standardising_coefficients_recovers_the_output_of_the_layers(
     points: Tensor, network: BlendshapeNetwork
 ) -> None:
     """Where neither the bounds of a coefficient nor those of a deviation cut it off."""
@@ -95,7 +95,7 @@ def test_standardised_coefficients_are_what_the_layers_gave(
     torch.testing.assert_close(found[inside], roots[inside], atol=1e-3, rtol=1e-3)
 
 
-def test_no_coefficient_counts_as_further_from_its_mean_than_the_limit(network: BlendshapeNetwork) -> None:
+def test_standardised_coefficients_are_clipped(network: BlendshapeNetwork) -> None:
     extremes = torch.stack([torch.zeros(BLENDSHAPE_COUNT), torch.ones(BLENDSHAPE_COUNT)])
     with torch.inference_mode():
         found = network.standardise(extremes)

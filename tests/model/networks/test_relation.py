@@ -5,61 +5,16 @@ from typing import Any
 import pytest
 import torch
 
-from model.networks.relation import (
-    CSRN,
-    RESIDUAL_REACH,
-    FaceFeatures,
-    VoteHeads,
-    gather_channels,
-    score_episodes,
-    select_prototypes,
-    select_shots,
-)
-from tests.model import golden
+from model.networks.csrn import CSRN, VoteHeads
+from model.networks.episode_scores import score_episodes
+from model.networks.relation import RESIDUAL_REACH, select_prototypes, select_shots
+from tests.support import golden
+from tests.support.golden import assert_reproduces, faces_of
 from tests.support.networks import FULL, full_network
 
 
 def case_name(case: dict[str, Any]) -> str:
     return f"{case['way']}-way-{case['shot']}-shot-{case['queries']}-queries"
-
-
-def faces_of(maps: torch.Tensor) -> FaceFeatures:
-    return FaceFeatures(maps=maps, blendshapes=None)
-
-
-def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
-    """Every number of a golden case, to 1e-5.
-
-    With two shots both are equally near to their mean, and the published choice is rounding noise of
-    the machine that made it; there the published choice is taken as given, once shown to be a tie.
-    """
-    support_patches, query_patches = golden.case_inputs(case)
-    with torch.inference_mode():
-        support, query = network.encode(support_patches), network.encode(query_patches)
-        scores = score_episodes(network, faces_of(support), faces_of(query))
-    assert support.mean().item() == pytest.approx(case["feature_mean"], abs=1e-5)
-    assert support.std().item() == pytest.approx(case["feature_std"], abs=1e-5)
-    pairs = torch.tensor(case["pair_scores"])
-    torch.testing.assert_close(scores.pairs.flatten(1), pairs, atol=1e-5, rtol=0)
-
-    faces, published = support[:, :, 0], torch.tensor(case["chosen_shot"])
-    prototype_scores = scores.prototypes
-    if case["shot"] == 2:
-        means = faces.mean(dim=(-2, -1))
-        distances = (means - means.mean(dim=1, keepdim=True)).abs()
-        torch.testing.assert_close(distances[:, 0], distances[:, 1], atol=1e-6, rtol=0)
-        with torch.inference_mode():
-            prototype_scores = network.relation.relate(
-                network.prototype_half(gather_channels(faces, published)),
-                network.query_half(query)[:, None, 0],
-            )
-    else:
-        assert torch.equal(select_shots(faces), published)
-    expected = torch.tensor(case["prototype_scores"])
-    torch.testing.assert_close(prototype_scores, expected, atol=1e-5, rtol=0)
-    totals = scores.pairs.sum(dim=(2, 3)) + 0.7 * case["shot"] * prototype_scores
-    # A total sums up to 13 scores that golden.json gives to 7 digits.
-    torch.testing.assert_close(totals, torch.tensor(case["class_total"]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", golden.CASES["seeded"], ids=case_name)
@@ -79,7 +34,7 @@ def test_the_published_relation_score_is_the_sigmoid_of_the_modules_output() -> 
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("encoder", ["conv4", "resnet", "resnet-large"])
-def test_halves_score_as_the_plain_concatenation_does(encoder: str, residual: bool) -> None:
+def test_halves_give_the_score_of_the_plain_concatenation(encoder: str, residual: bool) -> None:
     network = full_network(FULL.model_copy(update={"encoder": encoder, "residual": residual}))
     support, query = torch.rand(2, 5, 3, *network.feature_shape)
     with torch.inference_mode():
@@ -98,7 +53,7 @@ def test_an_untrained_residual_relation_orders_pairs_by_their_cosine() -> None:
     torch.testing.assert_close(scores.flatten().argsort(), cosines.flatten().argsort())
 
 
-def test_a_residual_relation_moves_the_score_of_the_cosine_within_its_reach() -> None:
+def test_a_residual_relation_changes_the_cosines_score_within_its_reach() -> None:
     relation = full_network().relation
     logits, cosines = torch.linspace(-100, 100, 9), torch.full((9,), 0.3)
     start = relation.slope * (0.3 - relation.middle)
@@ -108,7 +63,7 @@ def test_a_residual_relation_moves_the_score_of_the_cosine_within_its_reach() ->
     assert (moved.diff() >= 0).all()
 
 
-def test_features_hold_the_maps_of_the_parts_and_then_the_blendshapes() -> None:
+def test_features_are_the_maps_of_the_parts_followed_by_the_blendshapes() -> None:
     network = full_network()
     maps = torch.rand(2, 4, 3, *network.feature_shape).half()
     blendshapes = torch.rand(2, 4, 52).half()
@@ -142,7 +97,7 @@ def test_a_prototype_of_one_class_does_not_depend_on_the_query_order() -> None:
     torch.testing.assert_close(backward.flip(0), forward)
 
 
-def test_of_two_shots_which_are_always_equally_near_the_first_is_chosen() -> None:
+def test_the_first_of_two_shots_is_selected_because_both_are_equally_near() -> None:
     support = torch.randn(2, 64, 14, 14, generator=torch.Generator().manual_seed(0))
     assert select_shots(support).tolist() == [0] * 64
 
@@ -160,7 +115,7 @@ def test_episodes_scored_together_score_as_each_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet", "resnet-large"])
-def test_a_residual_encoder_sees_neither_colour_nor_the_strength_of_the_light(name: str) -> None:
+def test_a_residual_encoder_ignores_colour_and_brightness(name: str) -> None:
     encoder = CSRN(name).encoder.eval()
     grey = torch.rand(2, 1, 48, 48).expand(-1, 3, -1, -1)
     red = torch.zeros(2, 3, 48, 48)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from model.errors import EpisodeImpossible
-from model.training.augment import augment
-from model.training.batches import EpisodeBatches, LabelBatches, PatchReader, cluster_samplers, resize_patches
+from model.training.batches import EpisodeBatches, LabelBatches, cluster_samplers
 from model.training.episodes import EpisodeSampler
-from model.training.geometry import LandmarkComponents
+from model.training.landmark_components import LandmarkComponents
+from model.training.patch_reader import PatchReader, augment, resize_patches
 from model.training.prepared import PreparedImages
 from model.training.targets import build_targets
 from model.training.teacher import TeacherTargets
@@ -35,7 +35,7 @@ def test_a_mirrored_face_has_all_its_patches_mirrored() -> None:
     assert torch.equal(to_the_right, ~mirrored[:, None].expand(-1, 3))
 
 
-def test_augmentation_follows_the_generator_and_stays_an_image(prepared: PreparedImages) -> None:
+def test_augmented_patches_are_images_that_repeat_with_the_seed(prepared: PreparedImages) -> None:
     patches = torch.from_numpy(prepared.patches(slice(0, 8), "tight")).permute(0, 1, 4, 2, 3)[:, :, :1] / 255
     torch.manual_seed(5)
     first, again, other = (augment(patches, torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1))
@@ -47,7 +47,7 @@ def test_augmentation_follows_the_generator_and_stays_an_image(prepared: Prepare
     assert torch.rand(1) == expected, "the global generator is left as it was"
 
 
-def test_label_batches_keep_targets_with_their_image(
+def test_targets_belong_to_the_images_of_their_batch(
     prepared: PreparedImages, components: LandmarkComponents
 ) -> None:
     one = prepared.select(np.array([3]))
@@ -75,7 +75,9 @@ def test_label_batches_keep_targets_with_their_image(
     assert torch.equal(drawn["teacher"][:, 0, 0] == 1, is_straight)
 
 
-def test_label_batches_come_in_other_sizes(prepared: PreparedImages, components: LandmarkComponents) -> None:
+def test_label_batches_have_the_requested_patch_size(
+    prepared: PreparedImages, components: LandmarkComponents
+) -> None:
     targets = build_targets(prepared, components, classes=EXPRESSIONS)
     labels = np.array([EXPRESSIONS.index(label) for label in prepared.labels.tolist()])
     small, whole = (
@@ -86,7 +88,7 @@ def test_label_batches_come_in_other_sizes(prepared: PreparedImages, components:
     assert whole.draw(np.random.default_rng(0))[0].shape == (4 + 2 * 2, 3, 48, 48)
 
 
-def test_smaller_patches_show_the_same() -> None:
+def test_resized_patches_show_the_same_picture() -> None:
     ramp = torch.linspace(0, 1, 48).expand(2, 3, 1, 48, 48)
     small = resize_patches(ramp, 32)
     assert torch.allclose(small[0, 0, 0, 16], torch.linspace(0, 1, 32), atol=0.01)
@@ -101,7 +103,7 @@ def test_soft_targets_mix_the_annotators_and_the_teacher() -> None:
     votes = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     mixed = teacher.add_to({"votes": votes, "labels": votes}, np.array([0, 1]), np.array([0, 0]))
     assert mixed["votes"][0].tolist() == pytest.approx([0.3, 0.7])
-    assert mixed["votes"][1].tolist() == [0.0, 1.0], "without votes the teacher speaks alone"
+    assert mixed["votes"][1].tolist() == [0.0, 1.0], "without votes the teacher's prediction is used alone"
     assert torch.equal(mixed["labels"], votes)
     assert mixed["teacher"][:, 0, 0].tolist() == [0.0, 2.0]
 
@@ -132,7 +134,9 @@ def test_episode_batches_put_supports_before_queries_and_draw_every_kind_of_clas
     assert all(len(set(episode.ravel())) == 6 for episode in episodes)
 
 
-def test_clusters_hold_a_video_once(prepared: PreparedImages, components: LandmarkComponents) -> None:
+def test_a_cluster_contains_one_frame_of_a_video(
+    prepared: PreparedImages, components: LandmarkComponents
+) -> None:
     """Each face as five frames of a video: 32 videos are too few where 160 images would be enough."""
     frames = prepared.select(np.arange(32).repeat(5))
     frames = dataclasses.replace(frames, groups=np.array([f"video {index // 5}" for index in range(160)]))
@@ -145,7 +149,7 @@ def test_clusters_hold_a_video_once(prepared: PreparedImages, components: Landma
     assert samplers[0].draw(np.random.default_rng(0)).support.shape == (4, 5)
 
 
-def test_faces_that_form_no_clusters_are_refused(
+def test_faces_without_large_enough_clusters_are_refused(
     prepared: PreparedImages, components: LandmarkComponents
 ) -> None:
     alike = prepared.select(np.array([0, 0, 0, 0, 0, 5]))

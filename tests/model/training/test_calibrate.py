@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, CheckpointConfig, PartWeights, Provenance
 from model.classifier import Classifier
 from model.errors import EpisodeImpossible
 from model.training.calibrate import KNOWN_KEPT, fit_quantile, fit_unknown_rule, session_samplers
@@ -16,6 +15,7 @@ from model.training.open_set import measure_unknown
 from model.training.prepared import PreparedImages
 from model.training.scorers import RelationScorer, encode_images
 from model.unknown import SessionStatistics, UnknownRule
+from tests.support.networks import full_checkpoint
 
 TRUE_RULE = UnknownRule(several=(-0.1, 0.04, -0.08, 0.05), single=(0.2, 0.03, 0.1, 0.05))
 LABELS = np.repeat(np.array([f"class {number}" for number in range(9)]), 12)
@@ -61,7 +61,7 @@ class LinearScorer:
         return scores
 
 
-def test_the_fit_recovers_a_rule_that_is_linear_in_the_terms() -> None:
+def test_the_fit_recovers_a_linear_rule() -> None:
     samplers = session_samplers([LABELS], ways=(1, 2, 3, 5, 8), shots=(1, 2, 5, 10))
     assert len(samplers) == 5 * 4
     fit = fit_unknown_rule(LinearScorer(), samplers, episodes=200, seed=0)
@@ -87,7 +87,7 @@ def test_nine_in_ten_known_queries_are_kept_in_every_setting() -> None:
     assert fit.summary()["rule"] == fit.rule.model_dump()
 
 
-def test_a_kind_of_session_that_was_not_drawn_has_no_correction() -> None:
+def test_a_kind_of_session_without_episodes_has_no_correction() -> None:
     samplers = session_samplers([LABELS], ways=(1,), shots=(1,))
     fit = fit_unknown_rule(LinearScorer(), samplers, episodes=200, seed=0)
     assert fit.rule.several == (0, 0, 0, 0)
@@ -110,14 +110,14 @@ def test_the_quantile_of_a_constant_is_that_of_the_scores() -> None:
         assert fitted == pytest.approx(np.quantile(scores, quantile), abs=1e-3)
 
 
-def test_a_session_weighs_the_same_whatever_its_queries() -> None:
+def test_all_sessions_have_the_same_weight_whatever_their_number_of_queries() -> None:
     """Scores of one session of two counts double; with equal weights the median would be 0.2."""
     sessions = [np.array([0.2] * 50), np.array([0.8]), np.array([0.8])]
     (fitted,) = fit_quantile(np.ones((3, 1)), sessions, quantile=0.5)
     assert fitted == pytest.approx(0.8, abs=1e-3)
 
 
-def test_samplers_are_made_of_what_each_kind_of_classes_has() -> None:
+def test_there_are_samplers_for_all_shapes_that_a_kind_of_classes_allows() -> None:
     few = np.where(LABELS < "class 3", LABELS, "")
     few[[0, 1, 2]] = ""  # Nine of class 0 are left.
     samplers = session_samplers([LABELS, few], ways=(1, 2, 8), shots=(2, 10), query=2)
@@ -128,11 +128,11 @@ def test_samplers_are_made_of_what_each_kind_of_classes_has() -> None:
         (1, 10, 2),
     ]
     assert all("" not in sampler.classes for sampler in samplers)
-    with pytest.raises(EpisodeImpossible, match="no classes have the 14 images each"):
+    with pytest.raises(EpisodeImpossible, match="needs classes with 14 images each"):
         session_samplers([LABELS], shots=(12,), query=2)
 
 
-def test_an_absent_query_takes_no_part_in_the_fit() -> None:
+def test_absent_queries_do_not_influence_the_fit() -> None:
     class Shifted(LinearScorer):
         """Absent queries score far above the known ones."""
 
@@ -150,21 +150,14 @@ def test_an_absent_query_takes_no_part_in_the_fit() -> None:
     assert plain.results[0].absent_told > 0.5 > shifted.results[0].absent_told == 0
 
 
-def test_a_checkpoint_with_the_fitted_rule_does_what_the_fit_says(prepared: PreparedImages) -> None:
-    torch.manual_seed(0)
-    config = CheckpointConfig(
-        encoder="resnet", patches="tight", residual=True, part_weights=PartWeights(cosine=2.0, geometry=1.0)
-    )
-    checkpoint = Checkpoint(
-        network=config.build_network().eval().requires_grad_(False),
-        config=config,
-        provenance=Provenance(trained_on="nothing"),
-        sha256="",
-    )
+def test_a_checkpoint_with_the_fitted_rule_repeats_the_results_of_the_fit(prepared: PreparedImages) -> None:
+    checkpoint = full_checkpoint()
     features = encode_images(Classifier(checkpoint), prepared)
     (sampler,) = session_samplers([prepared.labels], ways=(3,), shots=(3,), groups=prepared.kin)
     fit = fit_unknown_rule(RelationScorer(Classifier(checkpoint), features), [sampler], episodes=40, seed=5)
-    fitted = dataclasses.replace(checkpoint, config=config.model_copy(update={"unknown_rule": fit.rule}))
+    fitted = dataclasses.replace(
+        checkpoint, config=checkpoint.config.model_copy(update={"unknown_rule": fit.rule})
+    )
     result = measure_unknown(RelationScorer(Classifier(fitted), features), sampler, episodes=40, seed=5)
     (expected,) = fit.results
     assert dataclasses.asdict(result) == pytest.approx(dataclasses.asdict(expected), abs=0.005)

@@ -8,7 +8,7 @@ from model.training.episodes import EpisodeSampler, classes_with_enough
 
 LABELS = np.repeat(np.array(["a", "b", "c"]), 6)
 DRAWN_BEFORE = (("b", "c"), [[9, 10, 11], [17, 15, 12]], [[8, 7], [13, 16]])
-"""An episode of these labels as the first version of the sampler drew it"""
+"""An episode of these labels, drawn by the first version of the sampler"""
 
 
 def test_episodes_draw_without_replacement_and_by_seed() -> None:
@@ -55,7 +55,7 @@ def test_no_group_is_on_both_sides_of_an_episode() -> None:
         EpisodeSampler(LABELS, classes=("a",), way=1, shot=2, query=2, groups=groups)
 
 
-def test_episodes_without_persons_are_those_of_before() -> None:
+def test_episodes_without_persons_are_the_same_as_before_persons_were_known() -> None:
     """Measured figures stay comparable: the draws below were made before persons were known."""
     plain = EpisodeSampler(LABELS, classes=("a", "b", "c"), way=2, shot=3, query=2)
     unnamed = EpisodeSampler(
@@ -79,7 +79,7 @@ def test_no_person_is_on_both_sides_of_an_episode() -> None:
     persons[:2] = ""
     classes = tuple(np.unique(labels).tolist())
     sampler = EpisodeSampler(labels, classes=classes, way=3, shot=2, query=2, persons=persons)
-    asked_about, taught = set(), set()
+    in_query, in_support = set(), set()
     for seed in range(200):
         episode = sampler.draw(np.random.default_rng(seed))
         support, query = episode.support.ravel(), episode.query.ravel()
@@ -87,15 +87,15 @@ def test_no_person_is_on_both_sides_of_an_episode() -> None:
         assert len({*support, *query}) == 12
         for label, *sides in zip(episode.classes, episode.support, episode.query, strict=True):
             assert set(labels[np.concatenate(sides)]) == {label}
-        taught.update(support.tolist())
-        asked_about.update(query.tolist())
-    assert taught == asked_about == set(range(len(labels)))
+        in_support.update(support.tolist())
+        in_query.update(query.tolist())
+    assert in_support == in_query == set(range(len(labels)))
     again = sampler.draw(np.random.default_rng(199))
     np.testing.assert_array_equal(again.query, episode.query)
 
 
-def test_a_person_is_divided_off_with_all_their_kin() -> None:
-    """The same bytes under two names are one person: neither name is opposite the other."""
+def test_images_with_equal_bytes_count_as_one_person() -> None:
+    """P and Q share an image, so neither is among the queries if the other is in the support set."""
     labels = np.repeat(np.array(["a", "b"]), 6)
     persons = np.array(["P", "Q", "R", "S", "T", "U"] * 2)
     groups = np.full(12, "")
@@ -114,15 +114,17 @@ def test_persons_that_cannot_be_divided_are_refused_with_the_counts() -> None:
     labels, persons = of_persons(persons=1, images=6, classes=2)
     with pytest.raises(
         EpisodeImpossible,
-        match=r"each class 2 images of some to teach and 1 of others .* 'class 0' has 6 of 1$",
+        match=r"2 support images of some persons and 1 query .* 'class 0' has 6 images of 1 persons$",
     ):
         EpisodeSampler(labels, classes=("class 0",), way=1, shot=2, query=1, persons=persons)
-    # Each class alone can be divided, both together cannot: what is taught of one is asked of the other.
+    # Each class can be divided alone, but not both: one needs P in its support set, the other needs Q.
     labels = np.repeat(np.array(["a", "b"]), 3)
     persons = np.array(["P", "P", "Q", "Q", "Q", "P"])
     for label in ("a", "b"):
         EpisodeSampler(labels, classes=(label,), way=1, shot=2, query=1, persons=persons)
-    with pytest.raises(EpisodeImpossible, match=r"'[ab]' has 3 of 2, '[ab]' has 3 of 2"):
+    with pytest.raises(
+        EpisodeImpossible, match=r"'[ab]' has 3 images of 2 persons, '[ab]' has 3 images of 2"
+    ):
         EpisodeSampler(labels, classes=("a", "b"), way=2, shot=2, query=1, persons=persons)
 
 
@@ -165,8 +167,8 @@ def test_personal_episodes_take_one_frame_of_a_video() -> None:
 @pytest.mark.parametrize(
     ("named", "way", "reason"),
     [
-        (True, 3, "a person with 3 images of 3 classes; of 4 persons none has them of more than 2"),
-        (False, 2, "personal episodes need to know the persons: run `csrn prepare` with --person"),
+        (True, 3, "a person with 3 images each of 3 classes; none of the 4 persons has them for more than 2"),
+        (False, 2, "personal episodes need images with known persons: run `csrn prepare` with --person"),
     ],
 )
 def test_impossible_personal_episodes_are_refused(named: bool, way: int, reason: str) -> None:

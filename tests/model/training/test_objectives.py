@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.networks.csrn import CSRN, FaceFeatures
 from model.networks.encoders import Conv4Encoder
-from model.networks.relation import CSRN, FaceFeatures, score_episodes, select_prototypes
+from model.networks.episode_scores import score_episodes
+from model.networks.relation import select_prototypes
 from model.training.objectives import EpisodeObjective, WarmUp
 
 OUTPUTS = {"labels": 3, "votes": 4, "components": 5, "blendshapes": 52, "teacher": 7}
@@ -35,7 +37,7 @@ def test_the_warm_up_learns_from_every_target() -> None:
             assert parameter.grad.any(), name
 
 
-def test_images_without_votes_or_blendshapes_add_nothing_for_them() -> None:
+def test_missing_votes_and_blendshapes_add_nothing_to_the_loss() -> None:
     torch.manual_seed(0)
     learner = WarmUp(Conv4Encoder(), outputs=OUTPUTS).eval()
     patches, targets = torch.rand(2 + 2 * 2, 3, 64, 64), targets_of(2)
@@ -50,7 +52,7 @@ def test_images_without_votes_or_blendshapes_add_nothing_for_them() -> None:
     assert torch.isfinite(learner(patches, targets)[0])
 
 
-def test_a_warmed_up_learner_predicts_from_all_three_patches() -> None:
+def test_a_label_is_predicted_from_all_three_patches() -> None:
     learner = WarmUp(Conv4Encoder(), outputs={"labels": 3}).eval()
     pixels = torch.rand(6, 3, 3, 64, 64)
     with torch.inference_mode():
@@ -61,7 +63,7 @@ def test_a_warmed_up_learner_predicts_from_all_three_patches() -> None:
         torch.testing.assert_close(learner.predict(pixels), logits.argmax(dim=1))
 
 
-def test_the_loss_of_episodes_is_the_papers_with_each_prototype_against_each_query() -> None:
+def test_the_episode_loss_is_the_papers_with_every_prototype_against_every_query() -> None:
     torch.manual_seed(0)
     network = CSRN("conv4").eval()
     way, shot, query = 3, 2, 2
@@ -83,7 +85,7 @@ def test_the_loss_of_episodes_is_the_papers_with_each_prototype_against_each_que
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_residual_relation_begins_as_the_cosine_and_learns() -> None:
+def test_a_residual_relation_starts_as_the_cosine_and_learns() -> None:
     torch.manual_seed(0)
     network = CSRN("resnet", residual=True, cosine=True)
     objective = EpisodeObjective(network, freeze_encoder=True)

@@ -61,7 +61,7 @@ def test_blendshapes_are_those_of_each_face_in_its_image(folder: Path, prepared:
     assert not (folder / UNFINISHED_BLENDSHAPES).exists()
 
 
-def test_without_blendshapes_the_way_to_add_them_is_named(prepared: PreparedImages) -> None:
+def test_the_error_for_missing_blendshapes_says_how_to_add_them(prepared: PreparedImages) -> None:
     reason = "was prepared without blendshapes: run `csrn prepare` again with --blendshapes FACE_LANDMARKER"
     with pytest.raises(DatasetInvalid, match=reason):
         prepared.blendshapes()
@@ -85,14 +85,14 @@ def test_interrupted_blendshapes_are_resumed(folder: Path, done_bytes: int) -> N
     np.testing.assert_array_equal(resumed[done:], whole[done:])
 
 
-def test_blendshapes_that_are_there_stay(folder: Path) -> None:
+def test_existing_blendshapes_are_kept(folder: Path) -> None:
     np.save(folder / BLENDSHAPES, np.ones((32, 52), dtype=np.float32))
     with open_dataset("folder", SAMPLES) as dataset:
         prepare_blendshapes(dataset, folder, TASK)
     assert (load_prepared(folder).blendshapes() == 1).all()
 
 
-def test_an_image_without_a_face_or_without_the_teachers_has_none(
+def test_images_in_which_no_face_is_found_have_no_blendshapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BlendshapeTeacher", MeanTeacher)

@@ -6,7 +6,7 @@ import torch
 from model.training.stages import SHRINKAGE, fit_whitening
 
 
-def test_what_differs_within_classes_counts_less_after_whitening() -> None:
+def test_whitening_reduces_directions_of_large_differences_within_classes() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = np.arange(2000) % 4
     # The first number differs within classes, the second between them, the third hardly at all.
@@ -23,7 +23,7 @@ def test_what_differs_within_classes_counts_less_after_whitening() -> None:
     assert torch.allclose(whitening, whitening.T, atol=1e-6)
 
 
-def test_the_descriptions_stay_as_they_were() -> None:
+def test_whitening_does_not_change_its_input() -> None:
     drawn = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     before = drawn.clone()
     fit_whitening(drawn, np.arange(20) % 2)

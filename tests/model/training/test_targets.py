@@ -3,64 +3,17 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 
-from model.training.geometry import LandmarkComponents
+from model.training.landmark_components import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.training.targets import (
     MIRROR_BLENDSHAPES,
-    VOTED,
     build_targets,
-    shown_elsewhere,
-    vote_shares,
-    voted_names,
 )
 from model.vision.blendshapes import BLENDSHAPE_NAMES
 
-SEVEN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-BASE = ("happy", "neutral", "sad", "surprise")
 
-
-def votes(**counts: int) -> list[int]:
-    """One image's votes by class name; also `unknown` and `no_face`."""
-    return [counts.get(name, 0) for name in (*VOTED, "unknown", "no_face")]
-
-
-VOTES = np.array(
-    [
-        votes(happy=8, neutral=2),
-        votes(sad=4, fear=6),
-        votes(sad=6, fear=4),
-        votes(contempt=7, neutral=3),
-        votes(happy=3, unknown=7),
-        votes(neutral=5, sad=5),
-        votes(),
-    ]
-)
-
-
-def test_vote_shares_are_soft_targets_over_the_classes_that_are_trained_on() -> None:
-    shares = vote_shares(VOTES, SEVEN)
-    assert shares.shape == (7, 8), "with all of FER2013's classes contempt is the eighth"
-    assert shares[0, VOTED.index("happy")] == pytest.approx(0.8)
-    assert shares[3, VOTED.index("contempt")] == pytest.approx(0.7)
-    assert not shares[4].any(), "most annotators did not know"
-    assert not shares[6].any()
-    few = vote_shares(VOTES, BASE)
-    assert few.shape == (7, 4)
-    assert few[2].tolist() == [0, 0, 0, 1], "votes for a class that is not trained on leave no trace"
-
-
-def test_an_image_of_another_expression_is_not_trained_on_whatever_its_label_says() -> None:
-    assert shown_elsewhere(VOTES, BASE).tolist() == [False, True, False, True, True, False, False]
-    assert shown_elsewhere(VOTES, SEVEN).tolist() == [False, False, False, False, True, False, False]
-
-
-def test_the_majority_of_the_votes_names_an_image() -> None:
-    assert voted_names(VOTES, SEVEN).tolist() == ["happy", "fear", "sad", "contempt", "", "", ""]
-
-
-def test_in_a_mirror_left_is_right() -> None:
+def test_left_and_right_change_places_in_a_mirror_image() -> None:
     left, right = BLENDSHAPE_NAMES.index("eyeBlinkLeft"), BLENDSHAPE_NAMES.index("eyeBlinkRight")
     jaw = BLENDSHAPE_NAMES.index("jawOpen")
     assert MIRROR_BLENDSHAPES[[left, right, jaw]].tolist() == [right, left, jaw]

@@ -36,7 +36,7 @@ def test_a_face_that_fills_the_frame_is_found(reader: FaceReader, expression: st
 
 def test_a_face_missed_at_first_is_found_after_padding() -> None:
     finder = LandmarkFinder()
-    # Cut close, down to the brows: the detector wants more around a face than this.
+    # Crop the face closely, down to the brows: the detector needs a wider margin than this.
     pixels = np.asarray(sample_image("happiness", 0))
     x_min, y_min, x_max, y_max = finder.find(pixels)[0].extent_px
     searched = {}
@@ -49,7 +49,7 @@ def test_a_face_missed_at_first_is_found_after_padding() -> None:
     finder.close()
 
 
-def test_a_reduced_image_gives_the_box_of_the_original_and_like_patches(reader: FaceReader) -> None:
+def test_a_reduced_image_gives_the_box_of_the_original_and_similar_patches(reader: FaceReader) -> None:
     original = sample_image("surprise", 0)
     small = reader.read_single(encoded(original.resize((1300, 1300)), "JPEG", quality=95))
     large = reader.read_single(encoded(original.resize((2600, 2600)), "JPEG", quality=95))
@@ -66,14 +66,14 @@ def test_an_image_without_a_face_has_none(reader: FaceReader) -> None:
         reader.read_single(no_face())
 
 
-def test_two_faces_of_like_size_are_no_support_image(reader: FaceReader) -> None:
+def test_two_faces_of_similar_size_are_refused_as_a_support_image(reader: FaceReader) -> None:
     with pytest.raises(SeveralFaces):
         reader.read_single(two_faces())
     assert len(reader.read(two_faces())) == 1
     assert len(reader.read(two_faces(), all_faces=True)) == 2
 
 
-def test_a_face_alone_beside_a_much_smaller_one_is_a_support_image(reader: FaceReader) -> None:
+def test_a_face_with_a_much_smaller_one_beside_it_is_a_support_image(reader: FaceReader) -> None:
     canvas = Image.new("RGB", (640, 512), (128, 128, 128))
     canvas.paste(sample_image("anger", 0).resize((512, 512)), (0, 0))
     canvas.paste(sample_image("happiness", 0).resize((128, 128)), (512, 0))
@@ -126,7 +126,7 @@ def inside(region: Region, points_px: Points) -> tuple[Points, Points]:
 
 @pytest.mark.parametrize("angle", [0, 25])
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_tight_patches_hold_eyes_and_mouth_and_little_else(
+def test_tight_patches_show_eyes_and_mouth_and_little_else(
     reader: FaceReader, expression: str, angle: int
 ) -> None:
     image = sample_image(expression, 0).rotate(angle, resample=Image.Resampling.BICUBIC)
@@ -146,7 +146,7 @@ def test_tight_patches_hold_eyes_and_mouth_and_little_else(
     assert np.abs(inside(lips, points[EYE_CORNERS])[1]).min() > 1, "the eyes are not in the lip patch"
 
 
-def test_tight_lips_are_measured_in_eye_spans_so_that_a_smile_fills_more_of_the_patch() -> None:
+def test_a_wider_mouth_fills_more_of_a_tight_lip_patch() -> None:
     points = np.zeros((468, 2), dtype=np.float32)
     points[EYE_CORNERS] = [(60, 100), (80, 100), (120, 100), (140, 100)]
     points[:10], points[10:20] = (40, 40), (160, 240)  # The rest of the face gives its size.

@@ -84,7 +84,7 @@ def test_webp_is_read() -> None:
         (encoded(Image.new("RGB", (15, 40))), "too few"),
     ],
 )
-def test_what_is_no_usable_image_is_refused(data: bytes, reason: str) -> None:
+def test_unusable_bytes_are_refused(data: bytes, reason: str) -> None:
     with pytest.raises(ImageUnreadable, match=reason):
         decode_image(data)
 
@@ -104,7 +104,7 @@ def test_damaged_bytes_never_raise_anything_else() -> None:
     for _ in range(150):
         damaged = original.copy()
         damaged[rng.integers(0, len(damaged), 20)] = rng.integers(0, 255, 20)
-        # Some damage goes unnoticed; what is noticed must be an ImageUnreadable.
+        # Some damage is not detected; detected damage must raise ImageUnreadable.
         with contextlib.suppress(ImageUnreadable):
             assert decode_image(damaged.tobytes()).pixels.shape == (256, 256, 3)
 
@@ -136,7 +136,7 @@ def test_an_animation_is_refused_and_says_so(image_format: str) -> None:
     np.testing.assert_allclose(decode_image(one_frame).pixels, np.asarray(stored), atol=12)
 
 
-def test_of_a_file_of_several_pictures_the_first_is_taken() -> None:
+def test_the_first_picture_of_a_file_with_several_is_decoded() -> None:
     stored = GRADIENT.convert("RGB")
     several = encoded(stored, "MPO", save_all=True, append_images=[stored.rotate(180)], quality=95)
     np.testing.assert_array_equal(
@@ -144,14 +144,14 @@ def test_of_a_file_of_several_pictures_the_first_is_taken() -> None:
     )
 
 
-def test_a_video_behind_a_photo_is_passed_over() -> None:
+def test_a_video_appended_to_a_photo_is_ignored() -> None:
     photo = encoded(GRADIENT.convert("RGB"), "JPEG")
     video = np.random.default_rng(0).integers(0, 255, 2**20, dtype=np.uint8).tobytes()
     np.testing.assert_array_equal(decode_image(photo + video).pixels, decode_image(photo).pixels)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-def test_damaged_exif_does_not_cost_the_image(image_format: str) -> None:
+def test_an_image_with_damaged_exif_is_decoded(image_format: str) -> None:
     stored = GRADIENT.convert("RGB")
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"):
         image = decode_image(encoded(stored, image_format, exif=exif)).pixels
@@ -172,13 +172,13 @@ def test_orientation_is_read_from_exif_in_every_format_and_byte_order(image_form
     "image", [encoded(GRADIENT.resize((4000, 15))), encoded(GRADIENT.resize((5000, 16)))]
 )
 def test_an_image_that_is_too_narrow_is_refused(image: bytes) -> None:
-    # Squared for the search of faces, a line would take gigabytes.
+    # Padded to a square for the search of faces, such an image would take gigabytes.
     with pytest.raises(ImageUnreadable, match=r"too few|too short"):
         decode_image(image)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-def test_a_panorama_is_reduced_to_what_a_search_can_hold(image_format: str) -> None:
+def test_a_panorama_is_reduced_until_its_longer_side_fits(image_format: str) -> None:
     decoded = decode_image(encoded(GRADIENT.convert("RGB").resize((9000, 600)), image_format))
     assert decoded.pixels.shape[:2] == (150, 2250)
     assert decoded.reduction == pytest.approx(4)
@@ -199,20 +199,20 @@ def test_a_large_png_of_any_mode_is_reduced_by_averaging(mode: str) -> None:
 
 def test_pixels_are_counted_as_the_decoder_holds_them() -> None:
     photo, limit = GRADIENT.convert("RGB").resize((5200, 2600)), 4_000_000
-    # At a half it has 3.4 million; a progressive one is held whole, as a PNG is.
+    # At half size it has 3.4 million pixels; a progressive JPEG is held in full, like a PNG.
     assert decode_image(encoded(photo, "JPEG"), max_pixels=limit).reduction == 2
     for data in (encoded(photo, "JPEG", progressive=True), encoded(photo, "PNG", compress_level=1)):
         with pytest.raises(ImageUnreadable, match="5200 x 2600 pixels are more"):
             decode_image(data, max_pixels=limit)
     with pytest.raises(ImageUnreadable, match="more than the 3000000 allowed"):
         decode_image(encoded(photo, "JPEG"), max_pixels=3_000_000)
-    # At an eighth it has 1.7 million, but all 107 million are to be read.
+    # At an eighth it has 1.7 million pixels, but the decoder reads all 107 million.
     large = encoded(photo.resize((10_400, 10_300)), "JPEG", quality=5)
     with pytest.raises(ImageUnreadable, match="more than the 16000000 allowed"):
         decode_image(large, max_pixels=2_000_000)
 
 
-def test_the_notes_of_a_file_change_nothing_about_its_pixels() -> None:
+def test_the_metadata_of_a_file_does_not_change_its_pixels() -> None:
     noise = Image.fromarray(np.random.default_rng(2).integers(0, 255, (64, 96, 3), dtype=np.uint8))
     icc, exif = bytes(99_000), Image.Exif().tobytes()
     for image_format in ("PNG", "JPEG"):
@@ -222,7 +222,7 @@ def test_the_notes_of_a_file_change_nothing_about_its_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_costs_little_and_is_refused_unless_it_is_a_sound_image(name: str) -> None:
+def test_a_bomb_costs_little_memory_and_is_refused_unless_it_is_a_valid_image(name: str) -> None:
     sound, make = BOMBS[name]
     data = make()
     assert len(data) <= FILE_BYTES
@@ -232,18 +232,18 @@ def test_a_bomb_costs_little_and_is_refused_unless_it_is_a_sound_image(name: str
     else:
         with pytest.raises(ImageUnreadable):
             decode_image(data)
-    # In KiB. The whole of what any of them says would be over 1 GiB.
+    # In KiB. Decoded in full, each of them would take over 1 GiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
 
 
-def test_decoders_do_not_warn_of_what_is_taken_or_refused(recwarn: pytest.WarningsRecorder) -> None:
+def test_decoders_do_not_warn(recwarn: pytest.WarningsRecorder) -> None:
     for data in image_seeds():
         with contextlib.suppress(ImageUnreadable):
             decode_image(data)
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_scans_that_a_segment_without_a_length_would_hide_are_refused() -> None:
+def test_scans_hidden_behind_a_segment_without_a_length_are_refused() -> None:
     data = encoded(Image.new("L", (64, 64)), "JPEG")
     start = data.index(b"\xff\xda")
     hidden = b"\xff\xdc\x00\x00" + b"\xff\xdc\xff\xff" + data[start:-2] * 200
@@ -251,7 +251,7 @@ def test_scans_that_a_segment_without_a_length_would_hide_are_refused() -> None:
         decode_image(data[:start] + hidden + data[start:])
 
 
-def test_a_progressive_jpeg_counts_whole_with_one_scan_too() -> None:
+def test_a_progressive_jpeg_with_one_scan_is_decoded_whole() -> None:
     photo = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     first, second = photo.index(b"\xff\xda"), photo.index(b"\xff\xda", photo.index(b"\xff\xda") + 2)
     end = photo.index(b"\xff\xc4", first) if b"\xff\xc4" in photo[first:second] else second

@@ -13,15 +13,10 @@ from PIL import Image
 
 from model.errors import DatasetInvalid, ImageUnreadable
 from model.training.datasets import DATASETS, open_dataset
-from model.training.datasets.afew import FRAMES_PER_VIDEO
+from model.training.datasets.emotiw import FRAMES_PER_VIDEO
+from model.training.datasets.rafdb import LIST
 
 GREY = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
-
-
-def png(brightness: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (20, 20), brightness).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def write(root: Path, files: dict[str, bytes]) -> Path:
@@ -43,9 +38,9 @@ def contents(name: str, source: Path) -> list[bytes]:
 
 
 FER2013 = {
-    "fer2013/test/angry/PrivateTest_4.jpg": b"4",
-    "fer2013/train/angry/Training_2.jpg": b"2",
-    "fer2013/train/happy/Training_1.jpg": b"1",
+    "fer2013/test/angry/PrivateTest_4.jpg": b"4" * 50,
+    "fer2013/train/angry/Training_2.jpg": b"2" * 50,
+    "fer2013/train/happy/Training_1.jpg": b"1" * 50,
 }
 FER2013_LISTED = [
     ("fer2013/test/angry/PrivateTest_4.jpg", "angry", "test"),
@@ -57,25 +52,19 @@ FER2013_LISTED = [
 def test_fer2013_folder(tmp_path: Path) -> None:
     write(tmp_path, FER2013)
     assert listed("fer2013", tmp_path) == FER2013_LISTED
-    assert contents("fer2013", tmp_path) == [b"4", b"2", b"1"]
+    assert contents("fer2013", tmp_path) == [b"4" * 50, b"2" * 50, b"1" * 50]
     assert listed("fer2013", tmp_path / "fer2013")[0] == ("test/angry/PrivateTest_4.jpg", "angry", "test")
 
 
-def test_fer2013_zip(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+def test_fer2013_zip_with_a_damaged_member(tmp_path: Path) -> None:
+    source = tmp_path / "f.zip"
+    with zipfile.ZipFile(source, "w") as archive:
         for name, data in FER2013.items():
             archive.writestr(name, data)
-    assert listed("fer2013", tmp_path / "f.zip") == FER2013_LISTED
-    assert contents("fer2013", tmp_path / "f.zip") == [b"4", b"2", b"1"]
-
-
-def test_a_damaged_member_of_a_zip_is_unreadable_not_fatal(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
-        for name, data in FER2013.items():
-            archive.writestr(name, data * 50)
-    data = (tmp_path / "f.zip").read_bytes()
-    (tmp_path / "f.zip").write_bytes(data.replace(b"2" * 50, b"x" * 50))
-    with open_dataset("fer2013", tmp_path / "f.zip") as dataset:
+    assert listed("fer2013", source) == FER2013_LISTED
+    assert contents("fer2013", source) == [b"4" * 50, b"2" * 50, b"1" * 50]
+    source.write_bytes(source.read_bytes().replace(b"2" * 50, b"x" * 50))
+    with open_dataset("fer2013", source) as dataset:
         assert dataset.read(dataset.images[0]) == b"4" * 50
         with pytest.raises(ImageUnreadable):
             dataset.read(dataset.images[1])
@@ -85,9 +74,9 @@ def test_a_damaged_member_of_a_zip_is_unreadable_not_fatal(tmp_path: Path) -> No
 def test_fer2013_csv(header: str, tmp_path: Path) -> None:
     pixels = " ".join(str(value) for value in GREY.ravel())
     rows = [("0", "Training"), ("6", "PublicTest"), ("3", "PrivateTest")]
-    csv_first = header.startswith("emotion,pixels")
+    pixels_first = header.startswith("emotion,pixels")
     lines = [
-        f"{label},{pixels},{usage}" if csv_first else f"{label},{usage},{pixels}" for label, usage in rows
+        ",".join([label, pixels, usage] if pixels_first else [label, usage, pixels]) for label, usage in rows
     ]
     (tmp_path / "fer2013.csv").write_text("\n".join([header, *lines]) + "\n")
     expected = [
@@ -130,7 +119,7 @@ def test_rafdb_list_with_aligned_images(listed_in: str, tmp_path: Path) -> None:
     write(
         tmp_path,
         {
-            f"{listed_in}list_patition_label.txt": b"train_00001.jpg 5\ntrain_00002.jpg 1\ntest_0001.jpg 7\n",
+            f"{listed_in}{LIST}": b"train_00001.jpg 5\ntrain_00002.jpg 1\ntest_0001.jpg 7\n",
             f"{base}Image/aligned/train_00001_aligned.jpg": b"1",
             f"{base}Image/aligned/train_00002_aligned.jpg": b"2",
             f"{base}Image/aligned/test_0001_aligned.jpg": b"3",
@@ -145,13 +134,9 @@ def test_rafdb_list_with_aligned_images(listed_in: str, tmp_path: Path) -> None:
 
 
 def test_rafdb_as_csrn_lays_it_out(tmp_path: Path) -> None:
-    names = {"train/Happy/train_1.jpg": b"crop", "test/Anger/test_1.jpg": b"crop"}
-    whole = {
-        f"{folder}/{name}": folder.encode()
-        for folder in ("images", "images_eye", "images_lip")
-        for name in ("train_1.jpg", "test_1.jpg")
-    }
-    write(tmp_path, names | whole)
+    write(tmp_path, {"train/Happy/train_1.jpg": b"crop", "test/Anger/test_1.jpg": b"crop"})
+    for folder in ("images", "images_eye", "images_lip"):
+        write(tmp_path / folder, dict.fromkeys(["train_1.jpg", "test_1.jpg"], folder.encode()))
     assert listed("rafdb", tmp_path) == [
         ("images/test_1.jpg", "anger", "test"),
         ("images/train_1.jpg", "happy", "train"),
@@ -162,15 +147,9 @@ def test_rafdb_as_csrn_lays_it_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        (
-            {"list_patition_label.txt": b"train_1.jpg 5\n"},
-            "expected Image/aligned beside list_patition_label.txt",
-        ),
-        ({"list_patition_label.txt": b"x 9\n", "aligned/x": b""}, "labels 1 to 7, in line 1; found x 9"),
-        (
-            {"list_patition_label.txt": b"train_1.jpg 5\n", "aligned/x": b""},
-            "expected aligned/train_1_aligned.jpg",
-        ),
+        ({LIST: b"train_1.jpg 5\n"}, f"expected Image/aligned beside {LIST}"),
+        ({LIST: b"x 9\n", "aligned/x": b""}, "labels 1 to 7, in line 1; found x 9"),
+        ({LIST: b"train_1.jpg 5\n", "aligned/x": b""}, "expected aligned/train_1_aligned.jpg"),
     ],
 )
 def test_an_incomplete_rafdb_is_refused_with_what_is_missing(
@@ -237,16 +216,8 @@ def test_a_damaged_video_is_one_unreadable_image(tmp_path: Path) -> None:
 
 
 def test_folder_takes_images_at_any_depth_below_the_label(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {
-            "bored/a.jpg": b"a",
-            "bored/more/b.PNG": b"b",
-            "happy/c.webp": b"c",
-            "x.jpg": b"",
-            "happy/n.txt": b"",
-        },
-    )
+    names = ["bored/a.jpg", "bored/more/b.PNG", "happy/c.webp", "x.jpg", "happy/n.txt"]
+    write(tmp_path, dict.fromkeys(names, b""))
     assert listed("folder", tmp_path) == [
         ("bored/a.jpg", "bored", "all"),
         ("bored/more/b.PNG", "bored", "all"),

@@ -91,14 +91,16 @@ def test_votes_for_other_images_are_refused_with_both_names(tmp_path: Path) -> N
         ("\x00\x01\x02", "expected columns|is not a CSV file"),
     ],
 )
-def test_a_damaged_or_other_table_is_refused_with_the_reason(text: str, reason: str, tmp_path: Path) -> None:
+def test_a_damaged_or_unknown_table_is_refused_with_the_reason(
+    text: str, reason: str, tmp_path: Path
+) -> None:
     (tmp_path / "v.csv").write_text(text)
     source = "Training_0" if text.startswith("Usage") else "a.jpg"
     with pytest.raises(DatasetInvalid, match=reason):
         read_votes(tmp_path / "v.csv", images(source))
 
 
-def test_the_shipped_votes_are_those_of_most_of_fer2013() -> None:
+def test_the_shipped_votes_cover_most_of_fer2013() -> None:
     votes = shipped_votes()
     assert len(votes) == 33_899
     assert {len(content) for content in votes} == {len(content_hash(b""))}
@@ -109,7 +111,7 @@ def test_the_shipped_votes_are_those_of_most_of_fer2013() -> None:
     assert SHIPPED.stat().st_size < 500_000
 
 
-def test_files_of_the_same_bytes_share_the_votes_of_the_first(tmp_path: Path) -> None:
+def test_files_with_equal_bytes_share_the_votes_of_the_first(tmp_path: Path) -> None:
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"the same")

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from model.errors import DatasetInvalid
-from model.vision.blendshape_teacher import BlendshapeTeacher
-from model.vision.blendshapes import BLENDSHAPE_NAMES
+from model.vision.blendshapes import BLENDSHAPE_NAMES, BlendshapeTeacher
 from model.vision.landmarks import LandmarkFinder
 from tests.support.samples import EXPRESSIONS, sample_image
 from tests.support.shared_data import FACE_LANDMARKER, needs_face_landmarker
@@ -22,7 +21,7 @@ def teacher() -> Iterator[BlendshapeTeacher]:
     teacher.close()
 
 
-def taught(teacher: BlendshapeTeacher, expression: str, index: int) -> npt.NDArray[np.float32]:
+def blendshapes_of(teacher: BlendshapeTeacher, expression: str, index: int) -> npt.NDArray[np.float32]:
     finder = LandmarkFinder()
     pixels = np.asarray(sample_image(expression, index))
     blendshapes = teacher.blendshapes(pixels, finder.find(pixels)[0].points_px)
@@ -33,7 +32,7 @@ def taught(teacher: BlendshapeTeacher, expression: str, index: int) -> npt.NDArr
 
 @needs_face_landmarker
 def test_a_smile_and_an_open_mouth_show_in_the_blendshapes(teacher: BlendshapeTeacher) -> None:
-    found = {expression: taught(teacher, expression, 0) for expression in EXPRESSIONS}
+    found = {expression: blendshapes_of(teacher, expression, 0) for expression in EXPRESSIONS}
     for blendshapes in found.values():
         assert blendshapes.shape == (len(BLENDSHAPE_NAMES),)
         assert blendshapes.dtype == np.float32
@@ -57,14 +56,14 @@ def test_the_names_are_in_the_order_of_the_face_landmarker(teacher: BlendshapeTe
 
 
 @needs_face_landmarker
-def test_where_the_teacher_finds_no_face_there_are_no_blendshapes(teacher: BlendshapeTeacher) -> None:
+def test_without_a_face_there_are_no_blendshapes(teacher: BlendshapeTeacher) -> None:
     empty = np.full((100, 100, 3), 90, dtype=np.uint8)
     points = np.random.default_rng(0).uniform(20, 80, (468, 2)).astype(np.float32)
     assert teacher.blendshapes(empty, points) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"not a bundle"])
-def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_bundle_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "other.task").write_bytes(content)
     with pytest.raises(DatasetInvalid, match=r"other.task is not a Face Landmarker bundle"):
         BlendshapeTeacher(tmp_path / "other.task")

@@ -1,0 +1,175 @@
+"""The Channel Selective Relation Network (CSRN) as a whole.
+
+CSRN extends the relation network of Sung et al., "Learning to Compare", CVPR 2018, by three patches
+of a face and by prototypes that are selected channel by channel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.networks.encoders import ENCODERS, FeatureShape
+from model.networks.geometry import BlendshapeNetwork
+from model.networks.relation import Half, RelationModule
+from model.vision.blendshapes import BLENDSHAPE_COUNT
+from model.vision.patches import PART_COUNT
+
+FACE = 0
+"""Number of the face among the parts"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaceFeatures:
+    """What the encoder and the blendshape network say about faces; `...` are any leading dimensions."""
+
+    maps: Tensor
+    """Feature maps (..., 3 parts, C, H, W)"""
+    blendshapes: Tensor | None
+    """Coefficients (..., 52); None without geometry"""
+
+    def __getitem__(self, chosen: Any) -> FaceFeatures:
+        blendshapes = None if self.blendshapes is None else self.blendshapes[chosen]
+        return FaceFeatures(maps=self.maps[chosen], blendshapes=blendshapes)
+
+
+class PooledMaps(nn.Module):
+    """Spatial means of feature maps, each channel standardised by its mean and deviation in training.
+
+    The `cosine` part compares them whitened: a direction counts less where faces of one class differ much
+    along it (Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for SVM-based speaker
+    recognition", Interspeech 2006).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    whitening: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(PART_COUNT, channels))
+        self.register_buffer("deviation", torch.ones(PART_COUNT, channels))
+        self.register_buffer("whitening", torch.eye(PART_COUNT * channels))
+
+    def forward(self, maps: Tensor, part: int | slice = slice(None)) -> Tensor:
+        """Standardised means (..., 3 parts, C) of maps (..., 3 parts, C, H, W), or of one part's maps."""
+        return (maps.float().mean(dim=(-2, -1)) - self.mean[part]) / self.deviation[part]
+
+    def whitened(self, maps: Tensor) -> Tensor:
+        """Whitened means (..., 3 * C) of feature maps (..., 3 parts, C, H, W)."""
+        whitened: Tensor = self(maps).flatten(-2) @ self.whitening
+        return whitened
+
+
+class VoteHeads(nn.Module):
+    """Predicts which shares of annotators would vote for each class, from the three patches together.
+
+    A face is described by the square roots of its shares. The cosine of two such descriptions is the
+    Bhattacharyya coefficient of the two distributions: near 1 where annotators would vote alike.
+    """
+
+    def __init__(self, channels: int, counts: Sequence[int]) -> None:
+        """counts: number of classes of each kind of annotation, such as labels and votes."""
+        super().__init__()
+        self.counts = tuple(counts)
+        self.parts = nn.ModuleList(nn.Linear(channels, sum(self.counts)) for _ in range(PART_COUNT))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Square roots of shares (..., sum of the counts) from feature maps (..., 3 parts, C, H, W)."""
+        means = maps.float().mean(dim=(-2, -1)).unbind(dim=-2)
+        logits = torch.stack([head(mean) for head, mean in zip(self.parts, means, strict=True)]).sum(dim=0)
+        kinds = torch.split(logits, list(self.counts), dim=-1)
+        return torch.cat([kind.softmax(dim=-1).sqrt() for kind in kinds], dim=-1)
+
+
+class CSRN(nn.Module):
+    """An encoder and a relation module shared by the patches, and the parts that a checkpoint may add."""
+
+    def __init__(
+        self,
+        encoder: str = "conv4",
+        *,
+        residual: bool = False,
+        cosine: bool = False,
+        votes: Sequence[int] = (),
+        geometry: bool = False,
+    ) -> None:
+        """Build a network with fresh weights.
+
+        Args:
+            encoder: a name in ENCODERS.
+            residual: whether the relation module starts from the cosine.
+            cosine, geometry: whether to add these parts.
+            votes: number of classes of each kind of annotation; empty for no votes part.
+        """
+        super().__init__()
+        self.encoder = ENCODERS[encoder]()
+        self.feature_shape: FeatureShape = self.encoder.feature_shape
+        self.relation = RelationModule(self.feature_shape, residual=residual)
+        self.pooled = PooledMaps(self.feature_shape[0]) if residual or cosine else None
+        self.has_cosine = cosine
+        self.votes = VoteHeads(self.feature_shape[0], votes) if votes else None
+        self.geometry = BlendshapeNetwork() if geometry else None
+
+    @property
+    def mean_parts(self) -> tuple[str, ...]:
+        """Names of the parts that compare a query's description with the mean description of each class."""
+        present = {
+            "cosine": self.has_cosine,
+            "votes": self.votes is not None,
+            "geometry": self.geometry is not None,
+        }
+        return tuple(name for name, is_present in present.items() if is_present)
+
+    @property
+    def numbers_per_face(self) -> int:
+        """Length of a face's features as one vector."""
+        return PART_COUNT * math.prod(self.feature_shape) + BLENDSHAPE_COUNT * (self.geometry is not None)
+
+    def encode(self, patches: Tensor) -> Tensor:
+        """Feature maps (..., C, H, W) of patches (..., 3, size, size) float in [0, 1]."""
+        features: Tensor = self.encoder(patches.flatten(0, -4))
+        return features.reshape(*patches.shape[:-3], *features.shape[1:])
+
+    def unpack(self, features: Tensor) -> FaceFeatures:
+        """Split stored features (..., numbers) into feature maps and blendshapes."""
+        features = features.float()
+        maps, blendshapes = features, None
+        if self.geometry is not None:
+            maps, blendshapes = features[..., :-BLENDSHAPE_COUNT], features[..., -BLENDSHAPE_COUNT:]
+        maps = maps.reshape(*features.shape[:-1], PART_COUNT, *self.feature_shape)
+        return FaceFeatures(maps=maps, blendshapes=blendshapes)
+
+    def describe(self, faces: FaceFeatures) -> dict[str, Tensor]:
+        """The descriptions (..., D) of faces that each of `mean_parts` compares."""
+        described = {}
+        if self.has_cosine:
+            assert self.pooled is not None
+            described["cosine"] = self.pooled.whitened(faces.maps)
+        if self.votes is not None:
+            described["votes"] = self.votes(faces.maps)
+        if self.geometry is not None and faces.blendshapes is not None:
+            described["geometry"] = self.geometry.standardise(faces.blendshapes)
+        return described
+
+    def support_half(self, maps: Tensor) -> Half:
+        """Halves (..., 3 parts, ...) of the feature maps (..., 3 parts, C, H, W) of examples."""
+        return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps))
+
+    def prototype_half(self, maps: Tensor) -> Half:
+        """Halves of the selected prototypes (..., C, H, W) of faces."""
+        return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps, FACE))
+
+    def query_half(self, maps: Tensor) -> Half:
+        """Halves (..., 3 parts, ...) of the feature maps (..., 3 parts, C, H, W) of queries."""
+        return Half(convolved=self.relation.query_half(maps), direction=self.directions(maps))
+
+    def directions(self, maps: Tensor, part: int | slice = slice(None)) -> Tensor:
+        """Directions (..., 3 parts, C) of feature maps (..., 3 parts, C, H, W), or of one part's maps."""
+        pooled = maps.float().mean(dim=(-2, -1)) if self.pooled is None else self.pooled(maps, part)
+        return nn.functional.normalize(pooled, dim=-1)

@@ -1,0 +1,130 @@
+"""`csrn evaluate`: its JSON, its tables, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from model.checkpoint import load_checkpoint
+from tests.support.command_line import csrn, csrn_succeeds
+from tests.support.networks import FULL, save_full_checkpoint
+from tests.support.samples import EXPRESSIONS
+from tests.support.training import prepare_samples, set_columns
+
+VOTES = {"anger": "0 0 0 1 9 0 0 0 0 0", "happiness": "1 8 0 0 0 0 0 1 0 0", "sadness": "4 0 0 4 0 0 0 2 0 0"}
+"""Votes for all images of an expression; those for sadness are tied, and surprise has none"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples with votes, as faces of two persons with four images of each expression."""
+    out = prepare_samples(tmp_path_factory.mktemp("data"))
+    set_columns(out, persons=2, votes=VOTES)
+    return out
+
+
+@pytest.fixture(scope="module")
+def full_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_full_checkpoint(tmp_path_factory.mktemp("weights") / "full.safetensors", FULL)
+
+
+def evaluated(data: Path, weights: Path, *options: str | Path) -> dict[str, Any]:
+    """The JSON of an evaluation that succeeds."""
+    printed = csrn_succeeds("evaluate", data, "--weights", weights, *options, "--json")
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return result
+
+
+def test_the_last_line_is_the_json_of_the_contract(data: Path, full_weights: Path, tmp_path: Path) -> None:
+    options = (
+        "--way 3 --shot 2 --episodes 20 --seed 3 --parts --shot-curve 1 --against cosine --against geometry"
+    )
+    drawing = tmp_path / "confusion.png"
+    result = evaluated(data, full_weights, options, "--against", full_weights, "--confusion-png", drawing)
+    accuracy, unknown, parts = result["accuracy"], result["unknown"], result["parts"]
+    assert 0 <= accuracy <= 1
+    assert result["ci95"] >= 0
+    assert set(result["per_class"]) == set(EXPRESSIONS)
+    assert (result["episodes"], result["way"], result["shot"], result["seed"]) == (20, 3, 2, 3)
+    assert result["weights_sha256"] == load_checkpoint(full_weights).sha256
+    assert (unknown["way"], unknown["shot"]) == (3, 2)
+    assert all(0 <= unknown[name] <= 1 for name in ("known_kept", "absent_told", "auroc"))
+    assert set(parts) == {"face", "eyes", "lips", "prototype", "cosine", "votes", "geometry"}
+    for part in parts.values():
+        assert part["difference"] == pytest.approx(accuracy - part["without"])
+        assert part["difference_ci95"] >= 0
+    *baselines, itself = result["against"]
+    assert [entry["name"] for entry in baselines] == ["cosine", "geometry"]
+    for entry in baselines:
+        assert entry["difference"] == pytest.approx(accuracy - entry["accuracy"])
+    assert baselines[1]["accuracy"] == pytest.approx(parts["geometry"]["alone"])
+    assert (itself["difference"], itself["difference_ci95"]) == (0, 0)
+    assert [point["shot"] for point in result["shot_curve"]] == [1]
+    with Image.open(drawing) as drawn:
+        assert drawn.format == "PNG"
+        assert min(drawn.size) > 400
+
+
+def test_with_one_class_there_is_no_absent_class(data: Path, full_weights: Path) -> None:
+    result = evaluated(data, full_weights, "--way 1 --shot 1 --episodes 5 --classes anger")
+    assert (result["accuracy"], result["unknown"], result["against"]) == (1.0, None, [])
+
+
+def test_votes_name_the_classes(data: Path, full_weights: Path) -> None:
+    result = evaluated(data, full_weights, "--labels votes --way 2 --shot 2 --episodes 5")
+    assert set(result["per_class"]) == {"angry", "happy"}
+    assert result["unknown"]["way"] == 1
+
+
+def test_personal_episodes_have_all_classes_of_one_person(data: Path, full_weights: Path) -> None:
+    result = evaluated(data, full_weights, "--personal --way 4 --shot 3 --episodes 10")
+    assert result["unknown"]["way"] == 3
+    assert len(result["per_class"]) == 4
+
+
+def test_tables_are_printed_for_people(data: Path, full_weights: Path) -> None:
+    options = "--way 2 --shot 1 --episodes 5 --parts --against cosine --shot-curve 2"
+    printed = csrn_succeeds("evaluate", data, "--weights", full_weights, options)
+    words = " ".join(printed.replace("┃", " ").replace("│", " ").split())
+    for expected in (
+        "label recall",
+        "2-shot: accuracy",
+        "(2-way 1-shot, 5 episodes, seed 0, chance 50.0 %)",
+        "against cosine:",
+        "part alone without it contribution",
+        "unknown (2-way 1-shot, one absent class):",
+        "AUROC",
+    ):
+        assert expected in words
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        ("--way 5", 1, "csrn: 5-way episodes need 5 classes, there are 4"),
+        ("--shot 4 --query 5", 1, "need 9 images a class, 'anger' has 8"),
+        ("--shot 5 --query 1", 1, "query images of others: 'anger' has 8 images of 2 persons"),
+        (
+            "--personal --shot 4",
+            1,
+            "images each of 3 classes; none of the 2 persons has them for more than 0",
+        ),
+        ("--labels votes --way 3", 1, "csrn: 3-way episodes need 3 classes, there are 2"),
+        ("--labels guesses", 2, "guesses"),
+        ("--shot-curve few", 2, "needs numbers"),
+        ("--against elsewhere.safetensors", 1, "csrn: elsewhere.safetensors: No such file or directory"),
+    ],
+)
+def test_an_impossible_evaluation_is_refused_in_one_line(
+    data: Path, full_weights: Path, options: str, code: int, reason: str
+) -> None:
+    ended = csrn("evaluate", data, "--weights", full_weights, options)
+    assert ended.code == code
+    assert reason in ended.stderr
+    assert "Traceback" not in ended.stderr
+    if code == 1:
+        assert sum(line.startswith("csrn: ") for line in ended.stderr.splitlines()) == 1
