@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from app.bench.plain import PlainFaces, plain_scores
-from app.inference.engine import FaceBatch
+from app.inference.network import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.errors import CsrnError

@@ -113,7 +113,7 @@ class LocalClassifier:
                     on_rejected(file, str(outcome))
         if not examples:
             raise NoFace("no support image shows one clear face")
-        return await self._engine.build_support_set(examples)
+        return await self._engine.network.build_support_set(examples)
 
     async def _classify(self, files: Sequence[Path]) -> list[Result]:
         from app.api.responses import results_answer

@@ -1,7 +1,7 @@
-"""Ends the process when it can no longer work; what supervises it starts it anew.
+"""Ends the process when a worker thread is broken; a supervisor starts it again.
 
-Nothing that was acknowledged is lost by that: it is in the store. A process that starts afresh is easier to
-trust than one that repairs itself (Candea and Fox, "Crash-only software", HotOS 2003).
+No acknowledged write is lost, because it is in the store. A fresh process is easier to trust than one that
+repairs itself (Candea and Fox, "Crash-only software", HotOS 2003).
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an internal error"""
 CHECK_EVERY_S = 1
 LAST_ANSWERS_S = 2
-"""For the answers to requests that failed, and for probes to see that the service is not alive"""
+"""Time in which failed requests get their answers, and probes see that the service is not alive"""
 
 
 class Worker(Protocol):
-    """Works on threads of its own."""
+    """Works on its own threads."""
 
     @property
     def fault(self) -> str | None:
-        """Why it can work no more, if it cannot."""
+        """Why it can do no more work, or None."""
 
-    def abandon(self) -> None:
-        """Fail all work that waits or has begun."""
+    def fail_all(self) -> None:
+        """Fail all waiting or running work."""
 
 
 async def end_when_broken(worker: Worker, *, exit_process: Callable[[int], None]) -> None:
-    """Wait for a fault, log it, let the waiting requests fail, and end the process with EXIT_CODE."""
+    """Wait for a fault, log it, fail the waiting requests, and end the process with EXIT_CODE."""
     while True:
         if fault := worker.fault:
             break
         await asyncio.sleep(CHECK_EVERY_S)
     logger.critical("the process ends with exit code %d: %s", EXIT_CODE, fault)
-    worker.abandon()
+    worker.fail_all()
     await asyncio.sleep(LAST_ANSWERS_S)
     exit_process(EXIT_CODE)
