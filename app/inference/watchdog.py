@@ -15,9 +15,9 @@ logger = logging.getLogger("csrn")
 
 EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an internal error"""
-CHECK_EVERY_S = 1
-LAST_ANSWERS_S = 2
-"""Time in which failed requests get their answers, and probes see that the service is not alive"""
+CHECK_EVERY_S = 0.2
+LAST_ANSWERS_S = 1
+"""Time in which failed requests get their answers"""
 
 
 class Worker(Protocol):

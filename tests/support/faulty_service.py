@@ -1,7 +1,4 @@
-"""csrn whose network fails as soon as the file that FAULT_FILE names exists: "raise" or "hang" in it.
-
-A stand-in for a GPU that breaks.
-"""
+"""csrn whose network breaks while the file that FAULT_FILE names exists. It contains "raise" or "hang"."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ import os
 import time
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from app.cli import main
 from model.classifier import Classifier
@@ -25,7 +20,7 @@ def break_on_demand(fault: Path) -> None:
         if fault.exists():
             if fault.read_text() == "hang":
                 time.sleep(600)
-            raise torch.AcceleratorError("an illegal memory access was encountered")
+            raise RuntimeError("the network is broken")
         return encode(self, *args)
 
     Classifier.encode = breaking  # type: ignore[method-assign, assignment]
