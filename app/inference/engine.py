@@ -171,6 +171,8 @@ class Engine:
         self,
         key: SupportKey,
         load: Callable[[], Awaitable[tuple[SupportKey, Sequence[Example]]]],
+        *,
+        lane: Lane = Lane(),
     ) -> SupportSet:
         """The support set of a session at a revision, from the cache or made of what `load` gives.
 
@@ -184,7 +186,7 @@ class Engine:
             found, examples = await load()
             if not examples:
                 raise NoClasses
-            return found, await self.network.build_support_set(examples)
+            return found, await self.network.build_support_set(examples, lane=lane)
 
         return await self.supports.get(key, make)
 

@@ -27,8 +27,9 @@ class Lanes(Generic[T]):
             collections.OrderedDict()
         )
 
-    def __bool__(self) -> bool:
-        return bool(self._owners)
+    def __contains__(self, owner: str) -> bool:
+        """Whether any item of the owner waits."""
+        return owner in self._owners
 
     def add(self, lane: Lane, items: Iterable[T]) -> None:
         """Put one or more items at the end of a lane."""

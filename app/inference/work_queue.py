@@ -56,7 +56,8 @@ class WorkQueue:
         self._max_batch, self._max_queued = max_batch, max_queued
         self._name, self._stall_s, self._observer = name, stall_s, observer
         self._waiting: Lanes[_Queued[Any, Any]] = Lanes()
-        self._queued = 0
+        self.queued = 0
+        """Total size of the jobs that wait"""
         self._changed = threading.Condition()
         self._closing = False
         self._failures = 0
@@ -75,11 +76,6 @@ class WorkQueue:
             return f"a {self._name} thread has worked on one batch for more than {self._stall_s:g} s"
         return self._fault
 
-    @property
-    def queued(self) -> int:
-        """Total size of the jobs that wait."""
-        return self._queued
-
     async def submit(
         self,
         run_batch: Callable[[Sequence[Job]], Sequence[Outcome]],
@@ -95,29 +91,28 @@ class WorkQueue:
                 were submitted with the same function.
             size_of: how much of a batch and of the queue a job takes.
 
-        Raises: QueueFull if the jobs do not fit (an empty queue accepts any number); WorkLost; what a job
-            raised.
+        Raises: QueueFull if the jobs do not fit and the owner of the lane has others in the queue;
+            WorkLost; what a job raised.
         """
         queued = [_Queued(run_batch=run_batch, job=job, size=size_of(job), future=Future()) for job in jobs]
         size = sum(one.size for one in queued)
         with self._changed:
-            if self._closing or (self._waiting and self._queued + size > self._max_queued):
+            if self._closing or (lane.owner in self._waiting and self.queued + size > self._max_queued):
                 self._observer.queue_was_full(self._name)
                 raise QueueFull
             if queued:
                 self._waiting.add(lane, queued)
-                self._queued += size
+                self.queued += size
             self._changed.notify(len(queued))
         return await asyncio.gather(*(asyncio.wrap_future(one.future) for one in queued))
 
     def close(self) -> None:
-        """Finish the queued jobs and end the threads; wait at most CLOSE_S for them."""
+        """Finish the queued jobs and end the threads; wait at most CLOSE_S for each."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        until = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join(max(until - time.monotonic(), 0))
+            thread.join(CLOSE_S)
 
     def fail_all(self) -> None:
         """Fail every waiting or running job with WorkLost, because the process is about to end."""
@@ -154,21 +149,18 @@ class WorkQueue:
             return
         except Exception as error:
             logger.exception("a batch of %d jobs failed", len(batch))
+            # QueueFull means that one job needs too much memory: the next may need less.
+            self._failures += len(batch) == 1 and not isinstance(error, QueueFull)
             if isinstance(error, DeviceLost):
                 self._fault = f"the {self._name} thread met a permanent error"
+            elif self._failures >= MAX_FAILURES:
+                self._fault = f"{MAX_FAILURES} batches in a row failed on the {self._name} thread"
             if len(batch) == 1 or self._fault:
-                self._count_failure(error)
                 _fail(batch, error)
                 return
         # Outside of the except clause, because the error keeps the memory of the batch in use.
         for queued in batch:
             self._run([queued])
-
-    def _count_failure(self, error: Exception) -> None:
-        # QueueFull means that one job needs too much memory: the next may need less.
-        self._failures += not isinstance(error, QueueFull)
-        if self._failures >= MAX_FAILURES and self._fault is None:
-            self._fault = f"{MAX_FAILURES} batches in a row failed on the {self._name} thread"
 
     def _next_batch(self) -> Sequence[_Queued[Any, Any]]:
         """Wait for jobs. Returns: at least one, or none once the queue is closed."""
@@ -185,7 +177,7 @@ class WorkQueue:
             return not batch or (queued.run_batch == batch[0].run_batch and queued.size <= room)
 
         while (queued := self._waiting.take(fits)) is not None:
-            self._queued -= queued.size
+            self.queued -= queued.size
             if queued.future.set_running_or_notify_cancel():
                 batch.append(queued)
                 room -= queued.size

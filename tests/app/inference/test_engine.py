@@ -110,17 +110,6 @@ def test_small_jobs_give_the_same_scores_as_large_ones(
     assert asyncio.run(compute()) == (left_out, scored)
 
 
-def test_examples_without_a_rival_class_or_a_second_example_are_not_left_out(
-    engine: Engine, examples: list[Example]
-) -> None:
-    async def left_out(some: list[Example]) -> list[str]:
-        support = await engine.network.build_support_set(some)
-        return [one.example_id for one in await engine.network.leave_one_out(support, some)]
-
-    assert asyncio.run(left_out(examples[:2])) == []
-    assert asyncio.run(left_out(examples[:3])) == ["anger0", "anger1"]
-
-
 def test_faces_of_requests_that_wait_are_encoded_together(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,11 +9,9 @@ def test_owners_take_turns_and_so_do_the_sessions_of_an_owner() -> None:
         lane = Lane(owner="ann", session_id=session_id)
         lanes.add(lane, [f"ann-{session_id}{index}" for index in range(2)])
     lanes.add(Lane(owner="bob", session_id="v"), ["bob-v0", "bob-v1", "bob-v2"])
-    taken = []
-    while lanes:
-        taken.append(lanes.take(lambda _: True))
-    order = "ann-x0 bob-v0 ann-y0 bob-v1 ann-z0 bob-v2 ann-x1 ann-y1 ann-z1"
-    assert taken == order.split()
+    order = ["ann-x0", "bob-v0", "ann-y0", "bob-v1", "ann-z0", "bob-v2", "ann-x1", "ann-y1", "ann-z1"]
+    assert [lanes.take(lambda _: True) for _ in order] == order
+    assert "ann" not in lanes
 
 
 def test_a_lane_whose_first_item_is_not_wanted_keeps_its_turn() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.inference.errors import DeviceLost, QueueFull, WorkLost
+from app.inference.errors import DeviceFull, DeviceLost, QueueFull, WorkLost
 from app.inference.lanes import Lane
 from app.inference.work_queue import MAX_FAILURES, WorkQueue
 
@@ -81,20 +81,21 @@ def test_a_batch_holds_jobs_of_one_function_up_to_its_size() -> None:
     use_queue(use, max_batch=7)
 
 
-def test_jobs_that_do_not_fit_are_refused_unless_nothing_waits() -> None:
+def test_jobs_that_do_not_fit_are_refused_unless_nothing_of_their_owner_waits() -> None:
     gate = Gate()
 
     async def use(queue: WorkQueue) -> None:
-        def submit(job: int) -> Awaitable[list[int]]:
-            return queue.submit(gate.run, [job], size_of=lambda job: job)
+        def submit(owner: str, job: int) -> Awaitable[list[int]]:
+            return queue.submit(gate.run, [job], size_of=lambda job: job, lane=Lane(owner=owner))
 
-        first = await start(submit(100), 0.05)
-        second = await start(submit(4))
+        first = await start(submit("ann", 100), 0.05)
+        second = await start(submit("ann", 4))
         assert queue.queued == 4
         with pytest.raises(QueueFull):
-            await submit(2)
+            await submit("ann", 2)
+        third = await start(submit("bob", 2))
         gate.opened.set()
-        assert [await first, await second] == [[100], [4]]
+        assert [await first, await second, await third] == [[100], [4], [2]]
 
     use_queue(use, max_queued=5)
 
@@ -143,57 +144,33 @@ def test_several_threads_work_at_once() -> None:
     use_queue(use, threads=2)
 
 
-def test_five_failed_batches_in_a_row_are_a_fault_and_fewer_are_not() -> None:
-    async def use(queue: WorkQueue) -> None:
-        for count in (MAX_FAILURES - 1, MAX_FAILURES):
-            assert await queue.submit(lambda jobs: jobs, [2]) == [2]
-            for _ in range(count):
-                assert queue.fault is None
-                with pytest.raises(ValueError, match="1"):
-                    await queue.submit(fails, [1])
-        assert queue.fault == "5 batches in a row failed on the test thread"
-
-    use_queue(use)
-
-
-def test_a_job_that_needs_too_much_memory_is_no_fault() -> None:
-    def run(jobs: Sequence[int]) -> Sequence[int]:
-        raise QueueFull
-
-    async def use(queue: WorkQueue) -> None:
-        for _ in range(MAX_FAILURES):
-            with pytest.raises(QueueFull):
-                await queue.submit(run, [1])
-        assert queue.fault is None
-
-    use_queue(use)
-
-
-def test_a_lost_device_is_a_fault_at_once_and_its_batch_does_not_run_again() -> None:
-    batches = []
-
-    def run(jobs: Sequence[int]) -> Sequence[int]:
-        batches.append(jobs)
-        raise DeviceLost
-
-    async def use(queue: WorkQueue) -> None:
-        with pytest.raises(DeviceLost):
-            await queue.submit(run, [1, 2, 3])
-        assert queue.fault == "the test thread met a permanent error"
-        assert batches == [[1, 2, 3]]
-
-    use_queue(use, max_batch=3)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_is_a_fault_before_its_job_fails() -> None:
+@pytest.mark.parametrize(
+    ("error", "times", "raised", "fault"),
+    [
+        (ValueError, MAX_FAILURES - 1, ValueError, None),
+        (ValueError, MAX_FAILURES, ValueError, "5 batches in a row failed on the test thread"),
+        (DeviceFull, MAX_FAILURES, DeviceFull, None),
+        (DeviceLost, 1, DeviceLost, "the test thread met a permanent error"),
+        (SystemExit, 1, WorkLost, "a test thread has died"),
+    ],
+)
+def test_a_queue_is_broken_by_some_errors_and_by_repeated_errors(
+    error: type[BaseException], times: int, raised: type[Exception], fault: str | None
+) -> None:
     def run(jobs: Sequence[int]) -> Sequence[int]:
-        raise SystemExit
+        raise error
 
     async def use(queue: WorkQueue) -> None:
-        with pytest.raises(WorkLost):
-            await queue.submit(run, [1])
-        assert queue.fault == "a test thread has died"
+        for _ in range(MAX_FAILURES - 1):
+            with pytest.raises(ValueError, match="1"):
+                await queue.submit(fails, [1])
+        await queue.submit(lambda jobs: jobs, [2])
+        for _ in range(times):
+            assert queue.fault is None
+            with pytest.raises(raised):
+                await queue.submit(run, [3])
+        assert queue.fault == fault
 
     use_queue(use)
 
