@@ -110,11 +110,6 @@ class Engine:
         return str(self.network.classifier.device)
 
     @property
-    def numbers_per_face(self) -> int:
-        """Length of an example's features."""
-        return self.checkpoint.network.numbers_per_face
-
-    @property
     def fault(self) -> str | None:
         """Why no more work can be done until the process restarts, or None."""
         return self.network.queue.fault or self.faces.queue.fault

@@ -23,19 +23,18 @@ Read = Callable[[FaceReader, bytes], list[Face]]
 
 
 class FaceStream:
-    """One FaceReader for the images of one thread or one video. Any thread may use it, one at a time."""
+    """Reads the images of one thread or one video, one at a time, with one FaceReader. Thread-safe."""
 
-    def __init__(self, layout: PatchLayout, *, max_pixels: int, tracking: bool) -> None:
-        """The FaceReader is loaded with the first image."""
-        self._layout, self._max_pixels, self._tracking = layout, max_pixels, tracking
+    def __init__(self, load: Callable[[], FaceReader]) -> None:
+        """load: called with the first image."""
+        self._load = load
         self._reader: FaceReader | None = None
         self._lock = threading.Lock()
 
     def read(self, read: Read, image: bytes) -> Found:
-        """The faces that `read` finds. Raises: what FaceReader raises when it does not load."""
+        """The faces that `read` finds. Raises: what `load` raises."""
         with self._lock:
-            if self._reader is None:
-                self._reader = FaceReader(self._layout, max_pixels=self._max_pixels, tracking=self._tracking)
+            self._reader = self._reader or self._load()
             try:
                 return read(self._reader, image)
             except CsrnError as error:
@@ -68,7 +67,8 @@ class FacePool:
         observer: Observer = Observer(),
     ) -> None:
         """layout: the patches that the checkpoint needs. max_queued: the most images that wait."""
-        self._layout, self._max_pixels, self._observer = layout, max_pixels, observer
+        self._load = functools.partial(FaceReader, layout, max_pixels=max_pixels)
+        self._observer = observer
         self._of_thread = threading.local()
         self.queue = WorkQueue(
             name="faces", threads=threads, max_queued=max_queued, stall_s=stall_s, observer=observer
@@ -85,17 +85,17 @@ class FacePool:
         return await self._find(lambda reader, image: [reader.read_single(image)], images, lane)
 
     async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane = Lane()) -> Found:
-        """The one face of a video's next frame."""
+        """The face of a video's next frame, followed from its last frame."""
         (found,) = await self._find(FaceReader.read, [frame], lane, stream)
         return found
 
     def open_stream(self) -> FaceStream:
         """For the frames of one video; the caller closes it."""
-        return FaceStream(self._layout, max_pixels=self._max_pixels, tracking=True)
+        return FaceStream(functools.partial(self._load, tracking=True))
 
     async def warm_up(self) -> None:
         """Load a FaceReader, so that the first request does not wait for it."""
-        await self._find(lambda reader, image: [], [b""], Lane())
+        await self.queue.submit(lambda _: [self._thread_stream().read(lambda *_: [], b"")], [b""])
 
     async def _find(
         self, read: Read, images: Sequence[bytes], lane: Lane, stream: FaceStream | None = None
@@ -114,6 +114,6 @@ class FacePool:
     def _thread_stream(self) -> FaceStream:
         """The FaceReader of the current thread."""
         if not hasattr(self._of_thread, "stream"):
-            self._of_thread.stream = FaceStream(self._layout, max_pixels=self._max_pixels, tracking=False)
+            self._of_thread.stream = FaceStream(self._load)
         stream: FaceStream = self._of_thread.stream
         return stream

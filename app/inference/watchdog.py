@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+
+from app.inference.engine import Engine
 
 logger = logging.getLogger("csrn")
 
@@ -20,24 +21,13 @@ LAST_ANSWERS_S = 1
 """Time in which failed requests get their answers"""
 
 
-class Worker(Protocol):
-    """Works on its own threads."""
-
-    @property
-    def fault(self) -> str | None:
-        """Why it can do no more work, or None."""
-
-    def fail_all(self) -> None:
-        """Fail all waiting or running work."""
-
-
-async def end_when_broken(worker: Worker, *, exit_process: Callable[[int], None]) -> None:
+async def end_when_broken(engine: Engine, *, exit_process: Callable[[int], None]) -> None:
     """Wait for a fault, log it, fail the waiting requests, and end the process with EXIT_CODE."""
     while True:
-        if fault := worker.fault:
+        if fault := engine.fault:
             break
         await asyncio.sleep(CHECK_EVERY_S)
     logger.critical("the process ends with exit code %d: %s", EXIT_CODE, fault)
-    worker.fail_all()
+    engine.fail_all()
     await asyncio.sleep(LAST_ANSWERS_S)
     exit_process(EXIT_CODE)

@@ -149,7 +149,7 @@ async def import_session(request: Request, owner: Owner, store: StoreDep, engine
         read_archive,
         data,
         weights_sha256=engine.checkpoint.sha256,
-        numbers_per_face=engine.numbers_per_face,
+        numbers_per_face=engine.checkpoint.network.numbers_per_face,
     )
     return session_answer(await store.create(owner, new, examples))
 
