@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from app.inference.engine import FaceBatch
+from app.inference.network import FaceBatch
 from model.classifier import Classifier
 from model.networks.relation import PART_COUNT, FaceFeatures, cosine_similarity, score_cosines
 
