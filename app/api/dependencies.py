@@ -15,6 +15,7 @@ from app.access.api_keys import Owner
 from app.access.rate_limit import RateLimit
 from app.api.errors import BodyTooLarge, UnsupportedMediaType
 from app.inference.engine import Engine, Upload
+from app.inference.lanes import Lane
 from app.inference.support_cache import SupportKey
 from app.sessions.errors import ModelChanged
 from app.sessions.session import Session
@@ -101,7 +102,8 @@ async def session_support(session: Session, owner: str, store: SessionStore, eng
         loaded, examples = await store.load_examples(owner, session.id)
         return (loaded.id, loaded.revision), examples
 
-    return await engine.support_set((session.id, session.revision), load)
+    lane = Lane(owner=owner, session_id=session.id)
+    return await engine.support_set((session.id, session.revision), load, lane=lane)
 
 
 def require_same_weights(session: Session, current: Engine) -> None:

@@ -84,7 +84,7 @@ def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | N
     scores = face.scores
     known = scores and unknown_below is not None and scores[0].score >= unknown_below
     answer = schemas.Face(
-        box=box_answer(face.box_px),
+        box=box_answer(face.face.box_px),
         predicted=scores[0].label if known else None,
         scores=[
             schemas.ClassScore(
@@ -98,7 +98,7 @@ def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | N
         margin=scores[0].score - scores[1].score if len(scores) > 1 else None,
     )
     if layout is not None:
-        regions = zip(PARTS, layout.regions(face.landmarks.points_px), strict=True)
+        regions = zip(PARTS, layout.regions(face.face.landmarks.points_px), strict=True)
         corners = {
             part: [(round(x, 1), round(y, 1)) for x, y in region.corners_px] for part, region in regions
         }

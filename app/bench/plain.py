@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from app.inference.engine import FaceBatch
+from app.inference.network import FaceBatch
 from model.classifier import Classifier
 from model.networks.csrn import FACE, FaceFeatures
 from model.networks.episode_scores import cosine_similarity, score_cosines

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from app.bench.plain import plain_scores
 from app.bench.timing import Progress, measure
-from app.inference.engine import FaceBatch
+from app.inference.network import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CsrnError

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from app.bench.load import closed_loop, multipart_request
 from app.bench.service_process import ServiceProcess
 from app.bench.timing import Progress, Timing, measure
-from app.inference.engine import FaceBatch
+from app.inference.network import FaceBatch
 from app.settings import usable_cores
 from csrn_client import Client
 from model.checkpoint import Checkpoint

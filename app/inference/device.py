@@ -1,4 +1,4 @@
-"""What the network runs on, in which precision, and how much of its memory is for support sets."""
+"""Chooses the device of the network, its precision, and the memory for support sets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_precision(wanted: str, device: str) -> torch.dtype:
-    """The encoder's dtype for auto, float32 or bfloat16: auto takes what the device is quick at."""
+    """The encoder's dtype for auto, float32 or bfloat16. auto is bfloat16 if the hardware computes in it."""
     if wanted == "auto":
-        quick = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bfloat16()
-        wanted = "bfloat16" if quick else "float32"
+        supported = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bfloat16()
+        wanted = "bfloat16" if supported else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
 
 
@@ -39,10 +39,10 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def held_memory_bytes(device: str) -> int:
-    """Of a GPU's memory, what this process holds for its tensors; 0 on a CPU."""
+    """GPU memory that this process reserves for tensors; 0 on a CPU."""
     return torch.cuda.memory_reserved(device) if device.startswith("cuda") else 0
 
 
 def default_support_cache_bytes(device: str) -> int:
-    """A quarter of a GPU's memory, 1 GiB of a CPU's."""
+    """A quarter of the memory of a GPU, or 1 GiB on a CPU."""
     return torch.cuda.get_device_properties(device).total_memory // 4 if device == "cuda" else 2**30

@@ -5,6 +5,7 @@ InferenceError
 ├─ QueueFull         429  overloaded
 │  └─ DeviceFull     429  overloaded
 └─ WorkLost          500  internal_error
+   ├─ DeviceLost     500  internal_error
    └─ ReadingFailed  500  internal_error
 """
 
@@ -30,18 +31,22 @@ class QueueFull(InferenceError):
 
 
 class DeviceFull(QueueFull):
-    """The device has no memory left for this work."""
+    """The device has too little free memory for this work."""
 
     title = "The device has no memory left: try again, or send fewer images"
 
 
 class WorkLost(InferenceError):
-    """A worker thread died or hangs, so this work will not be done. The service is about to restart."""
+    """A worker thread died or is stuck, so this work will never finish. The service is about to restart."""
 
     title = "A worker of the service failed and the service restarts: try again"
 
 
+class DeviceLost(WorkLost):
+    """The device failed, and no later work on it can succeed."""
+
+
 class ReadingFailed(WorkLost):
-    """Reading one image failed because of a fault in the service."""
+    """The service failed while it read one image."""
 
     title = "The service failed to read this image"

@@ -1,16 +1,16 @@
-"""Decodes images and finds faces on a bounded pool of threads, one FaceMesh per thread."""
+"""Decodes images and finds their faces on several threads."""
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
+import functools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.inference.errors import ReadingFailed
+from app.inference.lanes import Lane
 from app.inference.observer import Observer
-from app.inference.work_queue import CLOSE_S, Lane, WorkQueue
+from app.inference.work_queue import CLOSE_S, WorkQueue
 from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.vision.faces import Face, FaceReader
 from model.vision.patches import PatchLayout
@@ -18,39 +18,43 @@ from model.vision.patches import PatchLayout
 logger = logging.getLogger("csrn")
 
 Found = list[Face] | CsrnError
-"""The faces of an image, largest first, or why it cannot be used"""
+"""The faces of an image, largest first, or why the image cannot be used"""
+Read = Callable[[FaceReader, bytes], list[Face]]
 
 
 class FaceStream:
-    """Follows the face of one video on whichever thread is free, one frame at a time."""
+    """Reads the images of one thread or one video, one at a time, with one FaceReader. Thread-safe."""
 
-    def __init__(self, layout: PatchLayout, *, max_pixels: int) -> None:
-        self._reader = FaceReader(layout, max_pixels=max_pixels, tracking=True)
+    def __init__(self, load: Callable[[], FaceReader]) -> None:
+        """load: called with the first image."""
+        self._load = load
+        self._reader: FaceReader | None = None
         self._lock = threading.Lock()
 
-    def read(self, frame: bytes) -> list[Face]:
-        """As FaceReader.read."""
+    def read(self, read: Read, image: bytes) -> Found:
+        """The faces that `read` finds. Raises: what `load` raises."""
         with self._lock:
-            return self._reader.read(frame)
+            self._reader = self._reader or self._load()
+            try:
+                return read(self._reader, image)
+            except CsrnError as error:
+                return error
+            except Exception:
+                logger.exception("finding faces failed")
+                # MediaPipe's state is unknown now, so the next image gets a new FaceReader.
+                self._reader = None
+                return ReadingFailed()
 
     def close(self) -> None:
-        """Waits for the frame that is being read, if that does not take too long."""
+        """Free the FaceReader; wait at most CLOSE_S for the image that it reads."""
         if self._lock.acquire(timeout=CLOSE_S):
-            self._reader.close()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Image:
-    data: bytes
-    single: bool = False
-    """Whether it must show one face"""
-    all_faces: bool = False
-    stream: FaceStream | None = None
-    """Whose frame it is, if it is one"""
+            if self._reader is not None:
+                self._reader.close()
+            self._lock.release()
 
 
 class FacePool:
-    """Runs FaceReader off the event loop. At most `max_queued` images wait."""
+    """Finds faces on its own threads. Its methods raise QueueFull and WorkLost."""
 
     def __init__(
         self,
@@ -62,61 +66,44 @@ class FacePool:
         stall_s: float,
         observer: Observer = Observer(),
     ) -> None:
-        """layout: which patches the checkpoint needs."""
-        self._readers = threading.local()
-        self._layout, self._max_pixels, self._observer = layout, max_pixels, observer
-        self._queue: WorkQueue[_Image, Found] = WorkQueue(
-            self._run,
-            name="faces",
-            threads=threads,
-            work_of=lambda image: 1,
-            max_batch_work=1,
-            max_queued_work=max_queued,
-            stall_s=stall_s,
-            observer=observer,
+        """layout: the patches that the checkpoint needs. max_queued: the most images that wait."""
+        self._load = functools.partial(FaceReader, layout, max_pixels=max_pixels)
+        self._observer = observer
+        self._of_thread = threading.local()
+        self.queue = WorkQueue(
+            name="faces", threads=threads, max_queued=max_queued, stall_s=stall_s, observer=observer
         )
 
-    @property
-    def fault(self) -> str | None:
-        """What is wrong with its threads, if anything is."""
-        return self._queue.fault
+    async def find_faces(
+        self, images: Sequence[bytes], *, all_faces: bool = False, lane: Lane = Lane()
+    ) -> list[Found]:
+        """The largest face of each image, or all its faces."""
+        return await self._find(functools.partial(FaceReader.read, all_faces=all_faces), images, lane)
 
-    def abandon(self) -> None:
-        """As WorkQueue.abandon."""
-        self._queue.abandon()
+    async def find_single_faces(self, images: Sequence[bytes], *, lane: Lane = Lane()) -> list[Found]:
+        """The only face of each support image."""
+        return await self._find(lambda reader, image: [reader.read_single(image)], images, lane)
 
-    @property
-    def queued(self) -> int:
-        """Images that wait."""
-        return self._queue.queued_work
+    async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane = Lane()) -> Found:
+        """The face of a video's next frame, followed from its last frame."""
+        (found,) = await self._find(FaceReader.read, [frame], lane, stream)
+        return found
 
-    async def find_faces(self, images: Sequence[bytes], *, all_faces: bool, lane: Lane) -> list[Found]:
-        """As FaceReader.read of each. Raises: QueueFull."""
-        jobs = [_Image(data=data, all_faces=all_faces) for data in images]
-        return self._told(await self._queue.submit_all(jobs, lane=lane))
-
-    async def find_single_faces(self, images: Sequence[bytes], *, lane: Lane) -> list[Found]:
-        """As FaceReader.read_single of each: one face, or why there is none. Raises: QueueFull."""
-        jobs = [_Image(data=data, single=True) for data in images]
-        return self._told(await self._queue.submit_all(jobs, lane=lane))
-
-    async def open_stream(self) -> FaceStream:
-        """For the frames of one video."""
-        return await asyncio.to_thread(FaceStream, self._layout, max_pixels=self._max_pixels)
-
-    async def find_in_frame(self, stream: FaceStream, frame: bytes, *, lane: Lane) -> Found:
-        """The one face of a frame, followed from frame to frame. Raises: QueueFull."""
-        found = await self._queue.submit(_Image(data=frame, stream=stream), lane=lane)
-        return self._told([found])[0]
+    def open_stream(self) -> FaceStream:
+        """For the frames of one video; the caller closes it."""
+        return FaceStream(functools.partial(self._load, tracking=True))
 
     async def warm_up(self) -> None:
-        """Load the landmark models, so that the first request need not wait for them."""
-        await self._queue.submit(_Image(data=b""))
+        """Load a FaceReader, so that the first request does not wait for it."""
+        await self.queue.submit(lambda _: [self._thread_stream().read(lambda *_: [], b"")], [b""])
 
-    def close(self) -> None:
-        self._queue.close()
+    async def _find(
+        self, read: Read, images: Sequence[bytes], lane: Lane, stream: FaceStream | None = None
+    ) -> list[Found]:
+        def find(batch: Sequence[bytes]) -> list[Found]:
+            return [(stream or self._thread_stream()).read(read, image) for image in batch]
 
-    def _told(self, found: list[Found]) -> list[Found]:
+        found = await self.queue.submit(find, images, lane=lane)
         for faces in found:
             if faces == [] or isinstance(faces, NoFace):
                 self._observer.face_not_found()
@@ -124,27 +111,9 @@ class FacePool:
                 self._observer.image_unreadable()
         return found
 
-    def _run(self, images: Sequence[_Image]) -> list[Found]:
-        return [self._read(image) for image in images]
-
-    def _read(self, image: _Image) -> Found:
-        try:
-            if image.stream is not None:
-                return image.stream.read(image.data)
-            reader = self._own_reader()
-            if image.single:
-                return [reader.read_single(image.data)]
-            return reader.read(image.data, all_faces=image.all_faces)
-        except CsrnError as error:
-            return error
-        except Exception:
-            logger.exception("finding faces failed")
-            # What MediaPipe made of it is unknown: the next image gets a new one.
-            self._readers.__dict__.pop("reader", None)
-            return ReadingFailed()
-
-    def _own_reader(self) -> FaceReader:
-        if not hasattr(self._readers, "reader"):
-            self._readers.reader = FaceReader(self._layout, max_pixels=self._max_pixels)
-        reader: FaceReader = self._readers.reader
-        return reader
+    def _thread_stream(self) -> FaceStream:
+        """The FaceReader of the current thread."""
+        if not hasattr(self._of_thread, "stream"):
+            self._of_thread.stream = FaceStream(self._load)
+        stream: FaceStream = self._of_thread.stream
+        return stream

@@ -1,7 +1,7 @@
-"""Ends the process when it can no longer work; what supervises it starts it anew.
+"""Ends the process when a worker thread is broken; a supervisor starts it again.
 
-Nothing that was acknowledged is lost by that: it is in the store. A process that starts afresh is easier to
-trust than one that repairs itself (Candea and Fox, "Crash-only software", HotOS 2003).
+No acknowledged write is lost, because it is in the store. A fresh process is easier to trust than one that
+repairs itself (Candea and Fox, "Crash-only software", HotOS 2003).
 """
 
 from __future__ import annotations
@@ -9,35 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+
+from app.inference.engine import Engine
 
 logger = logging.getLogger("csrn")
 
 EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an internal error"""
-CHECK_EVERY_S = 1
-LAST_ANSWERS_S = 2
-"""For the answers to requests that failed, and for probes to see that the service is not alive"""
+CHECK_EVERY_S = 0.2
+LAST_ANSWERS_S = 1
+"""Time in which failed requests get their answers"""
 
 
-class Worker(Protocol):
-    """Works on threads of its own."""
-
-    @property
-    def fault(self) -> str | None:
-        """Why it can work no more, if it cannot."""
-
-    def abandon(self) -> None:
-        """Fail all work that waits or has begun."""
-
-
-async def end_when_broken(worker: Worker, *, exit_process: Callable[[int], None]) -> None:
-    """Wait for a fault, log it, let the waiting requests fail, and end the process with EXIT_CODE."""
+async def end_when_broken(engine: Engine, *, exit_process: Callable[[int], None]) -> None:
+    """Wait for a fault, log it, fail the waiting requests, and end the process with EXIT_CODE."""
     while True:
-        if fault := worker.fault:
+        if fault := engine.fault:
             break
         await asyncio.sleep(CHECK_EVERY_S)
     logger.critical("the process ends with exit code %d: %s", EXIT_CODE, fault)
-    worker.abandon()
+    engine.fail_all()
     await asyncio.sleep(LAST_ANSWERS_S)
     exit_process(EXIT_CODE)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.bench.plain import plain_scores
-from app.inference.engine import FaceBatch
+from app.inference.network import FaceBatch
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.networks.csrn import FaceFeatures

@@ -21,6 +21,7 @@ from app.api.dependencies import (
 from app.api.errors import InvalidLabel
 from app.api.responses import results_answer
 from app.inference.engine import Engine, SupportFace, Timings, Upload
+from app.inference.lanes import Lane
 from csrn_client.schemas import Results
 from model.errors import CsrnError
 from model.support_set import Example, SupportSet
@@ -47,15 +48,13 @@ async def classify(
     regions: WithRegions = False,
 ) -> Results:
     """Relation scores of each image's face with each class of the session."""
-    timings = Timings(engine.observer)
+    timings, lane = Timings(engine.observer), Lane(owner=owner, session_id=session_id)
     session = await store.get(owner, session_id)
     require_same_weights(session, engine)
     uploads = await reader.read(images)
     support = await session_support(session, owner, store, engine)
     timings.mark("support")
-    return await _answer(
-        engine, uploads, support, unknown_below, all_faces, regions, timings, lane=session_id
-    )
+    return await _answer(engine, uploads, support, unknown_below, all_faces, regions, timings, lane=lane)
 
 
 @router.post("/v1/classify", response_model_exclude_unset=True)
@@ -71,19 +70,19 @@ async def classify_stateless(
     regions: WithRegions = False,
 ) -> Results:
     """The same without a session: the support set comes with the request and is forgotten."""
-    timings = Timings(engine.observer)
+    timings, lane = Timings(engine.observer), Lane(owner=owner)
     if len(labels) != len(support):
         raise InvalidLabel(f"{len(support)} support images need as many labels, not {len(labels)}")
     sent = await reader.read([*support, *images])
     support_uploads, uploads = sent[: len(support)], sent[len(support) :]
     examples = []
-    for index, outcome in enumerate(await engine.encode_support(support_uploads, lane=owner)):
+    for index, outcome in enumerate(await engine.encode_support(support_uploads, lane=lane)):
         if not isinstance(outcome, SupportFace):
             raise type(outcome)(f"support image {index}: {outcome}")
         examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
-    support_set = await engine.build_support_set(examples)
+    support_set = await engine.network.build_support_set(examples, lane=lane)
     timings.mark("support")
-    return await _answer(engine, uploads, support_set, unknown_below, all_faces, regions, timings, lane=owner)
+    return await _answer(engine, uploads, support_set, unknown_below, all_faces, regions, timings, lane=lane)
 
 
 async def _answer(
@@ -95,7 +94,7 @@ async def _answer(
     regions: bool,
     timings: Timings,
     *,
-    lane: str,
+    lane: Lane,
 ) -> Results:
     """The results. Raises: the error of the first image if no image could be read."""
     outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings, lane=lane)

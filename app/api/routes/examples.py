@@ -26,6 +26,7 @@ from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
 from app.api.responses import box_answer, session_answer
 from app.inference.engine import Engine, SupportFace
 from app.inference.errors import ReadingFailed
+from app.inference.lanes import Lane
 from app.sessions import session as stored
 from app.sessions.store import SessionStore
 from csrn_client.fields import ExampleId
@@ -64,7 +65,9 @@ class _Teaching:
         require_same_weights(await self.store.get(self.owner, self.session_id), self.engine)
         uploads = await self.reader.read(images)
         encoded = _EncodedExamples()
-        outcomes = await self.engine.encode_support(uploads, lane=self.session_id)
+        outcomes = await self.engine.encode_support(
+            uploads, lane=Lane(owner=self.owner, session_id=self.session_id)
+        )
         for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
             if isinstance(outcome, SupportFace):
                 encoded.examples.append(
@@ -72,7 +75,7 @@ class _Teaching:
                 )
                 encoded.added.append(
                     AddedExample(
-                        index=index, example_id=example_id, label=label, box=box_answer(outcome.box_px)
+                        index=index, example_id=example_id, label=label, box=box_answer(outcome.face.box_px)
                     )
                 )
             else:

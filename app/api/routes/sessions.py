@@ -14,6 +14,7 @@ from app.access.api_keys import Owner
 from app.access.errors import TooManyRequests
 from app.api.dependencies import EngineDep, StoreDep, require_json, require_same_weights
 from app.api.responses import quality_answer, session_answer
+from app.inference.lanes import Lane
 from app.sessions import session as stored
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid
@@ -78,9 +79,9 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
     require_same_weights(session, engine)
     if not examples:
         return quality_answer(session.revision, {}, [], unknown_below=None)
-
-    support = await engine.build_support_set(examples)
-    left_out = await engine.leave_one_out(support, examples)
+    lane = Lane(owner=owner, session_id=session_id)
+    support = await engine.network.build_support_set(examples, lane=lane)
+    left_out = await engine.network.leave_one_out(support, examples, lane=lane)
     return quality_answer(session.revision, session.classes, left_out, unknown_below=support.unknown_below)
 
 
@@ -148,7 +149,7 @@ async def import_session(request: Request, owner: Owner, store: StoreDep, engine
         read_archive,
         data,
         weights_sha256=engine.checkpoint.sha256,
-        numbers_per_face=engine.numbers_per_face,
+        numbers_per_face=engine.checkpoint.network.numbers_per_face,
     )
     return session_answer(await store.create(owner, new, examples))
 

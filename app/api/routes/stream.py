@@ -22,9 +22,10 @@ from app.access.origins import asks_for_loopback, is_foreign_origin
 from app.access.rate_limit import RateLimit
 from app.api.dependencies import session_support
 from app.api.responses import result_answer
-from app.inference.engine import Engine, QueryOutcome, Timings, scored_face
+from app.inference.engine import Engine, QueryOutcome, ScoredFace, Timings
 from app.inference.errors import NoClasses, QueueFull, WorkLost
 from app.inference.faces import FaceStream
+from app.inference.lanes import Lane
 from app.inference.observer import FrameOutcome
 from app.sessions import session as stored
 from app.sessions.errors import SessionNotFound, StoreUnavailable
@@ -131,6 +132,7 @@ class _Stream:
         self._rate_limit: RateLimit = state.rate_limit
         self._draining: asyncio.Event = state.draining
         self._owner = _owner(websocket, state.api_keys, loopback_only=state.loopback_only)
+        self._lane = Lane(owner=self._owner, session_id=session_id)
         websocket.state.owner = self._owner
 
     async def run(self) -> None:
@@ -143,7 +145,7 @@ class _Stream:
 
     async def _follow(self) -> None:
         await self._session()
-        faces = await self._engine.faces.open_stream()
+        faces = self._engine.faces.open_stream()
         newest = _NewestFrame()
         try:
             async with anyio.create_task_group() as tasks:
@@ -230,7 +232,7 @@ class _Stream:
         Raises: Closed; QueueFull.
         """
         timings = Timings(self._engine.observer)
-        found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._session_id)
+        found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._lane)
         timings.mark("faces")
         if isinstance(found, CsrnError):
             return found, self._unknown_below
@@ -240,9 +242,9 @@ class _Stream:
             with _store_faults():
                 support = await session_support(session, self._owner, self._store, self._engine)
         except NoClasses:
-            return [scored_face(face, []) for face in found], self._unknown_below
+            return [ScoredFace(face=face, scores=[]) for face in found], self._unknown_below
         timings.mark("support")
-        (outcome,) = await self._engine.score_faces([found], support, lane=self._session_id)
+        (outcome,) = await self._engine.score_faces([found], support, lane=self._lane)
         timings.mark("network")
         return outcome, support.unknown_below if self._unknown_below is None else self._unknown_below
 

@@ -1,41 +1,37 @@
-"""What is promised where a part fails: the answer, and that the service goes on."""
+"""A fault is an error of its request, or it ends the process."""
 
 from __future__ import annotations
 
+import itertools
 import logging
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.inference.engine import FaceBatch, _Encode
 from app.inference.watchdog import EXIT_CODE
-from app.inference.work_queue import MAX_FAILURES
 from app.main import create_app
 from model.classifier import Classifier
 from model.vision.faces import FaceReader
 from tests.support.api import LOCAL, assert_problem, sample, settings
 from tests.support.samples import sample_bytes
 
-SECRET = "what is within"
+SECRET = "internal text"
 
 
 @pytest.fixture
 def exit_codes() -> list[int]:
-    """Codes with which the process would have ended: the tests go on."""
+    """Exit codes with which the process would have ended."""
     return []
 
 
 @pytest.fixture
 def client(weights: Path, tmp_path: Path, exit_codes: list[int]) -> Iterator[TestClient]:
-    app = create_app(settings(weights, tmp_path, stall_s=3, face_threads=1), exit_process=exit_codes.append)
+    app = create_app(settings(weights, tmp_path, face_threads=1), exit_process=exit_codes.append)
     with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
         yield client
 
@@ -48,218 +44,89 @@ def taught(client: TestClient) -> str:
     return path
 
 
-def classify(client: TestClient, path: str) -> Any:
-    return client.post(f"{path}/classify", files=[sample("anger", 4)])
+def classify(client: TestClient, path: str, *images: int) -> Any:
+    return client.post(f"{path}/classify", files=[sample("anger", index) for index in images or (4,)])
 
 
-def wait_for_exit(exit_codes: list[int]) -> None:
-    until = time.monotonic() + 10
-    while not exit_codes and time.monotonic() < until:
-        time.sleep(0.05)
-    assert exit_codes == [EXIT_CODE]
-
-
-def always_fails(error: Callable[[], BaseException]) -> Callable[..., Any]:
-    def failing(*args: Any, **options: Any) -> Any:
-        raise error()
-
-    return failing
-
-
-def fails_once(error: Callable[[], BaseException], work: Callable[..., Any]) -> Callable[..., Any]:
-    calls = []
+def fail_once(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: BaseException) -> None:
+    """Let the first call of a method raise."""
+    calls, work = itertools.count(), getattr(owner, method)
 
     def failing(*args: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
-            raise error()
+        if next(calls) == 0:
+            raise error
         return work(*args, **options)
 
-    return failing
+    monkeypatch.setattr(owner, method, failing)
 
 
-def hangs_once(go_on: threading.Event, work: Callable[..., Any]) -> Callable[..., Any]:
-    calls = []
-
-    def hanging(*args: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
-            go_on.wait(20)
-        return work(*args, **options)
-
-    return hanging
-
-
-def assert_answers_again(client: TestClient, path: str) -> None:
-    answer = classify(client, path)
-    assert answer.status_code == 200
-    assert answer.json()["results"][0]["faces"][0]["scores"] != []
-    assert client.get("/readyz").status_code == 200
-
-
-def test_a_fault_of_the_landmarks_fails_its_image_and_no_other(
+def test_an_image_that_cannot_be_read_because_of_a_fault_is_an_internal_error(
     client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = FaceReader.read
-
-    def failing(self: FaceReader, data: bytes, **options: Any) -> Any:
-        if data == sample_bytes("anger", 5):
-            raise RuntimeError(SECRET)
-        return read(self, data, **options)
-
-    monkeypatch.setattr(FaceReader, "read", failing)
-    answer = client.post(f"{taught}/classify", files=[sample("anger", 4), sample("anger", 5)])
-    assert answer.status_code == 200
-    good, bad = answer.json()["results"]
-    assert len(good["faces"]) == 1
-    assert bad["error"]["code"] == "internal_error"
-    alone = client.post(f"{taught}/classify", files=[sample("anger", 5)])
+    fail_once(monkeypatch, FaceReader, "read", RuntimeError(SECRET))
+    some = classify(client, taught, 4, 5)
+    bad, good = some.json()["results"]
+    assert (some.status_code, bad["error"]["code"], len(good["faces"])) == (200, "internal_error", 1)
+    fail_once(monkeypatch, FaceReader, "read", RuntimeError(SECRET))
+    alone = classify(client, taught)
     assert_problem(alone, 500, "internal_error")
-    assert SECRET not in answer.text + alone.text
-    assert_answers_again(client, taught)
-
-
-def test_a_fault_of_the_landmarks_is_no_fault_of_an_example(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing = fails_once(lambda: RuntimeError(SECRET), FaceReader.read_single)
-    monkeypatch.setattr(FaceReader, "read_single", failing)
-    added = client.post(f"{taught}/classes/a/examples", files=[sample("anger", 1)])
-    assert_problem(added, 500, "internal_error")
-    assert client.post(f"{taught}/classes/a/examples", files=[sample("anger", 1)]).status_code == 201
-
-
-def test_after_a_fault_of_the_landmarks_a_thread_has_a_new_face_mesh(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readers = []
-    read = FaceReader.read
-
-    def failing(self: FaceReader, data: bytes, **options: Any) -> Any:
-        readers.append(self)
-        if len(readers) == 1:
-            raise RuntimeError(SECRET)
-        return read(self, data, **options)
-
-    monkeypatch.setattr(FaceReader, "read", failing)
-    assert_problem(classify(client, taught), 500, "internal_error")
-    assert_answers_again(client, taught)
-    assert readers[0] is not readers[1]
+    fail_once(monkeypatch, FaceReader, "read_single", RuntimeError(SECRET))
+    example = client.post(f"{taught}/classes/a/examples", files=[sample("anger", 1)])
+    assert_problem(example, 500, "internal_error")
+    assert SECRET not in some.text + alone.text + example.text
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(RuntimeError, "internal_error"), (torch.OutOfMemoryError, "overloaded")]
+    ("error", "status", "code"),
+    [(RuntimeError, 500, "internal_error"), (torch.OutOfMemoryError, 429, "overloaded")],
 )
-def test_a_fault_within_a_stream_is_an_error_of_its_frame(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception], code: str
+def test_a_batch_that_raises_fails_its_request_or_frame_alone(
+    client: TestClient,
+    taught: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+    status: int,
+    code: str,
 ) -> None:
-    with client.websocket_connect(f"{taught}/stream") as stream:
-        monkeypatch.setattr(Classifier, "encode", fails_once(lambda: error(SECRET), Classifier.encode))
-        stream.send_bytes(sample_bytes("anger", 4))
-        assert stream.receive_json()["error"]["code"] == code
-        stream.send_bytes(sample_bytes("anger", 4))
-        assert len(stream.receive_json()["faces"]) == 1
-
-
-def test_what_a_batch_without_memory_held_is_free_before_its_jobs_are_tried_alone(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = client.app.state.engine  # type: ignore[attr-defined]
-    held: list[weakref.ref[Any]] = []
-    alive_at_retry = []
-    encode = Classifier.encode
-
-    def failing(self: Classifier, patches: Any, points: Any) -> Any:
-        if len(patches) > 1:
-            intermediate = np.zeros(3)
-            held.append(weakref.ref(intermediate))
-            raise torch.OutOfMemoryError(SECRET)
-        alive_at_retry.append(held[0]() is not None)
-        return encode(self, patches, points)
-
-    monkeypatch.setattr(Classifier, "encode", failing)
-    face = FaceBatch(
-        patches=np.zeros((1, 3, 64, 64, 3), dtype=np.uint8), points=np.zeros((1, 468, 2), dtype=np.float32)
-    )
-    jobs = [_Encode(face) for _ in range(2)]
-    client.portal.call(engine._device.submit_all, jobs)  # type: ignore[union-attr]
-    assert alive_at_retry == [False, False]
-
-
-def test_a_batch_that_raises_is_a_500_for_its_request_alone(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Classifier, "encode", fails_once(lambda: RuntimeError(SECRET), Classifier.encode))
+    fail_once(monkeypatch, Classifier, "encode", error(SECRET))
     answer = classify(client, taught)
-    assert_problem(answer, 500, "internal_error")
+    assert_problem(answer, status, code)
+    assert ("retry-after" in answer.headers) == (status == 429)
     assert SECRET not in answer.text
-    assert_answers_again(client, taught)
-
-
-def test_a_device_without_memory_is_an_overload(
-    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing = fails_once(lambda: torch.OutOfMemoryError(SECRET), Classifier.encode)
-    monkeypatch.setattr(Classifier, "encode", failing)
-    answer = classify(client, taught)
-    assert_problem(answer, 429, "overloaded")
-    assert answer.headers["retry-after"]
-    assert_answers_again(client, taught)
+    assert classify(client, taught).json()["results"][0]["faces"][0]["scores"] != []
+    with client.websocket_connect(f"{taught}/stream") as stream:
+        fail_once(monkeypatch, Classifier, "encode", error(SECRET))
+        for expected in (code, None):
+            stream.send_bytes(sample_bytes("anger", 4))
+            assert (stream.receive_json()["error"] or {"code": None})["code"] == expected
+    assert client.get("/readyz").status_code == 200
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
-    ("part", "method", "owner"),
-    [("faces", "read", FaceReader), ("device", "encode", Classifier)],
+    ("owner", "method", "error", "reason"),
+    [
+        (FaceReader, "read", SystemExit(), "a faces thread has died"),
+        (Classifier, "encode", torch.AcceleratorError(SECRET), "the device thread met a permanent error"),
+    ],
 )
-def test_a_thread_that_dies_ends_the_process(
+def test_a_broken_thread_is_seen_by_probes_and_ends_the_process(
     client: TestClient,
     taught: str,
     exit_codes: list[int],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    part: str,
-    method: str,
     owner: type,
+    method: str,
+    error: BaseException,
+    reason: str,
 ) -> None:
-    monkeypatch.setattr(owner, method, fails_once(SystemExit, getattr(owner, method)))
-    assert_problem(classify(client, taught), 500, "internal_error")
-    for path in ("/readyz", "/livez"):
-        answer = client.get(path)
-        assert_problem(answer, 503, "not_ready")
-        assert answer.json()["detail"] == f"a {part} thread has died"
-    wait_for_exit(exit_codes)
-    assert [record.message for record in caplog.records if record.levelno == logging.CRITICAL] == [
-        f"the process ends with exit code 70: a {part} thread has died"
-    ]
-
-
-def test_a_thread_that_is_stuck_fails_its_request_and_ends_the_process(
-    client: TestClient, taught: str, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = threading.Event()
-    monkeypatch.setattr(FaceReader, "read", hangs_once(go_on, FaceReader.read))
-    assert_problem(classify(client, taught), 500, "internal_error")
-    assert_problem(client.get("/livez"), 503, "not_ready")
-    wait_for_exit(exit_codes)
-    go_on.set()
-
-
-def test_a_fault_of_the_device_that_does_not_go_away_ends_the_process(
-    client: TestClient, taught: str, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Classifier, "encode", always_fails(lambda: torch.AcceleratorError("lost")))
-    assert_problem(classify(client, taught), 500, "internal_error")
-    assert_problem(client.get("/livez"), 503, "not_ready")
-    wait_for_exit(exit_codes)
-
-
-def test_five_batches_in_a_row_that_fail_end_the_process(
-    client: TestClient, taught: str, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Classifier, "encode", always_fails(lambda: RuntimeError(SECRET)))
-    for _ in range(MAX_FAILURES):
-        assert client.get("/livez").status_code == 200
-        assert_problem(classify(client, taught), 500, "internal_error")
-    assert_problem(client.get("/livez"), 503, "not_ready")
-    wait_for_exit(exit_codes)
+    fail_once(monkeypatch, owner, method, error)
+    answers = [client.get("/livez"), classify(client, taught), client.get("/livez"), client.get("/readyz")]
+    assert [answer.status_code for answer in answers] == [200, 500, 503, 503]
+    until = time.monotonic() + 10
+    while not exit_codes and time.monotonic() < until:
+        time.sleep(0.05)
+    assert exit_codes == [EXIT_CODE]
+    critical = [record.message for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert critical == [f"the process ends with exit code 70: {reason}"]

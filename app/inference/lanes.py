@@ -1,0 +1,52 @@
+"""Waiting jobs in an order that is fair between keys, and between the sessions of one key."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lane:
+    """Whose job it is; the empty names stand for the service itself."""
+
+    owner: str = ""
+    """Name of the key's owner"""
+    session_id: str = ""
+
+
+class Lanes(Generic[T]):
+    """One first-in-first-out queue per lane. Owners take turns; within an owner's turn, its sessions do."""
+
+    def __init__(self) -> None:
+        self._owners: collections.OrderedDict[str, collections.OrderedDict[str, collections.deque[T]]] = (
+            collections.OrderedDict()
+        )
+
+    def __contains__(self, owner: str) -> bool:
+        """Whether any item of the owner waits."""
+        return owner in self._owners
+
+    def add(self, lane: Lane, items: Iterable[T]) -> None:
+        """Put one or more items at the end of a lane."""
+        sessions = self._owners.setdefault(lane.owner, collections.OrderedDict())
+        sessions.setdefault(lane.session_id, collections.deque()).extend(items)
+
+    def take(self, wanted: Callable[[T], bool]) -> T | None:
+        """Remove the first item of the next lane whose first item is wanted; None without such a lane."""
+        for owner, sessions in self._owners.items():
+            for session_id, waiting in sessions.items():
+                if wanted(waiting[0]):
+                    item = waiting.popleft()
+                    self._owners.move_to_end(owner)
+                    sessions.move_to_end(session_id)
+                    if not waiting:
+                        del sessions[session_id]
+                    if not sessions:
+                        del self._owners[owner]
+                    return item
+        return None

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.inference.errors import ReadingFailed
+from app.inference.faces import FacePool
+from app.inference.work_queue import MAX_FAILURES
+from model.errors import ImageUnreadable, NoFace, SeveralFaces
+from model.vision.faces import FaceReader
+from model.vision.patches import LAYOUTS
+from tests.support.samples import no_face, sample_bytes, two_faces
+
+
+@pytest.fixture
+def pool() -> Iterator[FacePool]:
+    pool = FacePool(LAYOUTS["tight"], threads=1, max_queued=9, max_pixels=10**6, stall_s=60)
+    yield pool
+    pool.queue.close()
+
+
+def test_a_query_has_its_largest_face_or_all_its_faces(pool: FacePool) -> None:
+    images = [sample_bytes("anger", 0), two_faces(), no_face(), b"no image"]
+    *largest, unreadable = asyncio.run(pool.find_faces(images))
+    assert [len(faces) for faces in largest if isinstance(faces, list)] == [1, 1, 0]
+    assert isinstance(unreadable, ImageUnreadable)
+    (both,) = asyncio.run(pool.find_faces([two_faces()], all_faces=True))
+    assert isinstance(both, list)
+    assert both[0].landmarks.area_px >= both[1].landmarks.area_px
+
+
+def test_a_support_image_has_one_face_or_an_error(pool: FacePool) -> None:
+    images = [sample_bytes("anger", 0), two_faces(), no_face(), b"no image"]
+    one, *errors = asyncio.run(pool.find_single_faces(images))
+    assert isinstance(one, list)
+    assert one[0].patches.shape == (3, 48, 48, 3)
+    assert [type(error) for error in errors] == [SeveralFaces, NoFace, ImageUnreadable]
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_reader_that_fails_fails_one_image_and_is_replaced(
+    pool: FacePool, monkeypatch: pytest.MonkeyPatch, video: bool
+) -> None:
+    readers = []
+    read = FaceReader.read
+
+    def failing(self: FaceReader, data: bytes, **options: Any) -> Any:
+        readers.append(self)
+        if len(readers) == 2:
+            raise RuntimeError
+        return read(self, data, **options)
+
+    monkeypatch.setattr(FaceReader, "read", failing)
+    stream = pool.open_stream() if video else None
+    for failed in (False, True, False):
+        if stream is not None:
+            found = asyncio.run(pool.find_in_frame(stream, sample_bytes("anger", 0)))
+        else:
+            (found,) = asyncio.run(pool.find_faces([sample_bytes("anger", 0)]))
+        assert isinstance(found, ReadingFailed if failed else list)
+    assert readers[0] is readers[1] is not readers[2]
+    if stream is not None:
+        stream.close()
+
+
+def test_a_reader_that_does_not_load_is_a_fault(pool: FacePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError
+
+    monkeypatch.setattr(FaceReader, "__init__", fail)
+    for _ in range(MAX_FAILURES):
+        assert pool.queue.fault is None
+        with pytest.raises(OSError):  # noqa: PT011
+            asyncio.run(pool.find_faces([sample_bytes("anger", 0)]))
+    assert pool.queue.fault == "5 batches in a row failed on the faces thread"
