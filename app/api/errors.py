@@ -1,9 +1,9 @@
-"""Why a request cannot be answered.
+"""Why a request or a stream cannot be answered.
 
 RequestError
 ├─ NotFound              404  not_found
 ├─ MethodNotAllowed      405  method_not_allowed
-├─ RequestTimeout        408  request_timeout
+├─ StreamIdle            408  idle
 ├─ BodyTooLarge          413  body_too_large
 ├─ UnsupportedMediaType  415  unsupported_media_type
 ├─ InvalidRequest        422  invalid_request
@@ -42,10 +42,10 @@ class MethodNotAllowed(RequestError):
     code, status, title = "method_not_allowed", 405, "This address does not support the method"
 
 
-class RequestTimeout(RequestError):
-    """The request did not arrive in time."""
+class StreamIdle(RequestError):
+    """A stream received no frame for CSRN_STREAM_IDLE_S."""
 
-    code, status, title = "request_timeout", 408, "The request did not arrive in time"
+    code, status, title = "idle", 408, "The stream received no frame for too long"
 
 
 class BodyTooLarge(RequestError):

@@ -116,7 +116,7 @@ class LocalClassifier:
         return await self._engine.build_support_set(examples)
 
     async def _classify(self, files: Sequence[Path]) -> list[Result]:
-        from app.api.responses import results_answer
+        from app.api.responses import results_response
         from app.inference.engine import Timings, Upload
 
         uploads = [Upload(filename=str(file), data=file.read_bytes()) for file in files]
@@ -125,7 +125,7 @@ class LocalClassifier:
             uploads, self._support_set, all_faces=self._all_faces, timings=timings
         )
         own = self._unknown_below
-        return results_answer(
+        return results_response(
             uploads,
             outcomes,
             checkpoint=self._engine.checkpoint,

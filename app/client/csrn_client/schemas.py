@@ -197,7 +197,7 @@ class ConfusingExample(Documented):
 class ClassQuality(Documented):
     label: str
     examples: int
-    told_right: int | None
+    correct: int | None
     """How many examples are classified correctly. Null if this cannot be measured"""
     verdict: Verdict
     """clear: at least 80 % of the examples are classified correctly; mixed: at least 50 %; confused: fewer"""

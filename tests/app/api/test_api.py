@@ -14,9 +14,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import EXPRESSIONS, LOCAL, encoded, no_face, sample_bytes, sample_image, two_faces
 from tests.fuzz.bombs import BOMBS
+from tests.support.api import LOCAL
 from tests.support.networks import save_full_checkpoint
+from tests.support.samples import EXPRESSIONS, encoded, no_face, sample_bytes, sample_image, two_faces
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -475,7 +476,7 @@ def test_quality_judges_each_class_by_its_other_examples(client: TestClient, ses
     assert (empty["accuracy"], empty["classes"], empty["confusion"]) == (None, [], [])
     client.post(f"{session}/classes/anger/examples", files=[sample("anger", index) for index in range(3)])
     (alone,) = client.get(path).json()["classes"]
-    assert (alone["verdict"], alone["told_right"]) == ("not_measurable", None)
+    assert (alone["verdict"], alone["correct"]) == ("not_measurable", None)
     assert "only class" in alone["detail"]
     files = [sample("surprise", 0), sample("happiness", 0), sample("happiness", 1)]
     client.post(f"{session}/support", files=files, data={"labels": ["surprise", "happiness", "happiness"]})
@@ -483,13 +484,13 @@ def test_quality_judges_each_class_by_its_other_examples(client: TestClient, ses
     assert quality["labels"] == ["anger", "surprise", "happiness"]
     assert quality["revision"] == client.get(session).json()["revision"]
     anger, surprise, happiness = quality["classes"]
-    assert (surprise["verdict"], surprise["told_right"]) == ("not_measurable", None)
+    assert (surprise["verdict"], surprise["correct"]) == ("not_measurable", None)
     assert "one example" in surprise["detail"]
     rows = quality["confusion"]
     assert [sum(row) for row in rows] == [3, 0, 2]
     assert quality["accuracy"] == pytest.approx((rows[0][0] + rows[2][2]) / 5)
     for entry, row, index in ((anger, rows[0], 0), (happiness, rows[2], 2)):
-        assert entry["told_right"] == row[index]
+        assert entry["correct"] == row[index]
         assert sum(other["examples"] for other in entry["confused_with"]) == sum(row) - row[index]
         margins = [example["margin"] for example in entry["confusing_examples"]]
         assert len(margins) == sum(row) - row[index]

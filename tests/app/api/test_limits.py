@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from app.access.origins import is_loopback
 from app.main import create_app
-from tests.app.api.test_api import assert_problem, image, sample, settings
-from tests.conftest import LOCAL, sample_bytes
+from tests.support.api import LOCAL, assert_problem, image, sample, settings
+from tests.support.samples import sample_bytes
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from app.api.responses import quality_answer
+from app.api.responses import quality_response
 from model.leave_one_out import LeftOut
 
 
@@ -17,7 +17,7 @@ def test_quality_says_in_figures_and_words_what_is_confused_with_what() -> None:
         *left_out("b", ("b", 0.1), ("a", -0.3), ("c", -0.4), ("a", -0.2)),
         *left_out("c", ("c", 0.1), ("b", -0.1)),
     ]
-    quality = quality_answer(7, {"a": 5, "b": 4, "c": 2, "d": 1}, told, unknown_below=0.4)
+    quality = quality_response(7, {"a": 5, "b": 4, "c": 2, "d": 1}, told, unknown_below=0.4)
     assert (quality.revision, quality.labels) == (7, ["a", "b", "c", "d"])
     assert (quality.accuracy, quality.unknown_below) == (6 / 11, 0.4)
     assert quality.confusion == [[4, 1, 0, 0], [2, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
@@ -33,7 +33,7 @@ def test_quality_says_in_figures_and_words_what_is_confused_with_what() -> None:
 
 
 def test_a_class_alone_cannot_be_judged() -> None:
-    quality = quality_answer(1, {"a": 3}, [], unknown_below=0.4)
+    quality = quality_response(1, {"a": 3}, [], unknown_below=0.4)
     assert quality.accuracy is None
-    assert quality.classes[0].told_right is None
+    assert quality.classes[0].correct is None
     assert "only class" in quality.classes[0].detail

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import LOCAL
+from tests.support.api import LOCAL
 from tests.support.small_disk import small_files
 
 LARGE = {"metadata": {str(number): "x" * 1000 for number in range(15)}}

@@ -12,8 +12,8 @@ from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from app.main import create_app
-from tests.app.api.test_api import sample, settings
-from tests.conftest import LOCAL, no_face, sample_bytes
+from tests.support.api import LOCAL, sample, settings
+from tests.support.samples import no_face, sample_bytes
 
 
 @pytest.fixture(scope="module")

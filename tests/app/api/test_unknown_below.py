@@ -14,8 +14,9 @@ from app.main import create_app
 from app.settings import Settings
 from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
 from model.unknown import UnknownRule
-from tests.conftest import LOCAL, no_face, sample_bytes
+from tests.support.api import LOCAL
 from tests.support.networks import save_full_checkpoint
+from tests.support.samples import no_face, sample_bytes
 
 # These weights have no part that scores examples by the others. Terms: constant, log of the way, 1 / shots.
 RULE = UnknownRule(several=(0, 0, 0, 0), single=(0.2, 0.1, 0.15, 0))

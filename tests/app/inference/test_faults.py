@@ -21,8 +21,8 @@ from app.inference.work_queue import MAX_FAILURES
 from app.main import create_app
 from model.classifier import Classifier
 from model.vision.faces import FaceReader
-from tests.app.api.test_api import assert_problem, sample, settings
-from tests.conftest import LOCAL, sample_bytes
+from tests.support.api import LOCAL, assert_problem, sample, settings
+from tests.support.samples import sample_bytes
 
 SECRET = "what is within"
 

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.main import create_app
 from app.sessions.errors import StoreUnavailable
-from tests.app.api.test_api import image, sample, settings
-from tests.conftest import LOCAL, no_face, sample_bytes, two_faces
+from tests.support.api import LOCAL, image, sample, settings
+from tests.support.samples import no_face, sample_bytes, two_faces
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

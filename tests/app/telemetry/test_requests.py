@@ -18,9 +18,9 @@ from app.main import create_app
 from app.telemetry.metrics import Metrics
 from app.telemetry.requests import Requests
 from app.telemetry.routes import RouteTemplates
-from tests.app.api.test_api import image, settings
 from tests.app.telemetry.log_lines import LogLines
-from tests.conftest import LOCAL, sample_bytes
+from tests.support.api import LOCAL, image, settings
+from tests.support.samples import sample_bytes
 
 MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
 
