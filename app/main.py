@@ -125,15 +125,8 @@ def create_app(
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     describe_problems(app)
-    routers = (
-        page.router,
-        api_docs.router,
-        sessions.router,
-        examples.router,
-        classify.router,
-        stream.router,
-        system.router,
-    )
+    modules = (page, api_docs, sessions, examples, classify, stream, system)
+    routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
@@ -148,7 +141,7 @@ def create_app(
 
 
 def create_store(settings: Settings) -> SessionStore:
-    """The session store of these settings. Raises: StoreUnavailable."""
+    """Open the session store that the settings describe. Raises: StoreUnavailable."""
     return open_store(
         settings.store,
         quotas=stored.Quotas(
@@ -161,7 +154,7 @@ def create_store(settings: Settings) -> SessionStore:
 
 
 def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine:
-    """The engine of these settings. Raises: CheckpointInvalid; DeviceMissing."""
+    """Load the weights and start the engine. Raises: CheckpointInvalid; DeviceMissing."""
     device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
     torch.set_num_threads(settings.network_threads)
     return Engine(

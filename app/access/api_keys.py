@@ -18,7 +18,8 @@ KEY_BYTES = 32
 MIN_KEY_LENGTH = 16
 """Shorter keys can be guessed, so the service logs a warning about them at its start"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HASHED = re.compile(r"(?P<name>[^:]*):sha256:(?P<digest>[^:]*)")
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+NAME_RULE = "a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit"
 
 
 class ApiKeys:
@@ -67,7 +68,7 @@ def bearer_key(headers: Headers) -> str | None:
 def new_key(name: str) -> tuple[str, str]:
     """A new key, and its entry for CSRN_API_KEYS, which holds only a hash. Raises: KeysInvalid."""
     if not _NAME.fullmatch(name):
-        raise KeysInvalid("a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
+        raise KeysInvalid(NAME_RULE)
     key = f"csrn_{secrets.token_urlsafe(KEY_BYTES)}"
     return key, f"{name}:sha256:{_digest(key).hex()}"
 
@@ -78,29 +79,20 @@ def _entries(configured: str) -> Iterator[str]:
 
 def _read_entry(entry: str, number: int) -> tuple[str, bytes, int | None]:
     """Name, digest and, unless the entry holds a hash, length of a key. Raises: KeysInvalid."""
-    if hashed := _HASHED.fullmatch(entry):
-        name = hashed["name"]
-        try:
-            digest, length = bytes.fromhex(hashed["digest"]), None
-        except ValueError:
-            digest, length = b"", None
-        if len(digest) != hashlib.sha256().digest_size:
-            raise KeysInvalid(f"CSRN_API_KEYS: entry {number} needs 64 hexadecimal digits after sha256:")
-    else:
-        name, separator, key = entry.partition(":")
-        if not separator:
-            return _digest(entry).hex()[:16], _digest(entry), len(entry)
-        if not key:
-            raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
-        digest, length = _digest(key), len(key)
+    name, separator, key = entry.partition(":")
+    if not separator:
+        return _digest(entry).hex()[:16], _digest(entry), len(entry)
     if name == "sha256":
         raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has a hash and no name: NAME:sha256:HEX")
     if not _NAME.fullmatch(name):
-        raise KeysInvalid(
-            f"CSRN_API_KEYS: the name of entry {number} needs 1 to 64 of A-Z a-z 0-9 . _ -, "
-            "beginning with a letter or digit"
-        )
-    return name, digest, length
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no valid name: {NAME_RULE}")
+    if not key:
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
+    if not key.startswith("sha256:"):
+        return name, _digest(key), len(key)
+    if not _DIGEST.fullmatch(key.removeprefix("sha256:")):
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} needs 64 hexadecimal digits after sha256:")
+    return name, bytes.fromhex(key.removeprefix("sha256:")), None
 
 
 def _digest(key: str) -> bytes:

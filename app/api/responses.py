@@ -21,16 +21,8 @@ CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 
 
 def session_response(session: stored.Session) -> schemas.Session:
-    return schemas.Session(
-        id=session.id,
-        name=session.name,
-        created_at=session.created_at,
-        expires_at=session.expires_at,
-        revision=session.revision,
-        weights_sha256=session.weights_sha256,
-        metadata=session.metadata,
-        classes=[schemas.ClassCount(label=label, examples=count) for label, count in session.classes.items()],
-    )
+    classes = [schemas.ClassCount(label=label, examples=count) for label, count in session.classes.items()]
+    return schemas.Session(**{**dataclasses.asdict(session), "classes": classes})
 
 
 def box_response(box: Box) -> schemas.Box:
@@ -84,15 +76,7 @@ def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | N
     response = schemas.Face(
         box=box_response(face.box_px),
         predicted=scores[0].label if known else None,
-        scores=[
-            schemas.ClassScore(
-                label=score.label,
-                score=score.score,
-                parts=schemas.Parts(**score.parts),
-                nearest_example_id=score.nearest_example_id,
-            )
-            for score in scores
-        ],
+        scores=[schemas.ClassScore.model_validate(score, from_attributes=True) for score in scores],
         margin=scores[0].score - scores[1].score if len(scores) > 1 else None,
     )
     if layout is not None:
@@ -167,9 +151,6 @@ def _class_quality(
         detail=detail,
         confused_with=[schemas.ConfusedClass(label=other, examples=count) for other, count in rivals],
         confusing_examples=[
-            schemas.ConfusingExample(
-                example_id=example.example_id, predicted=example.predicted, margin=example.margin
-            )
-            for example in wrong
+            schemas.ConfusingExample.model_validate(example, from_attributes=True) for example in wrong
         ],
     )

@@ -26,30 +26,21 @@ from model.errors import CsrnError
 from model.support_set import Example, SupportSet
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
-UnknownBelow = Annotated[
-    float | None,
-    Form(ge=0, le=1, description="Score below which no class is predicted; default: the support set's own"),
-]
-WithRegions = Annotated[bool, Form(description="Add the corners of the face, eye and lip patches")]
-AllFaces = Annotated[bool, Form(description="Score every face of an image, the largest first")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Options:
-    """The options of a request."""
+    """Form fields of both routes."""
 
-    unknown_below: float | None
-    all_faces: bool
-    regions: bool
-
-
-def _options(
-    unknown_below: UnknownBelow = None, all_faces: AllFaces = False, regions: WithRegions = False
-) -> _Options:
-    return _Options(unknown_below=unknown_below, all_faces=all_faces, regions=regions)
+    unknown_below: Annotated[
+        float | None,
+        Form(ge=0, le=1, description="Score below which no class is predicted; computed by default"),
+    ] = None
+    all_faces: Annotated[bool, Form(description="Score every face of an image, the largest first")] = False
+    regions: Annotated[bool, Form(description="Add the corners of the face, eye and lip patches")] = False
 
 
-Options = Annotated[_Options, Depends(_options)]
+Options = Annotated[_Options, Depends()]
 
 
 @router.post("/v1/sessions/{session_id}/classify", response_model_exclude_unset=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
@@ -113,18 +113,13 @@ async def export(session_id: str, owner: Owner, service: Service) -> Response:
     # A body sent in parts ends only when the client has received it.
     parts = (archive[start : start + PART_BYTES] for start in range(0, len(archive), PART_BYTES))
     return StreamingResponse(
-        _each(parts),
+        parts,
         media_type=ARCHIVE_MEDIA_TYPE,
         headers={
             "Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"',
             "Content-Length": str(len(archive)),
         },
     )
-
-
-async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 @router.post(
