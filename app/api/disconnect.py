@@ -22,10 +22,15 @@ class CancelOnDisconnect:
             await self._app(scope, receive, send)
             return
         body_read, disconnected = asyncio.Event(), asyncio.Event()
-        # A route may never read an empty body, so its one message is read here.
-        first = [] if _has_body(scope) else [await receive()]
-        if first:
-            body_read.set()
+
+        async def receive_part() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                body_read.set()
+            return message
+
+        # A route may never read an empty body, so its message is read here.
+        first = [] if _has_body(scope) else [await receive_part()]
 
         async def receive_body() -> Message:
             if first:
@@ -33,10 +38,7 @@ class CancelOnDisconnect:
             if body_read.is_set():
                 await disconnected.wait()
                 return {"type": "http.disconnect"}
-            message = await receive()
-            if not message.get("more_body", False):
-                body_read.set()
-            return message
+            return await receive_part()
 
         async def cancel_on_disconnect() -> None:
             await body_read.wait()

@@ -24,10 +24,8 @@ from model.errors import CsrnError
 class RequestError(CsrnError):
     """Base class of the errors about requests."""
 
-    @property
-    def members(self) -> Mapping[str, object]:
-        """Further members of the problem details."""
-        return {}
+    members: Mapping[str, object] = {}
+    """Further members of the problem details"""
 
 
 class NotFound(RequestError):
@@ -67,11 +65,8 @@ class InvalidRequest(RequestError):
 
     def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
-        self.errors = errors
-
-    @property
-    def members(self) -> Mapping[str, object]:
-        return {"errors": [error.model_dump() for error in self.errors]} if self.errors else {}
+        if errors:
+            self.members = {"errors": [error.model_dump() for error in errors]}
 
 
 class InvalidLabel(InvalidRequest):
@@ -93,13 +88,9 @@ class NoExampleAdded(RequestError):
 
     def __init__(self, rejected: Sequence[RejectedImage]) -> None:
         super().__init__(rejected[0].detail if len(rejected) == 1 else "see rejected")
-        self.rejected = rejected
+        self.members = {"rejected": [image.model_dump() for image in rejected]}
         if len({image.code for image in rejected}) == 1:
             self.code = rejected[0].code  # type: ignore[misc]
-
-    @property
-    def members(self) -> Mapping[str, object]:
-        return {"rejected": [image.model_dump() for image in self.rejected]}
 
 
 class NotReady(RequestError):

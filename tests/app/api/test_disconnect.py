@@ -49,6 +49,7 @@ async def read(receive: Receive) -> bytes:
 
 
 EMPTY: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+EMPTY_IN_PARTS: list[Message] = [{"type": "http.request", "body": b"", "more_body": True}, *EMPTY]
 
 
 @pytest.mark.parametrize("body", [BODY, EMPTY])
@@ -69,7 +70,7 @@ def test_the_work_for_a_disconnected_client_is_cancelled(body: list[Message]) ->
 
 
 @pytest.mark.parametrize("stay", [True, False])
-@pytest.mark.parametrize(("body", "expected"), [(BODY, b"ab"), (EMPTY, b"")])
+@pytest.mark.parametrize(("body", "expected"), [(BODY, b"ab"), (EMPTY, b""), (EMPTY_IN_PARTS, b"")])
 def test_a_quick_response_reaches_its_client(body: list[Message], expected: bytes, stay: bool) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "response", "body": await read(receive)})
