@@ -107,11 +107,11 @@ def test_the_python_client_does_all_that_the_api_does(service: Service) -> None:
         support = [(label, path) for label in ("anger", "surprise") for path in images[label][:2]]
         added = client.add_support(session.id, [*support, ("none", no_face())])
         assert [item.code for item in added.rejected] == ["no_face"]
-        client.add_examples(session.id, "a/b 笑", images["sadness"][:2], example_ids=["one", "t:wo"])
-        assert client.get_class(session.id, "a/b 笑").example_ids == ["one", "t:wo"]
-        client.delete_example(session.id, "a/b 笑", "t:wo")
+        client.add_examples(session.id, "a%2Fb 笑", images["sadness"][:2], example_ids=["one", "t:wo"])
+        assert client.get_class(session.id, "a%2Fb 笑").example_ids == ["one", "t:wo"]
+        client.delete_example(session.id, "a%2Fb 笑", "t:wo")
         client.replace_class(session.id, "surprise", images["surprise"][2:])
-        assert client.get_quality(session.id).labels == ["anger", "a/b 笑", "surprise"]
+        assert client.get_quality(session.id).labels == ["anger", "a%2Fb 笑", "surprise"]
         (result,) = client.classify(session.id, [images["anger"][3]], unknown_below=0.0).results
         assert result.filename == "03.jpg"
         assert result.faces[0].predicted == result.faces[0].scores[0].label

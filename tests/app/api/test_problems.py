@@ -81,7 +81,7 @@ def chunks(start: bytes, size: int) -> Iterator[bytes]:
 def test_a_body_over_its_limit_is_refused(
     client: TestClient, path: str, content_type: str, start: bytes, limit: int
 ) -> None:
-    for body in (start + b"x" * limit, chunks(start, limit)):
+    for body in (start + b"x" * (limit + 1), chunks(start, limit)):
         url = f"/v1/sessions/{path}".rstrip("/")
         response = client.post(url, content=body, headers={"content-type": content_type})
         assert_problem(response, 413, "body_too_large")
