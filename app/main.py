@@ -1,4 +1,4 @@
-"""Puts the parts together: settings in, FastAPI application out."""
+"""Assembles the service: makes the FastAPI application of the settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from fastapi import FastAPI
 
 from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
-from app.access.open_streams import OpenStreams
+from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
-from app.access.requests_in_flight import RequestsInFlight
 from app.api.disconnect import CancelOnDisconnect
-from app.api.encoded_paths import EncodedPaths
-from app.api.faults import Faults
+from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
-from app.api.problems import PROBLEM_RESPONSES, add_error_handlers, describe_problems
+from app.api.problems import PROBLEM_RESPONSES, describe_problems
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
+from app.api.state import ServiceState
 from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
 from app.inference.engine import Engine
 from app.inference.observer import Observer
@@ -38,13 +37,15 @@ from model.checkpoint import load_checkpoint
 logger = logging.getLogger("csrn")
 
 MAX_FIELD_BYTES = 4096
-"""Of a form's text: a label of 64 characters is the longest that is taken"""
+"""The largest text field of a form: several times the size of the longest label"""
+MAX_EXPORTS, MAX_EXPORTS_PER_KEY = 4, 2
+"""Exports at once: each holds a whole session in memory until its client has received it"""
 
 
 def create_app(
     settings: Settings | None = None, *, exit_process: Callable[[int], None] = os._exit
 ) -> FastAPI:
-    """The service, with its weights and its store open; both close when the application ends.
+    """The service with its weights and its store open. Both close when the application ends.
 
     exit_process: called with an exit code when a worker thread has failed.
 
@@ -57,7 +58,7 @@ def create_app(
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
         logger.warning(
-            "a key of %s has fewer than %d characters: csrn key makes better ones", name, MIN_KEY_LENGTH
+            "a key of %s has fewer than %d characters: make a longer one with csrn key", name, MIN_KEY_LENGTH
         )
 
     @contextlib.asynccontextmanager
@@ -87,68 +88,57 @@ def create_app(
     app = FastAPI(
         title="CSRN Serve",
         version=VERSION,
-        description="Few-shot facial expression classification. Scores are relation scores, "
-        "not probabilities; they tell of expressions, not of feelings.",
+        description="Few-shot facial expression classification. Scores are relation scores, not "
+        "probabilities. The service recognizes expressions, not feelings.",
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
         docs_url=None,
-        max_body_size=settings.max_body_bytes,
         form_limits={
             "max_files": settings.max_images,
-            # A label and an example id for each image, and the options
+            # A label and an example id for each image, and the options.
             "max_fields": 2 * settings.max_images + 8,
             "max_part_size": MAX_FIELD_BYTES,
         },
         telemetry=FASTAPI_TELEMETRY,
     )
-    app.state.settings, app.state.api_keys = settings, keys
-    app.state.engine, app.state.store, app.state.metrics = engine, store, metrics
-    app.state.rate_limit = RateLimit(settings.rate_limit)
-    app.state.streams = OpenStreams(most=settings.max_streams, most_per_key=settings.max_streams_per_key)
-    metrics.watch(engine, app.state.streams)
-    app.state.loopback_only = not (keys.required or settings.allow_anonymous)
-    app.state.draining = asyncio.Event()
-    app.state.export_places = asyncio.Semaphore(sessions.EXPORTS_AT_ONCE)
+    service = ServiceState(
+        settings=settings,
+        engine=engine,
+        store=store,
+        metrics=metrics,
+        keys=keys,
+        rate_limit=RateLimit(settings.rate_limit),
+        requests=ConcurrencyLimit(
+            "requests", most=settings.max_requests, most_per_key=settings.max_requests_per_key
+        ),
+        streams=ConcurrencyLimit(
+            "streams", most=settings.max_streams, most_per_key=settings.max_streams_per_key
+        ),
+        exports=ConcurrencyLimit("exports", most=MAX_EXPORTS, most_per_key=MAX_EXPORTS_PER_KEY),
+    )
+    app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     describe_problems(app)
-    routers = (
-        page.router,
-        api_docs.router,
-        sessions.router,
-        examples.router,
-        classify.router,
-        stream.router,
-        system.router,
-    )
+    modules = (page, api_docs, sessions, examples, classify, stream, system)
+    routers = [module.router for module in modules]
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
-    _add_middleware(app)
+    # From the innermost to the outermost.
+    app.add_middleware(CancelOnDisconnect)
+    app.add_middleware(Permissions, service=service)
+    app.add_middleware(ErrorHandling)
+    app.add_middleware(RequestIds)
+    metrics.instrument(app)
+    metrics.watch(engine, service.streams)
     return app
 
 
-def _add_middleware(app: FastAPI) -> None:
-    """From the innermost to the outermost."""
-    settings, keys = app.state.settings, app.state.api_keys
-    app.add_middleware(CancelOnDisconnect)
-    app.add_middleware(
-        Permissions,
-        keys=keys,
-        loopback_only=app.state.loopback_only,
-        rate_limit=app.state.rate_limit,
-        requests=RequestsInFlight(most=settings.max_requests, most_per_key=settings.max_requests_per_key),
-    )
-    app.add_middleware(Faults)
-    app.add_middleware(RequestIds)
-    app.state.metrics.instrument(app)
-    app.add_middleware(EncodedPaths)
-
-
 def create_store(settings: Settings) -> SessionStore:
-    """The session store of these settings. Raises: StoreUnavailable."""
+    """Open the session store that the settings describe. Raises: StoreUnavailable."""
     return open_store(
         settings.store,
         quotas=stored.Quotas(
@@ -161,7 +151,7 @@ def create_store(settings: Settings) -> SessionStore:
 
 
 def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine:
-    """The engine of these settings. Raises: CheckpointInvalid; DeviceMissing."""
+    """Load the weights and start the engine. Raises: CheckpointInvalid; DeviceMissing."""
     device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
     torch.set_num_threads(settings.network_threads)
     return Engine(

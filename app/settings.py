@@ -14,28 +14,28 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-"""The processor quota of the container"""
+"""The processor quota of a container (cgroup version 2)"""
 SECRETS = Path("/run/secrets")
-"""Where Docker and Kubernetes put files; a setting that is not in the environment may be one: csrn_<field>"""
+"""Where Docker and Kubernetes mount secrets"""
 
 
 def usable_cores(cpu_max: Path = CPU_MAX) -> int:
-    """Cores that it may run on, or fewer where a container's quota allows the time of fewer, rounded up."""
+    """Number of cores that the process may use: fewer in a container whose quota is lower (rounded up)."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = cpu_max.read_text().split()
         return min(cores, max(math.ceil(int(quota) / int(period)), 1))
-    except (OSError, ValueError):  # no control group of version 2, or "max": no quota
+    except (OSError, ValueError):  # there is no such file, or it says "max": no quota
         return cores
 
 
 def default_store() -> str:
-    """SQLite in the user's data folder."""
+    """A SQLite file in the user's data folder."""
     return f"sqlite:///{Path(platformdirs.user_data_dir('csrn', appauthor=False)) / 'sessions.sqlite3'}"
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable CSRN_<FIELD>, in capitals, or a file csrn_<field> of SECRETS."""
+    """Each field is read from the variable CSRN_<FIELD>, else from the file csrn_<field> in /run/secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix="CSRN_",
@@ -46,66 +46,64 @@ class Settings(BaseSettings):
     store: str = Field(default_factory=default_store)
     """sqlite:///PATH, or postgresql://USER:PASSWORD@HOST:PORT/DB for several replicas"""
     weights: Path = SHIPPED_WEIGHTS
+    """The checkpoint, a safetensors file"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the encoder; auto takes bfloat16 where the device computes in it"""
+    """Number format of the encoder; auto means bfloat16 on devices that support it"""
     api_keys: SecretStr = SecretStr("")
-    """NAME:KEY or NAME:sha256:HEX, divided by commas or line ends; empty: no key is asked for"""
+    """NAME:KEY or NAME:sha256:HEX, separated by commas or line ends; empty: no key is needed"""
     allow_anonymous: bool = False
-    """Whether to serve others than this machine without keys"""
+    """Whether a service without keys answers other machines"""
     rate_limit: str = ""
-    """Of one key, as in 6000/minute: a request counts one, each of its images and each streamed frame one
-    more; empty: none. Each replica counts for itself."""
+    """The rate of each key, for example 6000/minute; empty: no limit. Each request, each image in it and each
+    frame of a stream counts one. Every replica counts separately."""
 
     log_format: Literal["auto", "json", "text"] = "auto"
-    """Of the lines on stderr; auto: text on a terminal, elsewhere a JSON object each"""
+    """Format of the log on stderr; auto: text on a terminal, else one JSON object on each line"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     face_threads: int = Field(default_factory=usable_cores, ge=1)
     """Threads that decode images and find faces"""
     network_threads: int = Field(default_factory=lambda: max(usable_cores() * 3 // 8, 1), ge=1)
-    """Of the network where it runs on the processor: a query costs it about a third, faces the rest"""
+    """Threads of the network on a CPU. It takes a third of the time of a query, and finding faces the rest"""
     max_images: int = Field(64, ge=1)
-    """Image parts of one request"""
+    """The most images of one request"""
     max_image_bytes: int = Field(10 * 2**20, ge=1)
+    """The largest image"""
     max_body_bytes: int = Field(64 * 2**20, ge=1)
-    max_body_bytes_in_flight: int = Field(512 * 2**20, ge=1)
-    """Of all requests that are being answered"""
+    """The largest body of one request"""
     max_requests: int = Field(256, ge=1)
-    """Requests in progress at once"""
+    """Requests in progress at once. More are refused with 429"""
     max_requests_per_key: int = Field(128, ge=1)
-    """Requests of one key in progress at once"""
-    body_idle_s: float = Field(10, gt=0)
-    """The longest pause of a body on its way"""
-    body_s: float = Field(120, gt=0)
-    """The longest that a body may take to arrive"""
+    """Requests of one key in progress at once. More are refused with 429, and other keys are still served"""
     max_pixels: int = Field(25_000_000, ge=1)
-    """That a decoder may hold at once; a JPEG that is decoded reduced may have 8 times as many"""
+    """The most pixels of an image. A JPEG may have 8 times as many, because it is decoded at reduced size"""
     max_queued_images: int = Field(512, ge=1)
+    """Images that wait for a thread. More are refused with 429"""
     max_batch_faces: int = Field(64, ge=1)
+    """The most faces that the network encodes at once"""
     max_sessions: int = Field(10_000, ge=1)
-    """Of one API key"""
+    """Sessions of one key"""
     max_bytes_per_key: int = Field(2**30, ge=1)
-    """Features and metadata of all sessions of one API key"""
+    """Stored bytes of one key: features and metadata of all its sessions"""
     max_streams: int = Field(32, ge=0)
-    """At once; each has a FaceMesh of its own"""
+    """Open streams. Each has a FaceMesh of its own"""
     max_streams_per_key: int = Field(16, ge=0)
+    """Open streams of one key"""
     stream_idle_s: float = Field(60, gt=0)
-    """A stream that sends no frame for so long is closed"""
+    """A stream is closed after this time without a frame"""
     max_classes: int = Field(64, ge=1)
-    """Of one session"""
+    """Classes of one session"""
     max_examples: int = Field(512, ge=1)
-    """Of one session"""
+    """Examples of one session"""
     support_cache_bytes: int | None = Field(None, ge=0)
-    """Of the device's memory, for support sets kept ready; by default a quarter of a GPU's, else 1 GiB"""
+    """Device memory for cached support sets; default: a quarter of a GPU's memory, or 1 GiB on a CPU"""
     upkeep_every_s: float = Field(60, gt=0)
-    """How often what has expired is deleted"""
+    """Time between deletions of expired sessions"""
     stall_s: float = Field(60, gt=0)
-    """A worker thread that is busy with one batch for so long is given up, and another takes its place"""
-    drain_s: float = Field(0, ge=0)
-    """From SIGTERM, while /readyz answers 503, until the listener closes: for load balancers to notice"""
-    grace_s: float = Field(30, gt=0)
-    """From then on, for what is in flight"""
+    """The process ends with exit code 70 when a worker thread is busy with one batch for this time"""
+    grace_s: int = Field(30, ge=1)
+    """How long requests may continue after SIGTERM, which closes the listener. Then they are cancelled"""
 
     @field_validator("rate_limit")
     @classmethod

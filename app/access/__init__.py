@@ -1,1 +1,1 @@
-"""Who may ask, from where and how much."""
+"""Permissions: who may use the service, from which web pages, and how much."""

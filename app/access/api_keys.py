@@ -1,4 +1,4 @@
-"""API keys: who asks, as the owner of sessions."""
+"""API keys: each key has a name, and sessions belong to names."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterator
-from typing import Annotated
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 
 from app.access.errors import KeysInvalid
 
 LOCAL_OWNER = "local"
-"""Owner of every session where no keys are configured; a key of this name owns those later."""
+"""Owner of all sessions of a service without keys. A key with this name owns them later"""
 KEY_BYTES = 32
 MIN_KEY_LENGTH = 16
-"""Shorter keys can be guessed: whoever starts the service is warned of them"""
+"""Shorter keys can be guessed, so the service logs a warning about them at its start"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HASHED = re.compile(r"(?P<name>[^:]*):sha256:(?P<digest>[^:]*)")
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+NAME_RULE = "a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit"
 
 
 class ApiKeys:
-    """The configured keys, kept as hashes only."""
+    """The configured keys. Only their hashes are kept."""
 
     def __init__(self, configured: str) -> None:
-        """configured: entries NAME:KEY or NAME:sha256:HEX, divided by commas or line ends.
+        """configured: entries NAME:KEY or NAME:sha256:HEX, separated by commas or line ends.
 
-        KEY alone is its own name by its hash. Several keys of one name own the same sessions, so that a
-        new key can take the place of an old one. Raises: KeysInvalid.
+        An entry that is only KEY gets a name from its hash. Several keys may have the same name, and then own
+        the same sessions: so a new key can replace an old one. Raises: KeysInvalid.
         """
         self._owner_by_hash: dict[bytes, str] = {}
         self.short: list[str] = []
-        """Names of keys that can be guessed"""
+        """Names of the keys that are too short"""
         for number, entry in enumerate(_entries(configured), start=1):
             owner, digest, length = _read_entry(entry, number)
             if self._owner_by_hash.get(digest, owner) != owner:
@@ -49,7 +47,7 @@ class ApiKeys:
         return bool(self._owner_by_hash)
 
     def owner(self, key: str | None) -> str | None:
-        """The name of the key, or None if it is not one. Takes as long for any key."""
+        """The name of the key, or None if it is not configured. Takes the same time for every key."""
         if not self.required:
             return LOCAL_OWNER
         digest, owner = _digest(key or ""), None
@@ -60,17 +58,17 @@ class ApiKeys:
 
 
 def bearer_key(headers: Headers) -> str | None:
-    """The key that a request was sent with, if it has one."""
-    # Headers are read as Latin-1; a key may be any text.
+    """The key in a request's Authorization header, if there is one."""
+    # Starlette decodes headers as Latin-1, but a key may be any text.
     sent = headers.get("authorization", "").encode("latin-1").decode(errors="replace")
     kind, _, key = sent.partition(" ")
     return key.strip() if kind.lower() == "bearer" else None
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A new key, and its entry of CSRN_API_KEYS, from which it cannot be found. Raises: KeysInvalid."""
+    """A new key, and its entry for CSRN_API_KEYS, which holds only a hash. Raises: KeysInvalid."""
     if not _NAME.fullmatch(name):
-        raise KeysInvalid("a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
+        raise KeysInvalid(NAME_RULE)
     key = f"csrn_{secrets.token_urlsafe(KEY_BYTES)}"
     return key, f"{name}:sha256:{_digest(key).hex()}"
 
@@ -80,43 +78,22 @@ def _entries(configured: str) -> Iterator[str]:
 
 
 def _read_entry(entry: str, number: int) -> tuple[str, bytes, int | None]:
-    """Owner, digest and, where it is known, length of a key. Raises: KeysInvalid."""
-    if hashed := _HASHED.fullmatch(entry):
-        name = hashed["name"]
-        try:
-            digest, length = bytes.fromhex(hashed["digest"]), None
-        except ValueError:
-            digest, length = b"", None
-        if len(digest) != hashlib.sha256().digest_size:
-            raise KeysInvalid(f"CSRN_API_KEYS: entry {number} needs 64 hexadecimal digits after sha256:")
-    else:
-        name, separator, key = entry.partition(":")
-        if not separator:
-            return _digest(entry).hex()[:16], _digest(entry), len(entry)
-        if not key:
-            raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
-        digest, length = _digest(key), len(key)
+    """Name, digest and, unless the entry holds a hash, length of a key. Raises: KeysInvalid."""
+    name, separator, key = entry.partition(":")
+    if not separator:
+        return _digest(entry).hex()[:16], _digest(entry), len(entry)
     if name == "sha256":
         raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has a hash and no name: NAME:sha256:HEX")
     if not _NAME.fullmatch(name):
-        raise KeysInvalid(
-            f"CSRN_API_KEYS: the name of entry {number} needs 1 to 64 of A-Z a-z 0-9 . _ -, "
-            "beginning with a letter or digit"
-        )
-    return name, digest, length
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no valid name: {NAME_RULE}")
+    if not key:
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
+    if not key.startswith("sha256:"):
+        return name, _digest(key), len(key)
+    if not _DIGEST.fullmatch(key.removeprefix("sha256:")):
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} needs 64 hexadecimal digits after sha256:")
+    return name, bytes.fromhex(key.removeprefix("sha256:")), None
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
-
-
-_described = HTTPBearer(auto_error=False, description="Needed where CSRN_API_KEYS is set")
-
-
-def _owner(request: Request, _: Annotated[object, Depends(_described)]) -> str:
-    owner: str = request.state.owner
-    return owner
-
-
-Owner = Annotated[str, Depends(_owner)]
-"""Whose key the request has; RequireKey found it."""

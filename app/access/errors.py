@@ -1,12 +1,11 @@
-"""Why a client may not ask, or not now.
+"""Why a client may not use the service, or not now.
 
 AccessError
-├─ KeysInvalid            CSRN_API_KEYS is malformed
-├─ Unauthorized      401  unauthorized
-├─ ForbiddenOrigin   403  forbidden_origin
-├─ TooManyRequests   429  overloaded
-├─ TooManyStreams    429  overloaded
-└─ RateLimited       429  rate_limited
+├─ KeysInvalid           CSRN_API_KEYS is malformed
+├─ Unauthorized     401  unauthorized
+├─ ForbiddenOrigin  403  forbidden_origin
+├─ Overloaded       429  overloaded
+└─ RateLimited      429  rate_limited
 """
 
 from __future__ import annotations
@@ -29,21 +28,15 @@ class Unauthorized(AccessError):
 
 
 class ForbiddenOrigin(AccessError):
-    """A web page of another origin asks a service that needs no keys."""
+    """A web page of another origin sends the request."""
 
     code, status, title = "forbidden_origin", 403, "Web pages of other origins may not use this service"
 
 
-class TooManyRequests(AccessError):
-    """As many requests are in progress as allowed."""
+class Overloaded(AccessError):
+    """The service, or one key, already has as much in progress as allowed."""
 
-    code, status, title = "overloaded", 429, "Too many requests are in progress: try again shortly"
-
-
-class TooManyStreams(AccessError):
-    """As many streams are open as allowed."""
-
-    code, status, title = "overloaded", 429, "Too many streams are open: try again shortly"
+    code, status, title = "overloaded", 429, "Too much is in progress: try again shortly"
 
 
 class RateLimited(AccessError):

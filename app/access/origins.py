@@ -1,4 +1,4 @@
-"""Keeps web pages of other origins from using a service that asks for no keys."""
+"""Recognizes requests that web pages of other origins send."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from starlette.datastructures import Headers
 
 
 def is_foreign_page(headers: Headers) -> bool:
-    """Whether a page of another origin than the service's own asks."""
+    """Whether a page of another origin than the service's own sends the request."""
     if (site := headers.get("sec-fetch-site")) is not None:
         return site not in ("same-origin", "none")
     return is_foreign_origin(headers)
 
 
 def is_foreign_origin(headers: Headers) -> bool:
-    """Whether the Origin that a browser sent is another than the host that was asked."""
+    """Whether the Origin header names another host than the Host header."""
     origin = headers.get("origin")
     return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def asks_for_loopback(headers: Headers) -> bool:
-    """Whether it was this machine's own name that was asked for."""
+    """Whether the Host header means this machine."""
     return is_loopback(headers.get("host", ""))
 
 
@@ -38,7 +38,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _hostname(host: str) -> str:
-    """Without its port, and without the brackets of IPv6."""
+    """The host without its port and without the brackets of IPv6."""
     try:
         return urllib.parse.urlsplit(f"//{host}").hostname or ""
     except ValueError:

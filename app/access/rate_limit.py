@@ -1,4 +1,4 @@
-"""How much a key may ask for."""
+"""How many requests, images and frames a key may send in a span of time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from app.access.errors import RateLimited
 
 
 class RateLimit:
-    """Counts by owner, in this process alone: N replicas allow N times as much."""
+    """Counts by owner in this process only: N replicas together allow N times the rate."""
 
     def __init__(self, rate: str) -> None:
-        """rate: as in 600/minute; empty for none. Raises: ValueError."""
+        """rate: for example 600/minute; empty for no limit. Raises: ValueError."""
         self._item = limits.parse(rate) if rate else None
         self._counter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def charge(self, owner: str, cost: int) -> None:
-        """Raises: RateLimited, and then nothing is counted."""
+        """Count `cost` for the owner. If the rate does not allow it, count nothing. Raises: RateLimited."""
         if self._item is None or self._counter.hit(self._item, owner, cost=cost):
             return
         if cost > self._item.amount:
             raise RateLimited(
-                f"one request may count {self._item.amount} at most", retry_after_s=self._item.get_expiry()
+                f"the rate allows at most {self._item.amount} images in one request",
+                retry_after_s=self._item.get_expiry(),
             )
         reset = self._counter.get_window_stats(self._item, owner).reset_time
         retry_after_s = max(math.ceil(reset - time.time()), 1)

@@ -1,114 +1,83 @@
-"""What every route takes: the engine, the store, and the images of a multipart body."""
+"""What several routes need: the owner, the images of a form, and checks of a request and a session."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import urllib.parse
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, File, Form, Path, Request, UploadFile
-from pydantic import BeforeValidator
+from fastapi.security import HTTPBearer
 
-from app.access.api_keys import Owner
-from app.access.rate_limit import RateLimit
 from app.api.errors import BodyTooLarge, UnsupportedMediaType
-from app.inference.engine import Engine, Upload
+from app.api.state import ServiceState
+from app.inference.engine import Upload
 from app.inference.lanes import Lane
 from app.inference.support_cache import SupportKey
 from app.sessions.errors import ModelChanged
 from app.sessions.session import Session
-from app.sessions.store import SessionStore
-from app.settings import Settings
 from csrn_client.fields import Label
 from model.support_set import Example, SupportSet
 
-
-def engine(request: Request) -> Engine:
-    found: Engine = request.app.state.engine
-    return found
+_described = HTTPBearer(auto_error=False, description="Needed if the service has keys (CSRN_API_KEYS)")
 
 
-def store(request: Request) -> SessionStore:
-    found: SessionStore = request.app.state.store
-    return found
+def _owner(request: Request, _: Annotated[object, Depends(_described)]) -> str:
+    owner: str = request.state.owner
+    return owner
 
 
-EngineDep = Annotated[Engine, Depends(engine)]
-StoreDep = Annotated[SessionStore, Depends(store)]
-Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, one part an image")]
-Labels = Annotated[list[Label], Form(description="One for each image, in the same order")]
-_decoded = BeforeValidator(functools.partial(urllib.parse.unquote, errors="strict"))
-ExampleIdPath = Annotated[str, _decoded]
-LabelPath = Annotated[
-    Label,
-    _decoded,
-    Path(description="1 to 64 characters, no control characters; percent-encoded, slashes too"),
-]
+Owner = Annotated[str, Depends(_owner)]
+"""The name of the request's key, which app.api.permissions found"""
+Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP images, one file part each")]
+Labels = Annotated[list[Label], Form(description="One label for each image, in the same order")]
+LabelPath = Annotated[Label, Path(description="The label of the class, percent-encoded")]
 
 
 def require_multipart(request: Request) -> None:
-    """Images come as multipart parts and as nothing else."""
+    """Raises: UnsupportedMediaType unless the body is a multipart form."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise UnsupportedMediaType("send multipart/form-data")
 
 
 def require_json(request: Request) -> None:
-    """A body, if there is one, is JSON."""
+    """Raises: UnsupportedMediaType unless the body is JSON or empty."""
     content_type = request.headers.get("content-type", "application/json")
     if content_type.split(";")[0].strip() != "application/json":
         raise UnsupportedMediaType("send application/json, or no body")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageReader:
-    """Reads the images of a request, within the limits and the key's rate."""
-
-    settings: Settings
-    rate_limit: RateLimit
-    owner: str
-
-    async def read(self, files: Sequence[UploadFile]) -> list[Upload]:
-        """Raises: BodyTooLarge; RateLimited."""
-        if len(files) > self.settings.max_images:
-            raise BodyTooLarge(f"a request has at most {self.settings.max_images} images")
-        self.rate_limit.charge(self.owner, len(files))
-        return [await self._read(file) for file in files]
-
-    async def _read(self, file: UploadFile) -> Upload:
-        most = self.settings.max_image_bytes
-        data = await file.read(most + 1)
-        if len(data) > most:
-            raise BodyTooLarge(f"an image has at most {most} bytes")
-        return Upload(filename=file.filename, data=data)
+async def read_images(service: ServiceState, owner: str, files: Sequence[UploadFile]) -> list[Upload]:
+    """Read the images of a request and charge them to the owner's rate. Raises: BodyTooLarge; RateLimited."""
+    settings = service.settings
+    if len(files) > settings.max_images:
+        raise BodyTooLarge(f"a request has at most {settings.max_images} images")
+    service.rate_limit.charge(owner, len(files))
+    uploads = []
+    for file in files:
+        data = await file.read(settings.max_image_bytes + 1)
+        if len(data) > settings.max_image_bytes:
+            raise BodyTooLarge(f"an image has at most {settings.max_image_bytes} bytes")
+        uploads.append(Upload(filename=file.filename, data=data))
+    return uploads
 
 
-def _image_reader(request: Request, owner: Owner) -> ImageReader:
-    state = request.app.state
-    return ImageReader(settings=state.settings, rate_limit=state.rate_limit, owner=owner)
+async def session_support(service: ServiceState, owner: str, session: Session) -> SupportSet:
+    """The support set of a session, at the revision that was read or a newer one.
 
-
-ImageReaderDep = Annotated[ImageReader, Depends(_image_reader)]
-
-
-async def session_support(session: Session, owner: str, store: SessionStore, engine: Engine) -> SupportSet:
-    """The support set of a session that was read, or of a newer revision of it.
-
-    Raises: NoClasses; QueueFull; what the store raises.
+    Raises: NoClasses; QueueFull; SessionError.
     """
 
     async def load() -> tuple[SupportKey, Sequence[Example]]:
-        loaded, examples = await store.load_examples(owner, session.id)
+        loaded, examples = await service.store.load_examples(owner, session.id)
         return (loaded.id, loaded.revision), examples
 
     lane = Lane(owner=owner, session_id=session.id)
-    return await engine.support_set((session.id, session.revision), load, lane=lane)
+    return await service.engine.support_set((session.id, session.revision), load, lane=lane)
 
 
-def require_same_weights(session: Session, current: Engine) -> None:
-    """Features of other weights cannot be compared with these."""
-    if session.weights_sha256 != current.checkpoint.sha256:
+def require_same_weights(service: ServiceState, session: Session) -> None:
+    """Raises: ModelChanged if the examples were encoded with other weights than the service uses."""
+    if session.weights_sha256 != service.engine.checkpoint.sha256:
         raise ModelChanged(
-            "the session was taught with other weights: teach a new one, or serve those weights"
+            "the examples were encoded with other weights: create a new session, or serve those weights"
         )

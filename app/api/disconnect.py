@@ -1,4 +1,4 @@
-"""Stops the work for a client that has gone."""
+"""Stops the work for a client that has disconnected."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class CancelOnDisconnect:
-    """ASGI middleware: cancels a request's handling when its client goes away before the answer.
+    """ASGI middleware: cancels the handling of a request when its client disconnects before the response.
 
-    What waits in a queue is then dropped; a write that was begun goes on to its end.
+    Its work that waits in a queue is then dropped. A write that has begun is completed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -21,37 +21,38 @@ class CancelOnDisconnect:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received, gone = asyncio.Event(), asyncio.Event()
-        # A route may never ask for a body that is empty, so its one message is taken here.
-        taken = [] if _has_body(scope) else [await receive()]
-        if taken:
-            received.set()
+        body_read, disconnected = asyncio.Event(), asyncio.Event()
 
-        async def receive_body() -> Message:
-            if taken:
-                return taken.pop()
-            if received.is_set():
-                await gone.wait()
-                return {"type": "http.disconnect"}
+        async def receive_part() -> Message:
             message = await receive()
-            if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                received.set()
+            if not message.get("more_body", False):
+                body_read.set()
             return message
 
-        async def watch() -> None:
-            await received.wait()
+        # A route may never read an empty body, so its message is read here.
+        first = [] if _has_body(scope) else [await receive_part()]
+
+        async def receive_body() -> Message:
+            if first:
+                return first.pop()
+            if body_read.is_set():
+                await disconnected.wait()
+                return {"type": "http.disconnect"}
+            return await receive_part()
+
+        async def cancel_on_disconnect() -> None:
+            await body_read.wait()
             while (await receive())["type"] != "http.disconnect":
                 pass
-            gone.set()
+            disconnected.set()
             handling.cancel()
 
         handling = asyncio.ensure_future(self._app(scope, receive_body, send))
-        watching = asyncio.ensure_future(watch())
+        watching = asyncio.ensure_future(cancel_on_disconnect())
         try:
             await handling
         except asyncio.CancelledError:
-            if not gone.is_set():
-                handling.cancel()
+            if not disconnected.is_set():
                 raise
         finally:
             watching.cancel()

@@ -1,9 +1,9 @@
-"""Why a request cannot be answered.
+"""Why a request or a stream cannot be answered.
 
 RequestError
 ├─ NotFound              404  not_found
 ├─ MethodNotAllowed      405  method_not_allowed
-├─ RequestTimeout        408  request_timeout
+├─ StreamIdle            408  idle
 ├─ BodyTooLarge          413  body_too_large
 ├─ UnsupportedMediaType  415  unsupported_media_type
 ├─ InvalidRequest        422  invalid_request
@@ -24,10 +24,8 @@ from model.errors import CsrnError
 class RequestError(CsrnError):
     """Base class of the errors about requests."""
 
-    @property
-    def members(self) -> Mapping[str, object]:
-        """Further members of the problem details."""
-        return {}
+    members: Mapping[str, object] = {}
+    """Further members of the problem details"""
 
 
 class NotFound(RequestError):
@@ -42,10 +40,10 @@ class MethodNotAllowed(RequestError):
     code, status, title = "method_not_allowed", 405, "This address does not support the method"
 
 
-class RequestTimeout(RequestError):
-    """The request did not arrive in time."""
+class StreamIdle(RequestError):
+    """A stream received no frame for CSRN_STREAM_IDLE_S."""
 
-    code, status, title = "request_timeout", 408, "The request did not arrive in time"
+    code, status, title = "idle", 408, "The stream received no frame for too long"
 
 
 class BodyTooLarge(RequestError):
@@ -67,11 +65,8 @@ class InvalidRequest(RequestError):
 
     def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
-        self.errors = errors
-
-    @property
-    def members(self) -> Mapping[str, object]:
-        return {"errors": [error.model_dump() for error in self.errors]} if self.errors else {}
+        if errors:
+            self.members = {"errors": [error.model_dump() for error in errors]}
 
 
 class InvalidLabel(InvalidRequest):
@@ -93,13 +88,9 @@ class NoExampleAdded(RequestError):
 
     def __init__(self, rejected: Sequence[RejectedImage]) -> None:
         super().__init__(rejected[0].detail if len(rejected) == 1 else "see rejected")
-        self.rejected = rejected
+        self.members = {"rejected": [image.model_dump() for image in rejected]}
         if len({image.code for image in rejected}) == 1:
             self.code = rejected[0].code  # type: ignore[misc]
-
-    @property
-    def members(self) -> Mapping[str, object]:
-        return {"rejected": [image.model_dump() for image in self.rejected]}
 
 
 class NotReady(RequestError):

@@ -1,45 +1,35 @@
-"""Answers of the HTTP API, made of what the engine and the stores give."""
+"""Responses of the HTTP API, made from results of the engine and the store."""
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Mapping, Sequence
 
+from app.api.problems import public_detail
 from app.inference.engine import QueryOutcome, ScoredFace, Upload
 from app.sessions import session as stored
 from csrn_client import schemas
 from model.checkpoint import Checkpoint
+from model.errors import CsrnError
 from model.leave_one_out import LeftOut
 from model.vision.faces import Box
 from model.vision.patches import PARTS, PatchLayout
 
 CLEAR_FROM, MIXED_FROM = 0.8, 0.5
-"""Share of a class's examples that must be told right for the verdict"""
+"""Share of a class's examples that must be classified correctly for the verdict"""
 
 
-def session_answer(session: stored.Session) -> schemas.Session:
-    return schemas.Session(
-        id=session.id,
-        name=session.name,
-        created_at=session.created_at,
-        expires_at=session.expires_at,
-        revision=session.revision,
-        weights_sha256=session.weights_sha256,
-        metadata=session.metadata,
-        classes=[schemas.ClassCount(label=label, examples=count) for label, count in session.classes.items()],
-    )
+def session_response(session: stored.Session) -> schemas.Session:
+    classes = [schemas.ClassCount(label=label, examples=count) for label, count in session.classes.items()]
+    return schemas.Session(**{**dataclasses.asdict(session), "classes": classes})
 
 
-def box_answer(box: Box) -> schemas.Box:
-    return schemas.Box(
-        x_min=round(box.x_min, 1),
-        y_min=round(box.y_min, 1),
-        x_max=round(box.x_max, 1),
-        y_max=round(box.y_max, 1),
-    )
+def box_response(box: Box) -> schemas.Box:
+    return schemas.Box(**{side: round(at_px, 1) for side, at_px in dataclasses.asdict(box).items()})
 
 
-def results_answer(
+def results_response(
     uploads: Sequence[Upload],
     outcomes: Sequence[QueryOutcome],
     *,
@@ -48,11 +38,11 @@ def results_answer(
     regions: bool = False,
     timings_ms: dict[str, float],
 ) -> schemas.Results:
-    """unknown_below: the threshold to apply. regions: whether to say where the patches lie."""
+    """unknown_below: the threshold to apply. regions: whether to add the corners of the patches."""
     layout = checkpoint.config.layout if regions else None
     return schemas.Results(
         results=[
-            result_answer(index, upload.filename, outcome, unknown_below=unknown_below, layout=layout)
+            result_response(index, upload.filename, outcome, unknown_below=unknown_below, layout=layout)
             for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True))
         ],
         model=schemas.ModelId(weights_sha256=checkpoint.sha256),
@@ -61,7 +51,7 @@ def results_answer(
     )
 
 
-def result_answer(
+def result_response(
     index: int,
     filename: str | None,
     outcome: QueryOutcome,
@@ -69,32 +59,24 @@ def result_answer(
     unknown_below: float | None,
     layout: PatchLayout | None = None,
 ) -> schemas.Result:
-    """As results_answer, for one image.
+    """The result of one image.
 
-    Args: unknown_below, None if no face has scores; layout, of the patches if regions were asked for.
+    Args: unknown_below, None if no face has scores; layout, of the patches if the client asks for regions.
     """
-    if isinstance(outcome, list):
-        faces = [_face(face, unknown_below, layout) for face in outcome]
-        return schemas.Result(index=index, filename=filename, faces=faces)
-    error = schemas.ItemError(code=outcome.code, detail=str(outcome))
-    return schemas.Result(index=index, filename=filename, faces=[], error=error)
+    if isinstance(outcome, CsrnError):
+        error = schemas.ItemError(code=outcome.code, detail=public_detail(outcome))
+        return schemas.Result(index=index, filename=filename, faces=[], error=error)
+    faces = [_face(face, unknown_below, layout) for face in outcome]
+    return schemas.Result(index=index, filename=filename, faces=faces)
 
 
 def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | None) -> schemas.Face:
     scores = face.scores
     known = scores and unknown_below is not None and scores[0].score >= unknown_below
-    answer = schemas.Face(
-        box=box_answer(face.face.box_px),
+    response = schemas.Face(
+        box=box_response(face.face.box_px),
         predicted=scores[0].label if known else None,
-        scores=[
-            schemas.ClassScore(
-                label=score.label,
-                score=score.score,
-                parts=schemas.Parts(**score.parts),
-                nearest_example_id=score.nearest_example_id,
-            )
-            for score in scores
-        ],
+        scores=[schemas.ClassScore.model_validate(score, from_attributes=True) for score in scores],
         margin=scores[0].score - scores[1].score if len(scores) > 1 else None,
     )
     if layout is not None:
@@ -102,11 +84,11 @@ def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | N
         corners = {
             part: [(round(x, 1), round(y, 1)) for x, y in region.corners_px] for part, region in regions
         }
-        answer.regions = schemas.Regions(**corners)
-    return answer
+        response.regions = schemas.Regions(**corners)
+    return response
 
 
-def quality_answer(
+def quality_response(
     revision: int,
     classes: Mapping[str, int],
     left_out: Sequence[LeftOut],
@@ -118,14 +100,14 @@ def quality_answer(
     Args: classes, label to number of examples; left_out, of every class that could be measured;
         unknown_below, the threshold computed for the support set, None without classes.
     """
-    taken_for = collections.Counter((example.label, example.predicted) for example in left_out)
-    right = sum(taken_for[label, label] for label in classes)
+    predictions = collections.Counter((example.label, example.predicted) for example in left_out)
+    correct = sum(predictions[label, label] for label in classes)
     return schemas.Quality(
         revision=revision,
-        accuracy=right / len(left_out) if left_out else None,
+        accuracy=correct / len(left_out) if left_out else None,
         unknown_below=unknown_below,
         labels=[*classes],
-        confusion=[[taken_for[label, other] for other in classes] for label in classes],
+        confusion=[[predictions[label, other] for other in classes] for label in classes],
         classes=[
             _class_quality(
                 label,
@@ -144,34 +126,31 @@ def _class_quality(
     wrong = sorted(
         (example for example in left_out if example.predicted != label), key=lambda example: example.margin
     )
-    told_right = len(left_out) - len(wrong)
+    correct = len(left_out) - len(wrong)
     rivals = collections.Counter(example.predicted for example in wrong).most_common()
     verdict: schemas.Verdict
     if not left_out:
         verdict = "not_measurable"
         detail = (
-            "It is the only class: add another to tell it from."
+            "It is the only class: add another class to compare it with."
             if only_class
-            else "It has one example only: add a second, so that each can be checked by the other."
+            else "It has only one example: add a second one, so that each can be classified by the other."
         )
     else:
-        share = told_right / len(left_out)
+        share = correct / len(left_out)
         verdict = "clear" if share >= CLEAR_FROM else "mixed" if share >= MIXED_FROM else "confused"
-        detail = f"{told_right} of {len(left_out)} examples are told right."
+        detail = f"{correct} of {len(left_out)} examples are classified correctly."
         if wrong:
-            looks = ", ".join(other for other, _ in rivals)
-            detail += f" Those told wrong look like {looks}: replace them, or add clearer ones."
+            detail += f" The others look like {', '.join(other for other, _ in rivals)}: "
+            detail += "replace them, or add clearer ones."
     return schemas.ClassQuality(
         label=label,
         examples=examples,
-        correct=told_right if left_out else None,
+        correct=correct if left_out else None,
         verdict=verdict,
         detail=detail,
         confused_with=[schemas.ConfusedClass(label=other, examples=count) for other, count in rivals],
         confusing_examples=[
-            schemas.ConfusingExample(
-                example_id=example.example_id, predicted=example.predicted, margin=example.margin
-            )
-            for example in wrong
+            schemas.ConfusingExample.model_validate(example, from_attributes=True) for example in wrong
         ],
     )

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 from prometheus_fastapi_instrumentator import metrics as http_metrics
 
-from app.access.open_streams import OpenStreams
+from app.access.concurrency import ConcurrencyLimit
 from app.inference.engine import Engine
 from app.inference.observer import FrameOutcome, Observer, Stage
 from app.telemetry.request_log import MONITORING_PATHS, log_request
@@ -75,7 +75,7 @@ class Metrics(Observer):
             log_request,
         ).instrument(app)
 
-    def watch(self, engine: Engine, streams: OpenStreams) -> None:
+    def watch(self, engine: Engine, streams: ConcurrencyLimit) -> None:
         """Read the gauges of the engine and the streams at every scrape."""
         self.registry.register(_Gauges(engine, streams))
 
@@ -111,7 +111,7 @@ class Metrics(Observer):
 class _Gauges(Collector):
     """The state of the engine and the streams at the moment of the scrape."""
 
-    def __init__(self, engine: Engine, streams: OpenStreams) -> None:
+    def __init__(self, engine: Engine, streams: ConcurrencyLimit) -> None:
         self._engine, self._streams = engine, streams
 
     def collect(self) -> Iterator[Metric]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import usable_cores
+from app.settings import Settings, usable_cores
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -19,12 +19,22 @@ ALL = len(os.sched_getaffinity(0))
         (f"{ALL * 200000} 100000", ALL),
         ("max 100000", ALL),
         ("", ALL),
+        (None, ALL),
     ],
 )
-def test_a_container_has_the_cores_of_its_quota(tmp_path: Path, cpu_max: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(cpu_max)
+def test_a_container_has_the_cores_of_its_quota(tmp_path: Path, cpu_max: str | None, cores: int) -> None:
+    if cpu_max is not None:
+        (tmp_path / "cpu.max").write_text(cpu_max)
     assert usable_cores(tmp_path / "cpu.max") == cores
 
 
-def test_without_a_quota_all_cores_that_the_process_may_run_on_count(tmp_path: Path) -> None:
-    assert usable_cores(tmp_path / "nothing") == ALL
+@pytest.mark.parametrize("rate", ["often", "0/minute", "10/minute;5/second"])
+def test_a_rate_that_cannot_be_kept_is_refused(rate: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Settings(rate_limit=rate)
+
+
+@pytest.mark.parametrize("store", ["mysql://x", "sqlite://relative", "sqlite:///", "postgresql://"])
+def test_an_unknown_store_is_refused(store: str) -> None:
+    with pytest.raises(ValueError, match="expected sqlite:///PATH"):
+        Settings(store=store)

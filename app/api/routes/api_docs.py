@@ -1,4 +1,4 @@
-"""/docs: the API described, and tried out. All of it comes from here; FastAPI's own asks a CDN."""
+"""/docs: the interactive description of the API. Its files come from the service, not from a CDN."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def get_docs(request: Request) -> HTMLResponse:
         swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
         swagger_css_url=f"{FILES}/swagger-ui.css",
         swagger_favicon_url="/page/icon.svg",
-        # The key stays with the page that asked for it.
+        # The browser forgets a key that was entered when the page closes.
         swagger_ui_parameters={"persistAuthorization": False},
     )
     page.headers["Content-Security-Policy"] = _policy(bytes(page.body))
@@ -35,13 +35,13 @@ async def get_docs(request: Request) -> HTMLResponse:
 
 
 def mount_docs_files(app: FastAPI) -> None:
-    """Serve Swagger UI's own files."""
+    """Serve the files of Swagger UI."""
     files = importlib.resources.files("fastapi_offline") / "static"
     app.mount(FILES, StaticFiles(directory=str(files)))
 
 
 def _policy(page: bytes) -> str:
-    """Nothing comes from or goes to anywhere else; the one script within the page is known by its hash."""
+    """The Content-Security-Policy of the page: only this service, and the page's own script by its hash."""
     scripts = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _SCRIPT.findall(page)]
     allowed = " ".join(f"'sha256-{script}'" for script in scripts)
     return (

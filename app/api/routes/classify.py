@@ -1,112 +1,110 @@
-"""Classification of query images, by a session's support set or by one sent along."""
+"""Classification of images, by the support set of a session or one sent with the request."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 
-from app.access.api_keys import Owner
 from app.api.dependencies import (
-    EngineDep,
-    ImageReaderDep,
     Images,
     Labels,
-    StoreDep,
+    Owner,
+    read_images,
     require_multipart,
     require_same_weights,
     session_support,
 )
 from app.api.errors import InvalidLabel
-from app.api.responses import results_answer
-from app.inference.engine import Engine, SupportFace, Timings, Upload
+from app.api.responses import results_response
+from app.api.state import Service, ServiceState
+from app.inference.engine import SupportFace, Timings, Upload
 from app.inference.lanes import Lane
 from csrn_client.schemas import Results
 from model.errors import CsrnError
 from model.support_set import Example, SupportSet
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
-UnknownBelow = Annotated[
-    float | None,
-    Form(ge=0, le=1, description="Score below which no class is predicted; default: the support set's own"),
-]
-WithRegions = Annotated[bool, Form(description="Tell where the face, eye and lip patches lie")]
-AllFaces = Annotated[bool, Form(description="Answer for each face, largest first")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Form fields of both routes."""
+
+    unknown_below: Annotated[
+        float | None,
+        Form(ge=0, le=1, description="Score below which no class is predicted; computed by default"),
+    ] = None
+    all_faces: Annotated[bool, Form(description="Score every face of an image, the largest first")] = False
+    regions: Annotated[bool, Form(description="Add the corners of the face, eye and lip patches")] = False
+
+
+Options = Annotated[_Options, Depends()]
 
 
 @router.post("/v1/sessions/{session_id}/classify", response_model_exclude_unset=True)
 async def classify(
-    session_id: str,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
-    reader: ImageReaderDep,
-    images: Images,
-    unknown_below: UnknownBelow = None,
-    all_faces: AllFaces = False,
-    regions: WithRegions = False,
+    session_id: str, owner: Owner, service: Service, images: Images, options: Options
 ) -> Results:
-    """Relation scores of each image's face with each class of the session."""
-    timings, lane = Timings(engine.observer), Lane(owner=owner, session_id=session_id)
-    session = await store.get(owner, session_id)
-    require_same_weights(session, engine)
-    uploads = await reader.read(images)
-    support = await session_support(session, owner, store, engine)
+    """Relation scores of the face in each image with each class of the session."""
+    timings, lane = Timings(service.engine.observer), Lane(owner=owner, session_id=session_id)
+    session = await service.store.get(owner, session_id)
+    require_same_weights(service, session)
+    uploads = await read_images(service, owner, images)
+    support = await session_support(service, owner, session)
     timings.mark("support")
-    return await _answer(engine, uploads, support, unknown_below, all_faces, regions, timings, lane=lane)
+    return await _classify(service, uploads, support, options, timings, lane=lane)
 
 
 @router.post("/v1/classify", response_model_exclude_unset=True)
 async def classify_stateless(
     owner: Owner,
-    engine: EngineDep,
-    reader: ImageReaderDep,
-    support: Annotated[list[UploadFile], File(description="Examples, one part an image")],
+    service: Service,
+    support: Annotated[list[UploadFile], File(description="Images of the examples, one file part each")],
     labels: Labels,
     images: Images,
-    unknown_below: UnknownBelow = None,
-    all_faces: AllFaces = False,
-    regions: WithRegions = False,
+    options: Options,
 ) -> Results:
-    """The same without a session: the support set comes with the request and is forgotten."""
-    timings, lane = Timings(engine.observer), Lane(owner=owner)
+    """The same without a session: the request includes the support set, and the service does not store it."""
+    timings, lane = Timings(service.engine.observer), Lane(owner=owner)
     if len(labels) != len(support):
         raise InvalidLabel(f"{len(support)} support images need as many labels, not {len(labels)}")
-    sent = await reader.read([*support, *images])
+    sent = await read_images(service, owner, [*support, *images])
     support_uploads, uploads = sent[: len(support)], sent[len(support) :]
     examples = []
-    for index, outcome in enumerate(await engine.encode_support(support_uploads, lane=lane)):
+    for index, outcome in enumerate(await service.engine.encode_support(support_uploads, lane=lane)):
         if not isinstance(outcome, SupportFace):
             raise type(outcome)(f"support image {index}: {outcome}")
         examples.append(Example(example_id=str(index), label=labels[index], features=outcome.features))
-    support_set = await engine.network.build_support_set(examples, lane=lane)
+    support_set = await service.engine.network.build_support_set(examples, lane=lane)
     timings.mark("support")
-    return await _answer(engine, uploads, support_set, unknown_below, all_faces, regions, timings, lane=lane)
+    return await _classify(service, uploads, support_set, options, timings, lane=lane)
 
 
-async def _answer(
-    engine: Engine,
+async def _classify(
+    service: ServiceState,
     uploads: Sequence[Upload],
     support: SupportSet,
-    unknown_below: float | None,
-    all_faces: bool,
-    regions: bool,
+    options: _Options,
     timings: Timings,
     *,
     lane: Lane,
 ) -> Results:
     """The results. Raises: the error of the first image if no image could be read."""
-    outcomes = await engine.classify(uploads, support, all_faces=all_faces, timings=timings, lane=lane)
+    outcomes = await service.engine.classify(
+        uploads, support, all_faces=options.all_faces, timings=timings, lane=lane
+    )
     errors = [outcome for outcome in outcomes if isinstance(outcome, CsrnError)]
     if errors and len(errors) == len(outcomes):
         detail = str(errors[0]) if len(errors) == 1 else f"none of the {len(errors)} images can be read"
         raise type(errors[0])(detail)
-    return results_answer(
+    return results_response(
         uploads,
         outcomes,
-        checkpoint=engine.checkpoint,
-        unknown_below=support.unknown_below if unknown_below is None else unknown_below,
-        regions=regions,
+        checkpoint=service.engine.checkpoint,
+        unknown_below=support.unknown_below if options.unknown_below is None else options.unknown_below,
+        regions=options.regions,
         timings_ms=timings.stages_ms,
     )

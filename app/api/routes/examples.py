@@ -9,190 +9,129 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Response, UploadFile, status
 
-from app.access.api_keys import Owner
 from app.api.dependencies import (
-    EngineDep,
-    ExampleIdPath,
-    ImageReader,
-    ImageReaderDep,
     Images,
     LabelPath,
     Labels,
-    StoreDep,
+    Owner,
+    read_images,
     require_multipart,
     require_same_weights,
 )
 from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
-from app.api.responses import box_answer, session_answer
-from app.inference.engine import Engine, SupportFace
+from app.api.problems import public_detail
+from app.api.responses import box_response, session_response
+from app.api.state import Service, ServiceState
+from app.inference.engine import SupportFace
 from app.inference.errors import ReadingFailed
 from app.inference.lanes import Lane
 from app.sessions import session as stored
-from app.sessions.store import SessionStore
 from csrn_client.fields import ExampleId
 from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
 from model.support_set import Example
 
-router = APIRouter(prefix="/v1/sessions", tags=["support"])
-
-
-class _EncodedExamples:
-    """The examples that a request adds, and what it answers about each image."""
-
-    def __init__(self) -> None:
-        self.examples: list[Example] = []
-        self.added: list[AddedExample] = []
-        self.rejected: list[RejectedImage] = []
-
-    def answer(self, session: stored.Session) -> Added:
-        return Added(session=session_answer(session), added=self.added, rejected=self.rejected)
+router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["support"])
+multipart_only = [Depends(require_multipart)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Teaching:
-    """What a request that adds examples to a session works with."""
+class _EncodedImages:
+    """The images of a request: as examples to store, and as the response describes them."""
 
-    session_id: str
-    owner: str
-    store: SessionStore
-    engine: Engine
-    reader: ImageReader
+    examples: Sequence[Example]
+    added: list[AddedExample]
+    rejected: list[RejectedImage]
 
-    async def encode(
-        self, images: Sequence[UploadFile], labels: Sequence[str], ids: Sequence[str]
-    ) -> _EncodedExamples:
-        """The images as examples. Raises: NoExampleAdded; SessionNotFound; QueueFull."""
-        require_same_weights(await self.store.get(self.owner, self.session_id), self.engine)
-        uploads = await self.reader.read(images)
-        encoded = _EncodedExamples()
-        outcomes = await self.engine.encode_support(
-            uploads, lane=Lane(owner=self.owner, session_id=self.session_id)
-        )
-        for index, (outcome, label, example_id) in enumerate(zip(outcomes, labels, ids, strict=True)):
-            if isinstance(outcome, SupportFace):
-                encoded.examples.append(
-                    Example(example_id=example_id, label=label, features=outcome.features)
-                )
-                encoded.added.append(
-                    AddedExample(
-                        index=index, example_id=example_id, label=label, box=box_answer(outcome.face.box_px)
-                    )
-                )
-            else:
-                encoded.rejected.append(
-                    RejectedImage(
-                        index=index,
-                        filename=uploads[index].filename,
-                        code=outcome.code,
-                        detail=str(outcome),
-                    )
-                )
-        if not encoded.examples:
-            raise next(
-                (error for error in outcomes if isinstance(error, ReadingFailed)), None
-            ) or NoExampleAdded(encoded.rejected)
-        return encoded
-
-    async def add(self, encoded: _EncodedExamples) -> Added:
-        return encoded.answer(await self.store.add_examples(self.owner, self.session_id, encoded.examples))
-
-    async def replace(self, label: str, encoded: _EncodedExamples) -> Added:
-        replaced = await self.store.replace_class(self.owner, self.session_id, label, encoded.examples)
-        self.engine.supports.forget([self.session_id])
-        return encoded.answer(replaced)
+    def response(self, session: stored.Session) -> Added:
+        return Added(session=session_response(session), added=self.added, rejected=self.rejected)
 
 
-def _teaching(
-    session_id: str, owner: Owner, store: StoreDep, engine: EngineDep, reader: ImageReaderDep
-) -> _Teaching:
-    return _Teaching(session_id=session_id, owner=owner, store=store, engine=engine, reader=reader)
+async def _encode(
+    service: ServiceState,
+    owner: str,
+    session_id: str,
+    images: Sequence[UploadFile],
+    labels: Sequence[str],
+    example_ids: Sequence[str] | None = None,
+) -> _EncodedImages:
+    """Encode images as examples of a session. Raises: CsrnError if none can be added."""
+    require_same_weights(service, await service.store.get(owner, session_id))
+    uploads = await read_images(service, owner, images)
+    outcomes = await service.engine.encode_support(uploads, lane=Lane(owner=owner, session_id=session_id))
+    examples, added, rejected = [], [], []
+    for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True)):
+        if isinstance(outcome, SupportFace):
+            example_id = example_ids[index] if example_ids else secrets.token_hex(8)
+            label, box = labels[index], box_response(outcome.face.box_px)
+            examples.append(Example(example_id=example_id, label=label, features=outcome.features))
+            added.append(AddedExample(index=index, example_id=example_id, label=label, box=box))
+        else:
+            code, detail = outcome.code, public_detail(outcome)
+            rejected.append(RejectedImage(index=index, filename=upload.filename, code=code, detail=detail))
+    if not examples:
+        failures = [error for error in outcomes if isinstance(error, ReadingFailed)]
+        raise failures[0] if failures else NoExampleAdded(rejected)
+    return _EncodedImages(examples=examples, added=added, rejected=rejected)
 
 
-TeachingDep = Annotated[_Teaching, Depends(_teaching)]
-
-
-@router.post(
-    "/{session_id}/support",
-    status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(require_multipart)],
-)
+@router.post("/support", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
 async def add_support(
-    teaching: TeachingDep,
-    images: Images,
-    labels: Labels,
+    session_id: str, owner: Owner, service: Service, images: Images, labels: Labels
 ) -> Added:
-    """Add examples of many classes at once; classes that do not exist yet are created."""
+    """Add examples of several classes at once. A class that does not exist is created."""
     if len(labels) != len(images):
         raise InvalidLabel(f"{len(images)} images need as many labels, not {len(labels)}")
-    encoded = await teaching.encode(images, labels, [_new_id() for _ in images])
-    return await teaching.add(encoded)
+    encoded = await _encode(service, owner, session_id, images, labels)
+    return encoded.response(await service.store.add_examples(owner, session_id, encoded.examples))
 
 
-@router.post(
-    "/{session_id}/classes/{label}/examples",
-    status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(require_multipart)],
-)
+@router.post("/classes/{label}/examples", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
 async def add_examples(
-    teaching: TeachingDep,
+    session_id: str,
     label: LabelPath,
+    owner: Owner,
+    service: Service,
     images: Images,
-    example_ids: Annotated[list[ExampleId] | None, Form(description="One for each image")] = None,
+    example_ids: Annotated[list[ExampleId] | None, Form(description="One id for each image")] = None,
 ) -> Added:
     """Add examples to one class, which is created if it does not exist."""
-    ids = example_ids or [_new_id() for _ in images]
-    if len(ids) != len(images):
-        raise InvalidRequest(f"{len(images)} images need as many example_ids, not {len(ids)}")
-    encoded = await teaching.encode(images, [label] * len(ids), ids)
-    return await teaching.add(encoded)
+    if example_ids and len(example_ids) != len(images):
+        raise InvalidRequest(f"{len(images)} images need as many example_ids, not {len(example_ids)}")
+    encoded = await _encode(service, owner, session_id, images, [label] * len(images), example_ids)
+    return encoded.response(await service.store.add_examples(owner, session_id, encoded.examples))
 
 
-@router.put("/{session_id}/classes/{label}", dependencies=[Depends(require_multipart)])
+@router.put("/classes/{label}", dependencies=multipart_only)
 async def replace_class(
-    teaching: TeachingDep,
-    label: LabelPath,
-    images: Images,
+    session_id: str, label: LabelPath, owner: Owner, service: Service, images: Images
 ) -> Added:
-    """Put new examples in place of all that the class had, in one step."""
-    ids = [_new_id() for _ in images]
-    encoded = await teaching.encode(images, [label] * len(ids), ids)
-    return await teaching.replace(label, encoded)
+    """Replace all examples of a class in one step."""
+    encoded = await _encode(service, owner, session_id, images, [label] * len(images))
+    replaced = await service.store.replace_class(owner, session_id, label, encoded.examples)
+    service.engine.supports.forget([session_id])
+    return encoded.response(replaced)
 
 
-@router.get("/{session_id}/classes/{label}")
-async def get_class(session_id: str, label: LabelPath, owner: Owner, store: StoreDep) -> Class:
-    """The examples of a class, oldest first."""
-    ids = await store.example_ids(owner, session_id, label)
+@router.get("/classes/{label}")
+async def get_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> Class:
+    """The ids of a class's examples, oldest first."""
+    ids = await service.store.example_ids(owner, session_id, label)
     return Class(label=label, examples=len(ids), example_ids=list(ids))
 
 
-@router.delete(
-    "/{session_id}/classes/{label}/examples/{example_id}",
-    status_code=status.HTTP_204_NO_CONTENT,
-)
+@router.delete("/classes/{label}/examples/{example_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_example(
-    session_id: str,
-    label: LabelPath,
-    example_id: ExampleIdPath,
-    owner: Owner,
-    store: StoreDep,
-    engine: EngineDep,
+    session_id: str, label: LabelPath, example_id: str, owner: Owner, service: Service
 ) -> Response:
-    """Delete one example; with its last example the class is gone."""
-    await store.delete_example(owner, session_id, label, example_id)
-    engine.supports.forget([session_id])
+    """Delete one example. A class without examples no longer exists."""
+    await service.store.delete_example(owner, session_id, label, example_id)
+    service.engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
-@router.delete("/{session_id}/classes/{label}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_class(
-    session_id: str, label: LabelPath, owner: Owner, store: StoreDep, engine: EngineDep
-) -> Response:
+@router.delete("/classes/{label}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> Response:
     """Delete a class with its examples."""
-    await store.delete_class(owner, session_id, label)
-    engine.supports.forget([session_id])
+    await service.store.delete_class(owner, session_id, label)
+    service.engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)

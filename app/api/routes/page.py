@@ -1,14 +1,14 @@
-"""The live page and the sample faces: static files, no key needed."""
+"""The live page and the sample faces: static files that need no key."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 APP = Path(__file__).parents[2]
 PAGE, SAMPLES = APP / "page", APP / "samples"
@@ -22,7 +22,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-"""Of the page and all that belongs to it: nothing comes from or goes to anywhere else."""
+"""Headers of the page and its files: the page may use nothing but this service"""
 
 router = APIRouter(tags=["page"])
 
@@ -43,7 +43,7 @@ async def get_page() -> FileResponse:
 
 @router.get("/samples")
 async def get_samples() -> Samples:
-    """Sample faces to try the service with, by their expression."""
+    """Sample faces for trying the service, grouped by expression."""
     return Samples(
         classes=[
             SamplesOfClass(
@@ -57,20 +57,15 @@ async def get_samples() -> Samples:
 
 
 def mount_page_files(app: FastAPI) -> None:
-    """Serve the page's own files and the samples."""
-    app.mount("/page", _WithHeaders(StaticFiles(directory=PAGE)))
-    app.mount("/samples", _WithHeaders(StaticFiles(directory=SAMPLES)))
+    """Serve the files of the page and the sample faces."""
+    app.mount("/page", _PageFiles(directory=PAGE))
+    app.mount("/samples", _PageFiles(directory=SAMPLES))
 
 
-class _WithHeaders:
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+class _PageFiles(StaticFiles):
+    """Static files with the headers of the page."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *added]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response

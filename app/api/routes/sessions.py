@@ -1,19 +1,18 @@
-"""Sessions as wholes: create, list, look, delete, judge, carry elsewhere."""
+"""Sessions: create, list, get, delete, measure the quality, export and import."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
-from app.access.api_keys import Owner
-from app.access.errors import TooManyRequests
-from app.api.dependencies import EngineDep, StoreDep, require_json, require_same_weights
-from app.api.responses import quality_answer, session_answer
+from app.api.dependencies import Owner, require_json, require_same_weights
+from app.api.responses import quality_response, session_response
+from app.api.state import Service
 from app.inference.lanes import Lane
 from app.sessions import session as stored
 from app.sessions.archive import export_session, read_archive
@@ -21,95 +20,102 @@ from app.sessions.errors import ArchiveInvalid
 from csrn_client.schemas import NewSession, Quality, Session, SessionPage
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-EXPORTS_AT_ONCE = 4
-"""Each holds a whole session in memory until its client has taken it"""
 PART_BYTES = 64 * 1024
+MAX_JSON_BYTES = 64 * 1024
+"""Several times the size of the largest valid body of POST /v1/sessions"""
 ARCHIVE_MEDIA_TYPE = "application/octet-stream"
 ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
+FILE_FORM_SCHEMA = {
+    "schema": {
+        "type": "object",
+        "properties": {"file": {"type": "string", "format": "binary"}},
+        "required": ["file"],
+    }
+}
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[Depends(require_json)])
-async def create_session(
-    owner: Owner, store: StoreDep, engine: EngineDep, body: NewSession | None = None
-) -> Session:
-    """Create an empty session for the weights that are served."""
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(require_json)],
+    max_body_size=MAX_JSON_BYTES,
+)
+async def create_session(owner: Owner, service: Service, body: NewSession | None = None) -> Session:
+    """Create an empty session for the weights that the service uses."""
     new = body or NewSession()
-    created = await store.create(
+    created = await service.store.create(
         owner,
         stored.NewSession(
             name=new.name,
             ttl_s=new.ttl_s,
-            weights_sha256=engine.checkpoint.sha256,
+            weights_sha256=service.engine.checkpoint.sha256,
             metadata=new.metadata,
         ),
     )
-    return session_answer(created)
+    return session_response(created)
 
 
 @router.get("")
 async def list_sessions(
     owner: Owner,
-    store: StoreDep,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
+    service: Service,
+    limit: Annotated[int, Query(ge=1, le=1000, description="The most sessions of one page")] = 100,
+    cursor: Annotated[
+        str | None, Query(pattern="^[0-9]{1,18}$", description="next_cursor of the page before")
+    ] = None,
 ) -> SessionPage:
-    """The key's sessions, oldest first; pass next_cursor on for the next page."""
-    page, next_cursor = await store.list_page(owner, limit=limit, cursor=cursor)
-    return SessionPage(sessions=[session_answer(session) for session in page], next_cursor=next_cursor)
+    """The sessions of the key, oldest first."""
+    page, next_cursor = await service.store.list_page(owner, limit=limit, cursor=cursor)
+    return SessionPage(sessions=[session_response(session) for session in page], next_cursor=next_cursor)
 
 
 @router.get("/{session_id}")
-async def get_session(session_id: str, owner: Owner, store: StoreDep) -> Session:
-    """A session and the number of examples of each class."""
-    return session_answer(await store.get(owner, session_id))
+async def get_session(session_id: str, owner: Owner, service: Service) -> Session:
+    """A session, with the number of examples of each class."""
+    return session_response(await service.store.get(owner, session_id))
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_session(session_id: str, owner: Owner, store: StoreDep, engine: EngineDep) -> Response:
-    """Delete a session with everything that was learnt in it."""
-    await store.delete(owner, session_id)
-    engine.supports.forget([session_id])
+async def delete_session(session_id: str, owner: Owner, service: Service) -> Response:
+    """Delete a session with all its examples."""
+    await service.store.delete(owner, session_id)
+    service.engine.supports.forget([session_id])
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.get("/{session_id}/quality")
-async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: EngineDep) -> Quality:
+async def get_quality(session_id: str, owner: Owner, service: Service) -> Quality:
     """Leave-one-out confusion of the support set, with a verdict on each class."""
-    session, examples = await store.load_examples(owner, session_id)
-    require_same_weights(session, engine)
+    session, examples = await service.store.load_examples(owner, session_id)
+    require_same_weights(service, session)
     if not examples:
-        return quality_answer(session.revision, {}, [], unknown_below=None)
+        return quality_response(session.revision, {}, [], unknown_below=None)
     lane = Lane(owner=owner, session_id=session_id)
-    support = await engine.network.build_support_set(examples, lane=lane)
-    left_out = await engine.network.leave_one_out(support, examples, lane=lane)
-    return quality_answer(session.revision, session.classes, left_out, unknown_below=support.unknown_below)
+    support = await service.engine.network.build_support_set(examples, lane=lane)
+    left_out = await service.engine.network.leave_one_out(support, examples, lane=lane)
+    return quality_response(session.revision, session.classes, left_out, unknown_below=support.unknown_below)
 
 
-async def _export_place(request: Request) -> AsyncIterator[None]:
-    """One of the exports that there may be at once. Raises: TooManyRequests."""
-    places: asyncio.Semaphore = request.app.state.export_places
-    if places.locked():
-        raise TooManyRequests(f"{EXPORTS_AT_ONCE} exports are under way: try again shortly")
-    async with places:
+async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
+    """Count an export until its client has received it: it holds a whole session in memory."""
+    with service.exports.one_of(owner):
         yield
-
-
-ExportPlaceDep = Annotated[None, Depends(_export_place, scope="request")]
 
 
 @router.get(
     "/{session_id}/export",
     response_class=Response,
     responses={200: {"description": "A safetensors file", "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA}}},
+    dependencies=[Depends(_limit_exports, scope="request")],
 )
-async def export(session_id: str, owner: Owner, store: StoreDep, _: ExportPlaceDep) -> Response:
+async def export(session_id: str, owner: Owner, service: Service) -> Response:
     """The session with its features as a safetensors file, for POST /v1/sessions/import."""
-    session, examples = await store.load_examples(owner, session_id)
+    session, examples = await service.store.load_examples(owner, session_id)
     archive = await asyncio.to_thread(export_session, session, examples)
-    # In parts, so that the answer counts as being given until its client has taken it.
+    # A body sent in parts ends only when the client has received it.
     parts = (archive[start : start + PART_BYTES] for start in range(0, len(archive), PART_BYTES))
     return StreamingResponse(
-        _each(parts),
+        parts,
         media_type=ARCHIVE_MEDIA_TYPE,
         headers={
             "Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"',
@@ -118,43 +124,29 @@ async def export(session_id: str, owner: Owner, store: StoreDep, _: ExportPlaceD
     )
 
 
-async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-
-
 @router.post(
     "/import",
     status_code=status.HTTP_201_CREATED,
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {
-                ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA,
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"file": {"type": "string", "format": "binary"}},
-                        "required": ["file"],
-                    }
-                },
-            },
+            "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA, "multipart/form-data": FILE_FORM_SCHEMA},
         }
     },
 )
-async def import_session(request: Request, owner: Owner, store: StoreDep, engine: EngineDep) -> Session:
-    """A new session from an exported file, sent as the body or as one file part."""
-    data = await _read_archive_bytes(request)
+async def import_session(request: Request, owner: Owner, service: Service) -> Session:
+    """Create a session from an exported file, sent as the body or as one file part."""
     new, examples = await asyncio.to_thread(
         read_archive,
-        data,
-        weights_sha256=engine.checkpoint.sha256,
-        numbers_per_face=engine.checkpoint.network.numbers_per_face,
+        await _read_archive_bytes(request),
+        weights_sha256=service.engine.checkpoint.sha256,
+        numbers_per_face=service.engine.checkpoint.network.numbers_per_face,
     )
-    return session_answer(await store.create(owner, new, examples))
+    return session_response(await service.store.create(owner, new, examples))
 
 
 async def _read_archive_bytes(request: Request) -> bytes:
+    """Raises: ArchiveInvalid unless a form has exactly one file."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await request.body()
     async with request.form() as form:

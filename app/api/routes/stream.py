@@ -1,4 +1,4 @@
-"""Live classification: frames in, the newest first, one result out for each that is answered."""
+"""Live classification over a WebSocket: the newest frame is classified, older ones are dropped."""
 
 from __future__ import annotations
 
@@ -8,90 +8,72 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
 from typing import Annotated
 
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
-from app.access.api_keys import ApiKeys, bearer_key
-from app.access.errors import RateLimited, TooManyStreams
-from app.access.open_streams import OpenStreams
+from app.access.api_keys import bearer_key
+from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import asks_for_loopback, is_foreign_origin
-from app.access.rate_limit import RateLimit
-from app.api.dependencies import session_support
-from app.api.responses import result_answer
-from app.inference.engine import Engine, QueryOutcome, ScoredFace, Timings
-from app.inference.errors import NoClasses, QueueFull, WorkLost
+from app.api.dependencies import require_same_weights, session_support
+from app.api.errors import StreamIdle, UnsupportedMediaType
+from app.api.responses import result_response
+from app.api.state import Service, ServiceState
+from app.inference.engine import QueryOutcome, ScoredFace, Timings
+from app.inference.errors import NoClasses
 from app.inference.faces import FaceStream
 from app.inference.lanes import Lane
 from app.inference.observer import FrameOutcome
-from app.sessions import session as stored
-from app.sessions.errors import SessionNotFound, StoreUnavailable
-from app.sessions.store import SessionStore
-from app.settings import Settings
-from csrn_client.schemas import ItemError, StreamResult
+from app.sessions.errors import SessionError
+from csrn_client.schemas import StreamResult
 from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")
 router = APIRouter(tags=["classify"])
 
 KEY_PROTOCOL = "csrn.key."
-"""Prefix of the subprotocol by which browsers, which cannot set headers, send a key in base64url"""
+"""Prefix of the subprotocol with the key in base64url, for browsers, which cannot set headers"""
 PROTOCOL = "csrn.v1"
-
-CLOSE_CODES = {
-    "unsupported": 1003,
-    "shutting_down": 1012,
-    "forbidden_origin": 4403,
-    "unauthorized": 4401,
-    "session_not_found": 4404,
-    "idle": 4408,
-    "model_changed": 4409,
-    "overloaded": 4429,
-    "not_ready": 4503,
-}
-"""Why a stream is closed: the reason and its code. Frames over the limit are closed with 1009."""
-
-
+CLOSE_CODE = 4000
+"""An error closes the stream with this plus its HTTP status, and with its code as the reason"""
 OUTCOME_OF_CODE: dict[str, FrameOutcome] = {
     "overloaded": "overloaded",
     "rate_limited": "rate_limited",
     "internal_error": "failed",
 }
-"""How frames are counted that could not be worked on"""
-
-
-class Closed(Exception):
-    """The stream is to be closed, for a reason in CLOSE_CODES."""
+"""How the metrics count frames with these errors; other errors are unreadable frames"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Frame:
     index: int
     data: bytes
-    arrived: float
+    arrived_s: float
+    """Of time.perf_counter()"""
     dropped: int
+    """Number of frames since the last taken one that this one replaced"""
 
 
 class _NewestFrame:
-    """Holds the newest frame until it is taken; those that it replaces are counted as dropped."""
+    """Holds the newest frame until it is taken, and counts the frames that it replaces."""
 
     def __init__(self) -> None:
         self._count = self._dropped = 0
         self._frame: _Frame | None = None
-        self._there = asyncio.Event()
+        self._arrived = asyncio.Event()
 
     def put(self, data: bytes) -> None:
         self._dropped += self._frame is not None
-        self._frame = _Frame(index=self._count, data=data, arrived=time.perf_counter(), dropped=self._dropped)
+        now_s = time.perf_counter()
+        self._frame = _Frame(index=self._count, data=data, arrived_s=now_s, dropped=self._dropped)
         self._count += 1
-        self._there.set()
+        self._arrived.set()
 
     async def take(self) -> _Frame:
-        await self._there.wait()
-        self._there.clear()
+        await self._arrived.wait()
+        self._arrived.clear()
         assert self._frame is not None
         frame, self._frame, self._dropped = self._frame, None, 0
         return frame
@@ -100,197 +82,39 @@ class _NewestFrame:
 @router.websocket("/v1/sessions/{session_id}/stream")
 async def stream(
     websocket: WebSocket,
+    service: Service,
     session_id: str,
     unknown_below: Annotated[float | None, Query(ge=0, le=1)] = None,
     regions: bool = False,
 ) -> None:
-    """Binary frames (JPEG, PNG, WebP) in, one JSON StreamResult out for each that is answered."""
+    """Receive frames (JPEG, PNG, WebP) as binary messages; send a StreamResult for each classified frame."""
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
     try:
-        await _Stream(websocket, session_id, unknown_below, regions=regions).run()
-    except Closed as closed:
-        (reason,) = closed.args
+        owner = websocket.state.owner = _owner(websocket, service)
+        classification = _Stream(websocket, service, owner, session_id, unknown_below, regions=regions)
+        with service.streams.one_of(owner):
+            await classification.run()
+    except CsrnError as error:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await websocket.close(CLOSE_CODES[reason], reason)
+            await websocket.close(CLOSE_CODE + error.status, error.code)
     except WebSocketDisconnect:
         pass
 
 
-class _Stream:
-    def __init__(
-        self, websocket: WebSocket, session_id: str, unknown_below: float | None, *, regions: bool
-    ) -> None:
-        """Raises: Closed where the client may not."""
-        self._websocket, self._session_id, self._unknown_below = websocket, session_id, unknown_below
-        self._regions = regions
-        state = websocket.app.state
-        self._engine: Engine = state.engine
-        self._store: SessionStore = state.store
-        self._settings: Settings = state.settings
-        self._streams: OpenStreams = state.streams
-        self._rate_limit: RateLimit = state.rate_limit
-        self._draining: asyncio.Event = state.draining
-        self._owner = _owner(websocket, state.api_keys, loopback_only=state.loopback_only)
-        self._lane = Lane(owner=self._owner, session_id=session_id)
-        websocket.state.owner = self._owner
-
-    async def run(self) -> None:
-        """Until the client leaves. Raises: Closed; WebSocketDisconnect."""
-        try:
-            with self._streams.one_of(self._owner):
-                await self._follow()
-        except TooManyStreams:
-            raise Closed("overloaded") from None
-
-    async def _follow(self) -> None:
-        await self._session()
-        faces = self._engine.faces.open_stream()
-        newest = _NewestFrame()
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._receive, newest)
-                tasks.start_soon(self._answer_all, faces, newest)
-        except* (Closed, WebSocketDisconnect) as group:
-            raise group.exceptions[0] from None
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(faces.close)
-
-    async def _receive(self, newest: _NewestFrame) -> None:
-        while True:
-            try:
-                with anyio.fail_after(self._settings.stream_idle_s):
-                    message = await self._websocket.receive()
-            except TimeoutError:
-                raise Closed("idle") from None
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code", 1005))
-            if (data := message.get("bytes")) is None:
-                raise Closed("unsupported")
-            newest.put(data)
-
-    async def _answer_all(self, faces: FaceStream, newest: _NewestFrame) -> None:
-        while True:
-            frame = await self._next(newest)
-            result = await self._answer(faces, frame)
-            await self._websocket.send_text(result.model_dump_json(exclude_unset=True))
-
-    async def _next(self, newest: _NewestFrame) -> _Frame:
-        """Raises: Closed once the service is shutting down: the frame before has been answered."""
-        taking, ending = asyncio.ensure_future(newest.take()), asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait((taking, ending), return_when=asyncio.FIRST_COMPLETED)
-            if ending.done():
-                raise Closed("shutting_down")
-            return taking.result()
-        finally:
-            taking.cancel()
-            ending.cancel()
-
-    async def _answer(self, faces: FaceStream, frame: _Frame) -> StreamResult:
-        """Raises: Closed."""
-        outcome: QueryOutcome = []
-        unknown_below = self._unknown_below
-        error = None
-        try:
-            self._rate_limit.charge(self._owner, 1)
-            outcome, unknown_below = await self._outcome(faces, frame)
-        except QueueFull:
-            error = ItemError(code="overloaded", detail="too much is queued: this frame was passed over")
-        except RateLimited as limited:
-            error = ItemError(code="rate_limited", detail=str(limited))
-        except Closed:
-            raise
-        except Exception as fault:
-            if not isinstance(fault, WorkLost):
-                logger.exception("a frame failed")
-            error = ItemError(code="internal_error", detail="the fault has been logged")
-        observer = self._engine.observer
-        observer.frames_ended(_frame_outcome(outcome, error), 1)
-        observer.frames_ended("dropped", frame.dropped)
-        result = result_answer(
-            frame.index,
-            None,
-            outcome,
-            unknown_below=unknown_below,
-            layout=self._engine.checkpoint.config.layout if self._regions else None,
-        )
-        return StreamResult(
-            index=frame.index,
-            filename=None,
-            faces=result.faces,
-            error=error or result.error,
-            unknown_below=unknown_below,
-            dropped=frame.dropped,
-            latency_ms=round((time.perf_counter() - frame.arrived) * 1000, 2),
-        )
-
-    async def _outcome(self, faces: FaceStream, frame: _Frame) -> tuple[QueryOutcome, float | None]:
-        """The frame's face, scored by the session as it is now, and the threshold that applies to it.
-
-        Raises: Closed; QueueFull.
-        """
-        timings = Timings(self._engine.observer)
-        found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._lane)
-        timings.mark("faces")
-        if isinstance(found, CsrnError):
-            return found, self._unknown_below
-        # After the face: what was acknowledged meanwhile counts.
-        session = await self._session()
-        try:
-            with _store_faults():
-                support = await session_support(session, self._owner, self._store, self._engine)
-        except NoClasses:
-            return [ScoredFace(face=face, scores=[]) for face in found], self._unknown_below
-        timings.mark("support")
-        (outcome,) = await self._engine.score_faces([found], support, lane=self._lane)
-        timings.mark("network")
-        return outcome, support.unknown_below if self._unknown_below is None else self._unknown_below
-
-    async def _session(self) -> stored.Session:
-        """The session as it is now. Raises: Closed."""
-        with _store_faults():
-            session = await self._store.get(self._owner, self._session_id)
-        if session.weights_sha256 != self._engine.checkpoint.sha256:
-            raise Closed("model_changed")
-        return session
-
-
-def _frame_outcome(outcome: QueryOutcome, error: ItemError | None) -> FrameOutcome:
-    if error is not None:
-        return OUTCOME_OF_CODE[error.code]
-    if isinstance(outcome, CsrnError):
-        return OUTCOME_OF_CODE.get(outcome.code, "unreadable")
-    return "scored" if outcome else "no_face"
-
-
-@contextlib.contextmanager
-def _store_faults() -> Iterator[None]:
-    try:
-        yield
-    except SessionNotFound:
-        raise Closed("session_not_found") from None
-    except StoreUnavailable:
-        raise Closed("not_ready") from None
-
-
-def _owner(websocket: WebSocket, keys: ApiKeys, *, loopback_only: bool) -> str:
-    """Whose stream it is, by header or subprotocol. Raises: Closed."""
+def _owner(websocket: WebSocket, service: ServiceState) -> str:
+    """The owner of the key in the header or a subprotocol. Raises: ForbiddenOrigin; Unauthorized."""
     headers = websocket.headers
-    if is_foreign_origin(headers) or (loopback_only and not asks_for_loopback(headers)):
-        raise Closed("forbidden_origin")
+    if is_foreign_origin(headers) or (service.loopback_only and not asks_for_loopback(headers)):
+        raise ForbiddenOrigin
     key = bearer_key(headers)
     if key is None:
-        key = next(map(_decoded, filter(_is_key, websocket.scope.get("subprotocols", []))), "")
-    owner = keys.owner(key)
+        offered = websocket.scope.get("subprotocols", [])
+        key = next((_decoded(protocol) for protocol in offered if protocol.startswith(KEY_PROTOCOL)), "")
+    owner = service.keys.owner(key)
     if owner is None:
-        raise Closed("unauthorized")
+        raise Unauthorized
     return owner
-
-
-def _is_key(protocol: str) -> bool:
-    return protocol.startswith(KEY_PROTOCOL)
 
 
 def _decoded(protocol: str) -> str:
@@ -299,3 +123,110 @@ def _decoded(protocol: str) -> str:
         return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
     except ValueError:
         return ""
+
+
+class _Stream:
+    """Classifies the frames of one WebSocket."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        service: ServiceState,
+        owner: str,
+        session_id: str,
+        unknown_below: float | None,
+        *,
+        regions: bool,
+    ) -> None:
+        self._websocket, self._service, self._engine = websocket, service, service.engine
+        self._owner, self._session_id, self._unknown_below = owner, session_id, unknown_below
+        self._lane = Lane(owner=owner, session_id=session_id)
+        self._layout = service.engine.checkpoint.config.layout if regions else None
+
+    async def run(self) -> None:
+        """Classify until the client disconnects. Raises: SessionError; RequestError; WebSocketDisconnect."""
+        require_same_weights(self._service, await self._service.store.get(self._owner, self._session_id))
+        faces = self._engine.faces.open_stream()
+        newest = _NewestFrame()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._receive_frames, newest)
+                tasks.start_soon(self._send_results, faces, newest)
+        except* (CsrnError, WebSocketDisconnect) as group:
+            raise group.exceptions[0] from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(faces.close)
+
+    async def _receive_frames(self, newest: _NewestFrame) -> None:
+        while True:
+            try:
+                with anyio.fail_after(self._service.settings.stream_idle_s):
+                    message = await self._websocket.receive()
+            except TimeoutError:
+                raise StreamIdle from None
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            if (data := message.get("bytes")) is None:
+                raise UnsupportedMediaType
+            newest.put(data)
+
+    async def _send_results(self, faces: FaceStream, newest: _NewestFrame) -> None:
+        while True:
+            result = await self._result(faces, await newest.take())
+            await self._websocket.send_text(result.model_dump_json(exclude_unset=True))
+
+    async def _result(self, faces: FaceStream, frame: _Frame) -> StreamResult:
+        """The result of a frame, which may be an error. Raises: SessionError, which ends the stream."""
+        outcome: QueryOutcome
+        unknown_below = self._unknown_below
+        try:
+            self._service.rate_limit.charge(self._owner, 1)
+            outcome, unknown_below = await self._classify(faces, frame)
+        except SessionError:
+            raise
+        except CsrnError as error:
+            outcome = error
+        except Exception:
+            logger.exception("a frame failed")
+            outcome = CsrnError()
+        self._engine.observer.frames_ended(_counted_as(outcome), 1)
+        self._engine.observer.frames_ended("dropped", frame.dropped)
+        result = result_response(frame.index, None, outcome, unknown_below=unknown_below, layout=self._layout)
+        return StreamResult(
+            index=frame.index,
+            filename=None,
+            faces=result.faces,
+            error=result.error,
+            unknown_below=unknown_below,
+            dropped=frame.dropped,
+            latency_ms=round((time.perf_counter() - frame.arrived_s) * 1000, 2),
+        )
+
+    async def _classify(self, faces: FaceStream, frame: _Frame) -> tuple[QueryOutcome, float | None]:
+        """The frame's face, scored by the session as it is now, and the threshold that applies.
+
+        Raises: SessionError; QueueFull.
+        """
+        timings = Timings(self._engine.observer)
+        found = await self._engine.faces.find_in_frame(faces, frame.data, lane=self._lane)
+        timings.mark("faces")
+        if isinstance(found, CsrnError):
+            return found, self._unknown_below
+        # Read after the face was found, to use changes of the session that were made meanwhile.
+        session = await self._service.store.get(self._owner, self._session_id)
+        require_same_weights(self._service, session)
+        try:
+            support = await session_support(self._service, self._owner, session)
+        except NoClasses:
+            return [ScoredFace(face=face, scores=[]) for face in found], self._unknown_below
+        timings.mark("support")
+        (outcome,) = await self._engine.score_faces([found], support, lane=self._lane)
+        timings.mark("network")
+        return outcome, support.unknown_below if self._unknown_below is None else self._unknown_below
+
+
+def _counted_as(outcome: QueryOutcome) -> FrameOutcome:
+    if isinstance(outcome, CsrnError):
+        return OUTCOME_OF_CODE.get(outcome.code, "unreadable")
+    return "scored" if outcome else "no_face"

@@ -1,19 +1,17 @@
-"""What serves, and whether it can."""
+"""The weights that the service uses, its health and its metrics."""
 
 from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from app.access.api_keys import Owner
-from app.api.dependencies import EngineDep, StoreDep
+from app.api.dependencies import Owner
 from app.api.errors import NotReady
-from app.inference.engine import Engine
+from app.api.state import Service, ServiceState
 from app.sessions.errors import StoreUnavailable
-from app.sessions.store import SessionStore
-from app.telemetry.metrics import MEDIA_TYPE, Metrics
+from app.telemetry.metrics import MEDIA_TYPE
 from csrn_client.schemas import Model
 
 router = APIRouter(tags=["system"])
@@ -26,49 +24,47 @@ class Status(BaseModel):
 
 
 @router.get("/v1/model")
-async def get_model(_owner: Owner, engine: EngineDep) -> Model:
-    """The weights that are served, and what they run on."""
-    checkpoint = engine.checkpoint
+async def get_model(_owner: Owner, service: Service) -> Model:
+    """The weights that the service uses, and the device that they run on."""
+    checkpoint = service.engine.checkpoint
     return Model(
         encoder=checkpoint.config.encoder,
         patch_layout=checkpoint.config.patches,
         patch_size=checkpoint.config.layout.size_px,
         part_weights=checkpoint.config.part_weights.by_name(),
         weights_sha256=checkpoint.sha256,
-        device=engine.device,
+        device=service.engine.device,
         trained_on=checkpoint.provenance.trained_on,
         evaluation=checkpoint.provenance.evaluation,
     )
 
 
 @router.get("/livez")
-async def livez(engine: EngineDep) -> Status:
-    """The process answers, and its worker threads work. If not, it ends by itself within seconds."""
-    _require_alive(engine)
+async def livez(service: Service) -> Status:
+    """The worker threads work. If this fails, the process ends by itself within seconds."""
+    _require_alive(service)
     return Status(status="alive")
 
 
 @router.get("/readyz")
-async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status:
-    """The weights are loaded, all worker threads are at work, the store answers, nothing is ending.
+async def readyz(service: Service) -> Status:
+    """The worker threads work, and the store answers and has room.
 
-    507 `storage_full`: nothing more can be stored, but sessions are still served and can be deleted.
+    507 `storage_full`: the store is full, but sessions can still be used and deleted.
     """
-    await _require_ready(request, engine, store)
+    await _require_ready(service)
     return Status(status="ready")
 
 
-async def _require_ready(request: Request, engine: Engine, store: SessionStore) -> None:
+async def _require_ready(service: ServiceState) -> None:
     """Raises: NotReady; StoreUnavailable."""
-    if request.app.state.draining.is_set():
-        raise NotReady("the service is shutting down")
-    _require_alive(engine)
-    await store.check()
+    _require_alive(service)
+    await service.store.check()
 
 
-def _require_alive(engine: Engine) -> None:
+def _require_alive(service: ServiceState) -> None:
     """Raises: NotReady."""
-    if (fault := engine.fault) is not None:
+    if (fault := service.engine.fault) is not None:
         raise NotReady(fault)
 
 
@@ -79,21 +75,19 @@ def _require_alive(engine: Engine) -> None:
         200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> Response:
-    """The metrics of this replica for Prometheus."""
-    metrics: Metrics = request.app.state.metrics
-    sessions, ready = await _sessions_and_readiness(request, engine, store)
-    return Response(metrics.exposition(ready=ready, sessions=sessions), media_type=MEDIA_TYPE)
+async def get_metrics(service: Service) -> Response:
+    """The metrics of this replica for Prometheus. csrn_ready is 0 if the store is unavailable."""
+    sessions, ready = await _sessions_and_readiness(service)
+    return Response(service.metrics.exposition(ready=ready, sessions=sessions), media_type=MEDIA_TYPE)
 
 
-async def _sessions_and_readiness(
-    request: Request, engine: Engine, store: SessionStore
-) -> tuple[int | None, bool]:
+async def _sessions_and_readiness(service: ServiceState) -> tuple[int | None, bool]:
+    """The number of sessions, None if the store did not answer in time, and whether the service is ready."""
     sessions = None
     try:
         async with asyncio.timeout(STORE_LIMIT_S):
-            sessions = await store.count()
-            await _require_ready(request, engine, store)
+            sessions = await service.store.count()
+            await _require_ready(service)
     except (StoreUnavailable, NotReady, TimeoutError):
         return sessions, False
     return sessions, True

@@ -17,11 +17,15 @@ MAX_METADATA_BYTES = 16 * 1024
 def normalized_label(label: str) -> str:
     """The label in Unicode NFC, without white space at its ends.
 
-    Raises: ValueError unless it has 1 to 64 characters and no control character. The labels . and .. are
-        refused too, because HTTP clients remove them from an address before they send it.
+    Raises: ValueError unless it has 1 to 64 characters, without control characters and slashes. The labels .
+        and .. are refused too, because HTTP clients remove them from an address before they send it.
     """
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
         raise ValueError("a label has no control characters")
+    if "/" in label:
+        raise ValueError("a label has no slashes")
+    if "\ufffd" in label:  # what servers make of bytes in a path that are not UTF-8
+        raise ValueError("a label is valid UTF-8")
     label = unicodedata.normalize("NFC", label).strip()
     if not 1 <= len(label) <= MAX_LABEL_CHARACTERS:
         raise ValueError(f"a label has 1 to {MAX_LABEL_CHARACTERS} characters")

@@ -12,7 +12,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def run(application: Application, messages: list[Message], *, stay: bool) -> list[Message]:
-    """What `application` sends to a client that says `messages`, and then stays or goes."""
+    """What the application sends to a client that sends the messages, and then stays or disconnects."""
     sent: list[Message] = []
     waiting = [*messages]
 
@@ -48,52 +48,37 @@ async def read(receive: Receive) -> bytes:
             return body
 
 
-def test_the_work_for_a_client_that_has_gone_is_cancelled() -> None:
+EMPTY: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+EMPTY_IN_PARTS: list[Message] = [{"type": "http.request", "body": b"", "more_body": True}, *EMPTY]
+
+
+@pytest.mark.parametrize("body", [BODY, EMPTY])
+def test_the_work_for_a_disconnected_client_is_cancelled(body: list[Message]) -> None:
     ends: list[str] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await read(receive)
+        if body is BODY:
+            await read(receive)
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:
             ends.append("cancelled")
             raise
 
-    assert run(application, BODY, stay=False) == []
+    assert run(application, body, stay=False) == []
     assert ends == ["cancelled"]
-
-
-def test_a_request_without_a_body_is_cancelled_though_its_route_reads_none() -> None:
-    ends: list[str] = []
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await asyncio.sleep(10)
-        except asyncio.CancelledError:
-            ends.append("cancelled")
-            raise
-
-    assert run(application, [{"type": "http.request", "body": b"", "more_body": False}], stay=False) == []
-    assert ends == ["cancelled"]
-
-
-def test_an_empty_body_can_be_read() -> None:
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "answer", "body": await read(receive)})
-
-    empty: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
-    assert run(application, empty, stay=True) == [{"type": "answer", "body": b""}]
 
 
 @pytest.mark.parametrize("stay", [True, False])
-def test_a_quick_answer_reaches_its_client(stay: bool) -> None:
+@pytest.mark.parametrize(("body", "expected"), [(BODY, b"ab"), (EMPTY, b""), (EMPTY_IN_PARTS, b"")])
+def test_a_quick_response_reaches_its_client(body: list[Message], expected: bytes, stay: bool) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "answer", "body": await read(receive)})
+        await send({"type": "response", "body": await read(receive)})
 
-    assert run(application, BODY, stay=stay) == [{"type": "answer", "body": b"ab"}]
+    assert run(application, body, stay=stay) == [{"type": "response", "body": expected}]
 
 
-def test_a_fault_of_the_application_is_passed_on() -> None:
+def test_an_exception_of_the_application_is_passed_on() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("fault")
 

@@ -1,27 +1,20 @@
-"""What clients see when nothing more can be stored."""
+"""What clients see when the store is full or a key has used its quota."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from app.main import create_app
-from app.settings import Settings
-from tests.support.api import LOCAL
+from tests.support.api import assert_problem
+from tests.support.api_client import client_of
 from tests.support.small_disk import small_files
 
 LARGE = {"metadata": {str(number): "x" * 1000 for number in range(15)}}
 """A session of 15 KB"""
-
-
-def client_of(weights: Path, folder: Path, **changes: Any) -> TestClient:
-    settings = Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu", **changes)
-    return TestClient(create_app(settings), headers=LOCAL, raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -40,10 +33,8 @@ def create_until_refused(client: TestClient) -> tuple[list[str], httpx.Response]
 
 def test_a_full_store_answers_507_and_can_be_emptied(client: TestClient) -> None:
     paths, refused = create_until_refused(client)
-    assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
-    assert refused.headers["content-type"] == "application/problem+json"
-    ready = client.get("/readyz")
-    assert (ready.status_code, ready.json()["code"]) == (507, "storage_full")
+    assert_problem(refused, 507, "storage_full")
+    assert_problem(client.get("/readyz"), 507, "storage_full")
     assert client.get("/livez").status_code == 200
     assert "csrn_ready 0.0" in client.get("/metrics").text
     assert all(client.get(path).json()["metadata"] == LARGE["metadata"] for path in paths)
@@ -52,11 +43,11 @@ def test_a_full_store_answers_507_and_can_be_emptied(client: TestClient) -> None
     assert client.post("/v1/sessions", json=LARGE).status_code == 201
 
 
-def test_a_key_stores_only_so_many_bytes_and_the_error_says_how_many(weights: Path, tmp_path: Path) -> None:
+def test_a_key_has_a_quota_of_bytes_and_the_error_states_it(weights: Path, tmp_path: Path) -> None:
     with client_of(weights, tmp_path, max_bytes_per_key=40_000) as client:
         paths, refused = create_until_refused(client)
         assert len(paths) == 2
-        assert (refused.status_code, refused.json()["code"]) == (409, "byte_limit")
+        assert_problem(refused, 409, "byte_limit")
         assert "40000 bytes" in refused.json()["detail"]
         assert client.get("/readyz").status_code == 200
         client.delete(paths[0])

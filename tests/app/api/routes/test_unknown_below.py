@@ -1,4 +1,4 @@
-"""The threshold below which no class is predicted: computed for the session, or the request's own."""
+"""The score below which no class is predicted: computed for the session, or set by the request."""
 
 from __future__ import annotations
 
@@ -10,26 +10,15 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.main import create_app
-from app.settings import Settings
 from model.checkpoint import CheckpointConfig, Provenance, save_checkpoint
 from model.unknown import UnknownRule
-from tests.support.api import LOCAL
+from tests.support.api import sample
+from tests.support.api_client import client_of, new_session, teach
 from tests.support.networks import save_full_checkpoint
 from tests.support.samples import no_face, sample_bytes
 
-# These weights have no part that scores examples by the others. Terms: constant, log of the way, 1 / shots.
+# The terms are a constant, the log of the way, 1 / shots, and one that these weights have no part for.
 RULE = UnknownRule(several=(0, 0, 0, 0), single=(0.2, 0.1, 0.15, 0))
-Part = tuple[str, tuple[str, bytes, str]]
-
-
-def part(expression: str, index: int, field: str = "images") -> Part:
-    return (field, ("face.jpg", sample_bytes(expression, index), "image/jpeg"))
-
-
-def client_of(folder: Path, weights: Path) -> TestClient:
-    settings = Settings(weights=weights, store=f"sqlite:///{folder}/s.sqlite3", device="cpu")
-    return TestClient(create_app(settings), headers=LOCAL)
 
 
 def save_untrained(folder: Path, rule: UnknownRule) -> Path:
@@ -43,23 +32,19 @@ def save_untrained(folder: Path, rule: UnknownRule) -> Path:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("service")
-    with client_of(folder, save_untrained(folder, RULE)) as client:
+    with client_of(save_untrained(folder, RULE), folder) as client:
         yield client
 
 
 def taught(client: TestClient, shots_of_class: dict[str, int]) -> str:
-    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
-    for label, shots in shots_of_class.items():
-        files = [part(label, index) for index in range(shots)]
-        assert client.post(f"{path}/classes/{label}/examples", files=files).status_code == 201
-    return path
+    return teach(client, new_session(client), shots_of_class)
 
 
 def classify(client: TestClient, path: str, **options: Any) -> dict[str, Any]:
-    response = client.post(f"{path}/classify", files=[part("anger", 5)], data=options)
+    response = client.post(f"{path}/classify", files=[sample("anger", 5)], data=options)
     assert response.status_code == 200
-    answer: dict[str, Any] = response.json()
-    return answer
+    results: dict[str, Any] = response.json()
+    return results
 
 
 @pytest.mark.parametrize(
@@ -71,7 +56,7 @@ def classify(client: TestClient, path: str, **options: Any) -> dict[str, Any]:
         ({"anger": 3, "happiness": 1, "sadness": 1}, 0.2 + 0.1 * 1.098612 + 0.15 * (1 / 3 + 1 + 1) / 3),
     ],
 )
-def test_every_answer_states_the_threshold_of_the_session(
+def test_every_result_states_the_threshold_of_the_session(
     client: TestClient, shots_of_class: dict[str, int], threshold: float
 ) -> None:
     path = taught(client, shots_of_class)
@@ -82,15 +67,13 @@ def test_every_answer_states_the_threshold_of_the_session(
         for frame in (sample_bytes("anger", 5), no_face()):
             stream.send_bytes(frame)
             assert stream.receive_json()["unknown_below"] == pytest.approx(threshold, abs=1e-5)
-    files = [
-        part(label, index, "support") for label, shots in shots_of_class.items() for index in range(shots)
-    ]
-    labels = [label for label, shots in shots_of_class.items() for _ in range(shots)]
-    stateless = client.post("/v1/classify", files=[*files, part("anger", 5)], data={"labels": labels})
+    support = [(label, index) for label, shots in shots_of_class.items() for index in range(shots)]
+    files = [*(sample(label, index, "support") for label, index in support), sample("anger", 5)]
+    stateless = client.post("/v1/classify", files=files, data={"labels": [label for label, _ in support]})
     assert stateless.json()["unknown_below"] == pytest.approx(threshold, abs=1e-5)
 
 
-def test_the_threshold_follows_the_session(client: TestClient) -> None:
+def test_the_threshold_changes_with_the_session(client: TestClient) -> None:
     path = taught(client, {"anger": 1, "happiness": 1})
     before = classify(client, path)["unknown_below"]
     client.delete(f"{path}/classes/happiness")
@@ -99,11 +82,11 @@ def test_the_threshold_follows_the_session(client: TestClient) -> None:
 
 @pytest.mark.parametrize(("constant", "known"), [(0.0, True), (1.0, False)])
 @pytest.mark.parametrize("shots_of_class", [{"anger": 1}, {"anger": 2, "happiness": 2}])
-def test_predicted_obeys_the_threshold_of_the_session(
+def test_the_threshold_of_the_session_decides_what_is_predicted(
     tmp_path: Path, shots_of_class: dict[str, int], constant: float, known: bool
 ) -> None:
     rule = UnknownRule(several=(0, 0, 0, 0), single=(constant, 0, 0, 0))
-    with client_of(tmp_path, save_untrained(tmp_path, rule)) as client:
+    with client_of(save_untrained(tmp_path, rule), tmp_path) as client:
         path = taught(client, shots_of_class)
         answer = classify(client, path)
         assert answer["unknown_below"] == constant
@@ -115,7 +98,7 @@ def test_predicted_obeys_the_threshold_of_the_session(
         assert face["predicted"] == (face["scores"][0]["label"] if known else None)
 
 
-def test_the_requests_own_threshold_wins(client: TestClient) -> None:
+def test_the_threshold_of_the_request_replaces_that_of_the_session(client: TestClient) -> None:
     path = taught(client, {"anger": 1, "happiness": 1})
     best = classify(client, path)["results"][0]["faces"][0]["scores"][0]
     for own, predicted in ((0.0, best["label"]), (best["score"], best["label"]), (1.0, None)):
@@ -139,8 +122,8 @@ def test_without_classes_there_is_no_threshold(client: TestClient) -> None:
                 assert stream.receive_json()["unknown_below"] == stated
 
 
-def test_answers_hold_the_parts_and_the_rectangles_of_the_weights(tmp_path: Path) -> None:
-    with client_of(tmp_path, save_full_checkpoint(tmp_path / "w.safetensors")) as client:
+def test_results_have_the_parts_and_the_regions_of_the_weights(tmp_path: Path) -> None:
+    with client_of(save_full_checkpoint(tmp_path / "w.safetensors"), tmp_path) as client:
         path = taught(client, {"anger": 1, "happiness": 1})
         (face,) = classify(client, path, regions="true")["results"][0]["faces"]
         model = client.get("/v1/model").json()

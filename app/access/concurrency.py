@@ -1,0 +1,36 @@
+"""How much of one kind is in use at once, in all and by each key."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+
+from app.access.errors import Overloaded
+
+
+class ConcurrencyLimit:
+    """Limits how many requests, streams or exports are in progress at once."""
+
+    def __init__(self, kind: str, *, most: int, most_per_key: int) -> None:
+        """kind: the plural noun for error texts, such as requests."""
+        self._kind, self._most, self._most_per_key = kind, most, most_per_key
+        self._by_owner: collections.Counter[str] = collections.Counter()
+
+    @property
+    def count(self) -> int:
+        return self._by_owner.total()
+
+    @contextlib.contextmanager
+    def one_of(self, owner: str) -> Iterator[None]:
+        """Count one more for this owner until the block ends. Raises: Overloaded."""
+        if self._by_owner[owner] >= self._most_per_key:
+            raise Overloaded(f"a key may have {self._most_per_key} {self._kind} at once: try again shortly")
+        if self.count >= self._most:
+            raise Overloaded(f"the service handles {self._most} {self._kind} at once: try again shortly")
+        self._by_owner[owner] += 1
+        try:
+            yield
+        finally:
+            self._by_owner[owner] -= 1
+            self._by_owner += collections.Counter()  # drops owners with a count of 0

@@ -1,0 +1,120 @@
+"""Answers every error with a problem."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import (
+    BodyTooLarge,
+    InvalidLabel,
+    InvalidRequest,
+    MethodNotAllowed,
+    NoImages,
+    NotFound,
+    NotReady,
+)
+from app.api.problems import plain_message, problem_response
+from csrn_client.schemas import FieldError
+from model.errors import CsrnError
+
+logger = logging.getLogger("csrn")
+
+MAX_ERRORS = 20
+"""The most wrong fields that one problem lists"""
+FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
+"""How starlette's messages begin if a form has too many parts or too large fields"""
+FIELD_ERRORS: dict[str, type[InvalidRequest]] = {
+    "images": NoImages,
+    "labels": InvalidLabel,
+    "label": InvalidLabel,
+}
+"""Fields with an error of their own"""
+
+
+class ErrorHandling:
+    """ASGI middleware: answers every exception of routes and inner middleware with a problem.
+
+    It logs unexpected exceptions with their traceback and answers 500 without their text. FastAPI would run
+    a handler of such exceptions outside of every middleware, and its response would have no request id.
+
+    It also replaces the plain text with which Starlette refuses a body with a too large Content-Length.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_unless_plain_413(message: Message) -> None:
+            nonlocal started
+            if not started and message["status"] == 413 and _is_plain_text(message):
+                raise BodyTooLarge
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_unless_plain_413)
+        except Exception as error:
+            if started:
+                raise  # the server logs it and closes the connection
+            await _problem_of(error)(scope, receive, send)
+
+
+def _is_plain_text(response_start: Message) -> bool:
+    return Headers(raw=response_start["headers"]).get("content-type", "").startswith("text/plain")
+
+
+def _problem_of(error: Exception) -> JSONResponse:
+    if not isinstance(error, CsrnError):
+        logger.error("a request failed", exc_info=error)
+        return problem_response(CsrnError())
+    if error.status >= 500:
+        logger.error("%s: %s", type(error).__name__, error)
+    return problem_response(error)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer the errors that FastAPI and starlette find themselves."""
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [
+            FieldError(field=".".join(map(str, item["loc"][1:])), detail=plain_message(item["msg"]))
+            for item in error.errors()[:MAX_ERRORS]
+        ]
+        kind = FIELD_ERRORS.get(errors[0].field.partition(".")[0], InvalidRequest)
+        detail = "; ".join(f"{item.field}: {item.detail}".lstrip(": ") for item in errors)
+        return problem_response(kind(detail, errors))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+        response = problem_response(_error_of(error))
+        response.headers.update(error.headers or {})
+        return response
+
+
+def _error_of(error: HTTPException) -> CsrnError:
+    """The error that an HTTPException of starlette or FastAPI means."""
+    if error.status_code == 404:
+        return NotFound()
+    if error.status_code == 405:
+        return MethodNotAllowed()
+    if error.status_code == 413:
+        return BodyTooLarge()
+    if error.detail.startswith(FORM_LIMITS):
+        return BodyTooLarge(error.detail)
+    if isinstance(error.__cause__, OSError):
+        logger.error("a request body cannot be stored in a temporary file", exc_info=error.__cause__)
+        return NotReady()
+    return InvalidRequest("the body does not match its content type")

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from app.access.errors import RateLimited
+from app.access.rate_limit import RateLimit
+
+
+def test_each_owner_has_the_whole_rate() -> None:
+    rate = RateLimit("3/hour")
+    rate.charge("ann", 2)
+    rate.charge("ann", 1)
+    with pytest.raises(RateLimited, match="try again in") as raised:
+        rate.charge("ann", 1)
+    assert 1 <= raised.value.retry_after_s <= 3600
+    rate.charge("bob", 3)
+
+
+def test_a_refused_cost_is_not_counted() -> None:
+    rate = RateLimit("3/minute")
+    with pytest.raises(RateLimited, match="at most 3 images") as raised:
+        rate.charge("ann", 4)
+    assert raised.value.retry_after_s == 60
+    rate.charge("ann", 3)
+
+
+def test_without_a_rate_nothing_is_refused() -> None:
+    RateLimit("").charge("ann", 10**9)

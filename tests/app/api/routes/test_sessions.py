@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import MAX_EXPORTS_PER_KEY
+from tests.support.api import assert_problem, sample
+from tests.support.api_client import client_of, new_session
+from tests.support.networks import save_full_checkpoint
+
+
+def test_a_session_starts_empty_and_can_be_listed_and_deleted(client: TestClient) -> None:
+    created = client.post("/v1/sessions", json={"name": "a", "ttl_s": 60, "metadata": {"k": "v"}})
+    assert created.status_code == 201
+    body = created.json()
+    assert (body["name"], body["metadata"], body["classes"], body["revision"]) == ("a", {"k": "v"}, [], 0)
+    assert body["expires_at"] > body["created_at"]
+    path = f"/v1/sessions/{body['id']}"
+    assert client.get(path).json() == body
+    listed, page = [], {"limit": 2}
+    while "cursor" not in page or page["cursor"] is not None:
+        answer = client.get("/v1/sessions", params=page).json()
+        listed += answer["sessions"]
+        page["cursor"] = answer["next_cursor"]
+    assert body in listed
+    assert client.delete(path).status_code == 204
+    assert_problem(client.get(path), 404, "session_not_found")
+    assert_problem(client.delete(path), 404, "session_not_found")
+
+
+def test_a_session_can_be_created_without_a_body(client: TestClient) -> None:
+    assert client.post("/v1/sessions").status_code == 201
+
+
+@pytest.mark.parametrize(
+    "metadata", ['{"k": "' + "笑" * 6000 + '"}', '{"\\ud800": 1}', '{"k": 1e400}', '{"k": NaN}', '{"k": {}}']
+)
+def test_metadata_that_cannot_be_stored_is_refused(client: TestClient, metadata: str) -> None:
+    headers = {"content-type": "application/json"}
+    response = client.post("/v1/sessions", content=f'{{"metadata": {metadata}}}', headers=headers)
+    assert_problem(response, 422, "invalid_request")
+
+
+def test_quality_judges_each_class_by_its_other_examples(client: TestClient, session: str) -> None:
+    path = f"{session}/quality"
+    empty = client.get(path).json()
+    assert (empty["accuracy"], empty["classes"], empty["confusion"]) == (None, [], [])
+    client.post(f"{session}/classes/anger/examples", files=[sample("anger", index) for index in range(3)])
+    (alone,) = client.get(path).json()["classes"]
+    assert (alone["verdict"], alone["correct"]) == ("not_measurable", None)
+    assert "only class" in alone["detail"]
+    files = [sample("surprise", 0), sample("happiness", 0), sample("happiness", 1)]
+    client.post(f"{session}/support", files=files, data={"labels": ["surprise", "happiness", "happiness"]})
+    quality = client.get(path).json()
+    assert quality["labels"] == ["anger", "surprise", "happiness"]
+    assert quality["revision"] == client.get(session).json()["revision"]
+    anger, surprise, happiness = quality["classes"]
+    assert (surprise["verdict"], surprise["correct"]) == ("not_measurable", None)
+    assert "one example" in surprise["detail"]
+    rows = quality["confusion"]
+    assert [sum(row) for row in rows] == [3, 0, 2]
+    assert quality["accuracy"] == pytest.approx((rows[0][0] + rows[2][2]) / 5)
+    for entry, row, index in ((anger, rows[0], 0), (happiness, rows[2], 2)):
+        assert entry["correct"] == row[index]
+        assert sum(other["examples"] for other in entry["confused_with"]) == sum(row) - row[index]
+        margins = [example["margin"] for example in entry["confusing_examples"]]
+        assert len(margins) == sum(row) - row[index]
+        assert margins == sorted(margins)
+        assert all(margin < 0 for margin in margins)
+        assert f"{row[index]} of {sum(row)} examples are classified correctly" in entry["detail"]
+    assert_problem(client.get("/v1/sessions/nope/quality"), 404, "session_not_found")
+
+
+def test_an_imported_session_gives_the_same_results_as_the_exported_one(
+    client: TestClient, taught: str
+) -> None:
+    exported = client.get(f"{taught}/export")
+    assert exported.status_code == 200
+    assert "attachment" in exported.headers["content-disposition"]
+    original = client.get(taught).json()
+    query = [sample("anger", 6)]
+    results = client.post(f"{taught}/classify", files=query).json()["results"]
+    for body in ({"content": exported.content}, {"files": {"file": ("s.safetensors", exported.content)}}):
+        imported = client.post("/v1/sessions/import", **body)
+        assert imported.status_code == 201
+        assert imported.json()["id"] != original["id"]
+        for same in ("name", "metadata", "classes", "weights_sha256", "expires_at"):
+            assert imported.json()[same] == original[same]
+        path = f"/v1/sessions/{imported.json()['id']}"
+        assert client.post(f"{path}/classify", files=query).json()["results"] == results
+
+
+def test_a_key_has_a_limited_number_of_exports_at_once(client: TestClient, taught: str) -> None:
+    exports = client.app.state.exports  # type: ignore[attr-defined]
+    with exports.one_of("local"):
+        assert [client.get(f"{taught}/export").status_code for _ in range(MAX_EXPORTS_PER_KEY)] == [200, 200]
+        with exports.one_of("local"):
+            assert_problem(client.get(f"{taught}/export"), 429, "overloaded")
+
+
+def test_a_damaged_import_is_refused_and_leaves_no_session(client: TestClient, taught: str) -> None:
+    before = client.get("/v1/sessions", params={"limit": 1000}).json()
+    exported = client.get(f"{taught}/export").content
+    for data in (b"", b"junk", exported[:-1], exported[:100]):
+        assert_problem(client.post("/v1/sessions/import", content=data), 422, "archive_invalid")
+    for files in ([("file", ("a", b"junk"))], [("file", ("a", b"x")), ("file", ("b", b"x"))]):
+        assert_problem(client.post("/v1/sessions/import", files=files), 422, "archive_invalid")
+    assert client.get("/v1/sessions", params={"limit": 1000}).json() == before
+
+
+def test_expired_sessions_do_not_exist_and_quotas_hold(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path, max_sessions=1, max_classes=2, max_examples=3) as client:
+        expired = new_session(client, json={"ttl_s": 0.001})
+        assert_problem(client.get(expired), 404, "session_not_found")
+        path = new_session(client)
+        assert_problem(client.post("/v1/sessions"), 409, "session_limit")
+        three = [sample("anger", index) for index in range(3)]
+        response = client.post(f"{path}/support", files=three, data={"labels": ["a", "b", "c"]})
+        assert_problem(response, 409, "class_limit")
+        assert client.get(path).json()["classes"] == []
+        assert client.post(f"{path}/support", files=three, data={"labels": list("aab")}).status_code == 201
+        assert_problem(client.post(f"{path}/classes/a/examples", files=three[:1]), 409, "example_limit")
+        assert client.get(path).json()["revision"] == 1
+
+
+def test_a_session_of_other_weights_can_only_be_read_exported_and_deleted(
+    weights: Path, tmp_path: Path
+) -> None:
+    with client_of(weights, tmp_path) as client:
+        path = new_session(client)
+        assert client.post(f"{path}/classes/a/examples", files=[sample("anger", 0)]).status_code == 201
+    with client_of(save_full_checkpoint(tmp_path / "other.safetensors"), tmp_path) as client:
+        assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1}]
+        query = [sample("anger", 1)]
+        assert_problem(client.post(f"{path}/classify", files=query), 409, "model_changed")
+        assert_problem(client.get(f"{path}/quality"), 409, "model_changed")
+        exported = client.get(f"{path}/export")
+        assert exported.status_code == 200
+        refused = client.post("/v1/sessions/import", content=exported.content)
+        assert_problem(refused, 409, "model_changed")
+        assert_problem(client.post(f"{path}/classes/a/examples", files=query), 409, "model_changed")
+        with client.websocket_connect(f"{path}/stream") as stream:
+            assert stream.receive()["reason"] == "model_changed"
+        assert client.delete(path).status_code == 204

@@ -1,0 +1,139 @@
+"""Who may use the API, and how much, before a request reaches its route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from tests.support.api import assert_problem, sample, settings
+from tests.support.api_client import bearer, client_of, new_session
+
+KEYS = "ann:key-of-ann,bob:key-of-bob,zoe:key-of-zoe"
+ANN, BOB, ZOE = (bearer(f"key-of-{name}") for name in ("ann", "bob", "zoe"))
+
+
+@pytest.fixture(scope="module")
+def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("store")
+    with client_of(weights, folder, api_keys=KEYS, rate_limit="20/hour") as client:
+        yield client
+
+
+def test_sessions_belong_to_the_name_of_their_key(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path, api_keys=KEYS) as client:
+        path = new_session(client, headers=ANN)
+        assert client.get(path, headers=ANN).status_code == 200
+        assert client.get("/v1/sessions", headers=BOB).json()["sessions"] == []
+        face = [sample("anger", 0)]
+        added = client.post(f"{path}/classes/a/examples", headers=ANN, files=face)
+        for method, place, content in (
+            ("GET", "", {}),
+            ("GET", "/quality", {}),
+            ("GET", "/export", {}),
+            ("GET", "/classes/a", {}),
+            ("POST", "/classify", {"files": face}),
+            ("POST", "/support", {"files": face, "data": {"labels": ["a"]}}),
+            ("POST", "/classes/a/examples", {"files": face}),
+            ("PUT", "/classes/a", {"files": face}),
+            ("DELETE", f"/classes/a/examples/{added.json()['added'][0]['example_id']}", {}),
+            ("DELETE", "/classes/a", {}),
+            ("DELETE", "", {}),
+        ):
+            refused = client.request(method, f"{path}{place}", headers=BOB, **content)
+            assert_problem(refused, 404, "session_not_found")
+        for headers in ({}, bearer("wrong"), {"Authorization": "Basic x"}):
+            refused = client.get(path, headers=headers)
+            assert_problem(refused, 401, "unauthorized")
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert client.get("/readyz").status_code == 200
+
+
+def test_the_body_of_a_request_without_a_key_is_not_read(client: TestClient) -> None:
+    def body() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    refused = client.post("/v1/classify", content=body(), headers={"Content-Type": "multipart/form-data"})
+    assert_problem(refused, 401, "unauthorized")
+
+
+def test_the_rate_of_a_key_counts_requests_and_images(client: TestClient) -> None:
+    path = new_session(client, headers=BOB)
+    images = [sample("anger", index) for index in range(3)]
+    responses = [client.post(f"{path}/classify", files=images, headers=BOB) for _ in range(6)]
+    # The session counts 1 and each classification 4: the first four use 17 of 20.
+    assert [response.status_code for response in responses] == [422, 422, 422, 422, 429, 429]
+    assert_problem(responses[-1], 429, "rate_limited")
+    assert 1 <= int(responses[-1].headers["retry-after"]) <= 3600
+    assert client.get("/v1/model", headers=ZOE).status_code == 200
+
+
+def test_a_request_with_more_images_than_the_rate_is_refused(client: TestClient) -> None:
+    path = new_session(client, headers=ANN)
+    refused = client.post(f"{path}/classify", files=[sample("anger", 0)] * 21, headers=ANN)
+    assert_problem(refused, 429, "rate_limited")
+    assert "at most 20 images" in refused.json()["detail"]
+
+
+def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp_path: Path) -> None:
+    app = create_app(settings(weights, tmp_path, api_keys=KEYS, max_requests=5, max_requests_per_key=3))
+    started, end = asyncio.Semaphore(0), asyncio.Event()
+
+    async def trickled_body() -> AsyncIterator[bytes]:
+        yield b"{"
+        started.release()
+        await end.wait()
+        yield b"}"
+
+    async def use() -> None:
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as client:
+            url, json = "http://test/v1/sessions", {"content-type": "application/json"}
+            slow = [
+                asyncio.create_task(client.post(url, content=trickled_body(), headers={**ANN, **json}))
+                for _ in range(3)
+            ]
+            for _ in slow:
+                await started.acquire()
+            refused = await client.get(url, headers=ANN)
+            assert_problem(refused, 429, "overloaded")
+            assert "a key may have 3 requests" in refused.json()["detail"]
+            assert refused.headers["retry-after"] == "1"
+            others = await asyncio.gather(*(client.post(url, headers=key) for key in (BOB, ZOE)))
+            assert [response.status_code for response in others] == [201, 201]
+            assert (await client.get("http://test/readyz")).status_code == 200
+            end.set()
+            assert [(await task).status_code for task in slow] == [201, 201, 201]
+            assert (await client.get(url, headers=ANN)).status_code == 200
+
+    asyncio.run(use())
+
+
+def test_a_service_without_keys_refuses_pages_of_other_origins(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path) as client:
+        own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
+        assert client.post("/v1/sessions", headers=own).status_code == 201
+        for headers in (
+            {"origin": "https://elsewhere.example"},
+            {"origin": "null"},
+            {"origin": "http://127.0.0.1", "sec-fetch-site": "cross-site"},
+            {"host": "rebound.example"},
+            {"host": "rebound.example:8000", "origin": "http://rebound.example:8000"},
+        ):
+            assert_problem(client.post("/v1/sessions", headers=headers), 403, "forbidden_origin")
+        assert client.get("/readyz", headers={"host": "10.0.0.7:8000"}).status_code == 200
+        for host in ("localhost", "localhost:8000", "[::1]:8000", "127.0.0.1:9"):
+            assert client.get("/v1/model", headers={"host": host}).status_code == 200
+
+
+def test_a_service_for_everyone_answers_under_any_name(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path, allow_anonymous=True) as client:
+        assert client.post("/v1/sessions", headers={"host": "faces.example"}).status_code == 201
+        foreign = {"origin": "https://elsewhere.example"}
+        assert_problem(client.post("/v1/sessions", headers=foreign), 403, "forbidden_origin")
