@@ -1,4 +1,4 @@
-# The image of CSRN Serve. docker build -t csrn-serve .   Arguments, secrets and reasons: docs/deploy.md.
+# The image of CSRN Serve. docker build -t csrn-serve .   Arguments, secrets and reasons: docs/deployment.md.
 #
 # Stages: base (Debian's Python), tools (pip), dependencies (what the service needs of the lock), application (this
 # repository), and the image: base and the last two as layers of their own, so that a release moves megabytes.
@@ -33,7 +33,7 @@ COPY requirements.lock ./
 
 FROM tools AS dependencies
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-COPY pyproject.toml docs/deploy/image/unneeded.py ./
+COPY pyproject.toml deploy/image/unneeded.py ./
 # Empty: the CUDA build of PyTorch that the lock names. An index of CPU builds: torch and torchvision of the same
 # versions from there, and none of the CUDA libraries.
 ARG TORCH_INDEX=""

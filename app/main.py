@@ -19,7 +19,6 @@ from app.access.open_streams import OpenStreams
 from app.access.origins import RefuseForeignPages
 from app.access.rate_limit import RateLimit, RateLimited, rate_problem
 from app.access.require_key import RequireKey
-from app.api.admission import Admission
 from app.api.disconnect import CancelOnDisconnect
 from app.api.encoded_paths import EncodedPaths
 from app.api.errors import (
@@ -121,7 +120,6 @@ def create_app(
     app.state.rate_limit = RateLimit(settings.rate_limit)
     app.state.streams = OpenStreams(most=settings.max_streams, most_per_key=settings.max_streams_per_key)
     app.state.loopback_only = not (keys.required or settings.allow_anonymous)
-    app.state.draining = asyncio.Event()
     app.state.export_places = asyncio.Semaphore(sessions.EXPORTS_AT_ONCE)
     add_error_handlers(app)
     _add_domain_error_handlers(app, settings)
@@ -136,7 +134,7 @@ def create_app(
         system.router,
     )
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
     templates = RouteTemplates([*app.routes, *(route for router in routers for route in router.routes)])
@@ -152,15 +150,6 @@ def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTempl
     app.add_middleware(RequireKey, keys=keys)
     if not keys.required:
         app.add_middleware(RefuseForeignPages, loopback_only=app.state.loopback_only)
-    app.add_middleware(
-        Admission,
-        max_requests=settings.max_requests,
-        max_body_bytes=settings.max_body_bytes,
-        max_body_bytes_in_flight=settings.max_body_bytes_in_flight,
-        body_idle_s=settings.body_idle_s,
-        body_s=settings.body_s,
-        draining=app.state.draining,
-    )
     app.add_middleware(Faults)
     app.add_middleware(Requests, metrics=app.state.metrics, tracing=tracing, templates=templates)
     app.add_middleware(EncodedPaths)

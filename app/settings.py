@@ -57,14 +57,7 @@ class Settings(BaseSettings):
     """Image parts of one request"""
     max_image_bytes: int = Field(10 * 2**20, ge=1)
     max_body_bytes: int = Field(64 * 2**20, ge=1)
-    max_body_bytes_in_flight: int = Field(512 * 2**20, ge=1)
-    """Of all requests that are being answered"""
-    max_requests: int = Field(256, ge=1)
-    """Being answered at once"""
-    body_idle_s: float = Field(10, gt=0)
-    """The longest pause of a body on its way"""
-    body_s: float = Field(120, gt=0)
-    """The longest that a body may take to arrive"""
+    """Of one request"""
     max_pixels: int = Field(25_000_000, ge=1)
     """That a decoder may hold at once; a JPEG that is decoded reduced may have 8 times as many"""
     max_queued_images: int = Field(512, ge=1)
@@ -88,10 +81,8 @@ class Settings(BaseSettings):
     """How often what has expired is deleted"""
     stall_s: float = Field(60, gt=0)
     """A worker thread that is busy with one batch for so long is given up, and another takes its place"""
-    drain_s: float = Field(0, ge=0)
-    """From SIGTERM, while /readyz answers 503, until the listener closes: for load balancers to notice"""
-    grace_s: float = Field(30, gt=0)
-    """From then on, for what is in flight"""
+    grace_s: int = Field(30, ge=1)
+    """How long requests may go on after SIGTERM, which closes the listener; then they are cancelled"""
 
     @field_validator("rate_limit")
     @classmethod

@@ -109,16 +109,12 @@ def add_error_handlers(app: FastAPI) -> None:
         codes = {
             404: "not_found",
             405: "method_not_allowed",
-            408: "request_timeout",
             413: "body_too_large",
-            429: "overloaded",
         }
         # What else there is comes from parsers of bodies.
         code = codes.get(error.status_code, "invalid_request")
         detail = CODES[code][1]
-        if code in ("request_timeout", "body_too_large", "overloaded"):
-            detail = error.detail
-        elif error.detail.startswith(FORM_LIMITS):
+        if error.detail.startswith(FORM_LIMITS):
             code, detail = "body_too_large", error.detail
         elif isinstance(error.__cause__, OSError):
             logger.error("a body cannot be held", exc_info=error.__cause__)

@@ -1,21 +1,26 @@
-"""Answers what nobody expected, and logs it."""
+"""Answers errors that no route has answered, as problems."""
 
 from __future__ import annotations
 
 import logging
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import ApiError, problem_response
 
 logger = logging.getLogger("csrn")
 
+TOO_LARGE = "the body has more bytes than a request of this kind may have"
+
 
 class Faults:
-    """ASGI middleware: a fault is logged with its traceback and answered with 500; its text stays in the log.
+    """ASGI middleware: logs an unexpected exception with its traceback and answers 500 without its text.
 
-    A middleware and no exception handler: handlers of Exception run outside of every middleware, so that
-    neither its answer would carry a request id nor would it be counted, and the server logs it again.
+    An exception handler cannot do this: handlers of Exception run outside of every middleware, so their
+    answers would have no request id and would not be counted, and the server would log the exception again.
+
+    It also turns the plain text with which Starlette refuses a large body into a problem.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -25,12 +30,16 @@ class Faults:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        started = replaced = False
 
         async def watched(message: Message) -> None:
-            nonlocal started
+            nonlocal started, replaced
+            if not started and message["status"] == 413 and _is_plain_text(message):
+                started = replaced = True
+                await problem_response(ApiError("body_too_large", TOO_LARGE))(scope, receive, send)
             started = True
-            await send(message)
+            if not replaced:
+                await send(message)
 
         try:
             await self._app(scope, receive, watched)
@@ -40,3 +49,7 @@ class Faults:
             logger.error("a request failed", exc_info=error)
             problem = ApiError("internal_error", "the fault has been logged")
             await problem_response(problem)(scope, receive, send)
+
+
+def _is_plain_text(start: Message) -> bool:
+    return Headers(raw=start["headers"]).get("content-type", "").startswith("text/plain")

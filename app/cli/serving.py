@@ -1,8 +1,9 @@
-"""csrn serve, and csrn key for whoever runs it."""
+"""csrn serve runs the service; csrn key makes an API key for it."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 import signal
 import sys
@@ -13,9 +14,16 @@ import typer
 from app.settings import Settings
 from model.errors import CsrnError
 
+MAX_CONNECTIONS = 1000
+"""Open at once; more are answered with 503. The proxy opens far fewer (deploy/haproxy.cfg)."""
+MAX_HEAD_BYTES = 32 * 1024
+"""Of a request's first line and headers; more are answered with 400"""
+KEEP_ALIVE_S = 15
+"""Longer than clients keep an idle connection, so that none sends on one that has just been closed"""
+
 
 class KeysNeeded(CsrnError):
-    """Others than this machine could use the service, and no keys are configured."""
+    """The service would listen for other machines, but no keys are configured."""
 
     code = "keys_needed"
 
@@ -30,54 +38,55 @@ def serve(
     from app.access.api_keys import ApiKeys
     from app.access.origins import is_loopback
     from app.main import create_app
-    from app.server import MAX_CONNECTIONS, DrainingServer, GuardedProtocol, listen
     from app.telemetry.logs import set_up_logging
 
     settings = Settings()
     keys = ApiKeys(settings.api_keys.get_secret_value())
     if not (keys.required or settings.allow_anonymous or is_loopback(host)):
         raise KeysNeeded(
-            f"without keys only this machine may be served, and {host} is not it: set CSRN_API_KEYS "
-            "(csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve whoever can reach it"
+            f"without keys only this machine may be served, and {host} can be reached from others: set "
+            "CSRN_API_KEYS (csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve everyone"
         )
     set_up_logging(log_format=settings.log_format, level=settings.log_level)
-    # Once drained, uvicorn raises the signal again for whoever handled it before: that is a good end.
+    # uvicorn raises SIGTERM once more after it has shut down: that is a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _allow_open_files(2 * MAX_CONNECTIONS)
-    bound = listen(host, port)
-    app = create_app(settings)
-    server = DrainingServer(
+    server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            create_app(settings),
             host=host,
             port=port,
-            http=GuardedProtocol,
-            # Its lines go the way of all others; its access log would tell paths, which hold labels.
+            # Of uvicorn's HTTP parsers only h11 limits the size of headers.
+            http="h11",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=settings.grace_s,
+            # This WebSocket implementation stops reading while frames wait.
+            ws="websockets-sansio",
+            ws_max_size=settings.max_image_bytes,
+            # Images do not compress further, and a small compressed frame could expand to a huge one.
+            ws_per_message_deflate=False,
+            # The service writes its own log. An access log would contain paths, and paths contain labels.
             log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=round(settings.grace_s) or 1,
-            # It stops reading while its messages wait.
-            ws="websockets-sansio",
-            ws_max_size=settings.max_image_bytes,
-            # Pictures do not deflate, and a small frame could inflate to a large one.
-            ws_per_message_deflate=False,
-        ),
-        draining=app.state.draining,
-        drain_s=settings.drain_s,
-        grace_s=settings.grace_s,
-        streams_ended=app.state.streams.wait_until_none,
+        )
     )
-    # Ctrl-C is a good end, too.
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[bound])
+    logging.getLogger("csrn").info("starting on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run()
+    except SystemExit as ended:
+        # uvicorn has logged why it could not start, and ends with a code of its own.
+        sys.exit(1 if ended.code else 0)
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="Whose key it is; several keys of one name share sessions")],
+    name: Annotated[str, typer.Argument(help="Name of its holder; keys of the same name share sessions")],
 ) -> None:
-    """Make an API key, and its entry for CSRN_API_KEYS, from which the key cannot be found."""
+    """Make an API key, and the entry for CSRN_API_KEYS, which holds only a hash of the key."""
     from app.access.api_keys import new_key
 
     made, entry = new_key(name)

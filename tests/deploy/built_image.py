@@ -82,7 +82,7 @@ class BuiltImage:
         self._buildah("build", "--pull-never", *options, "--tag", TAG, ".")
 
     def _secrets(self) -> dict[str, Path]:
-        """What pip uses on this machine, the mirror and its CA, as docs/deploy.md says to pass it on."""
+        """What pip uses on this machine, the mirror and its CA, as docs/deployment.md says to pass it on."""
         listed = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"], check=True, stdout=subprocess.PIPE, text=True
         )

@@ -18,7 +18,7 @@ from app.bench.service_process import ServiceProcess, free_port
 from tests.deploy.names import Names
 from tests.support.postgresql import PostgresqlServer
 
-HAPROXY_CONFIG = Path(__file__).parents[2] / "docs" / "deploy" / "haproxy.cfg"
+HAPROXY_CONFIG = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="needs haproxy (Debian's package of that name)")
 KEY = "the-key-of-this-test"

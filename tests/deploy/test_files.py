@@ -13,7 +13,7 @@ import pytest
 from tests.deploy.built_image import ROOT
 
 pytestmark = pytest.mark.image
-DEPLOY = ROOT / "docs" / "deploy"
+DEPLOY = ROOT / "deploy"
 COMPOSE = ROOT / "docker-compose.yml"
 has_compose = (
     shutil.which("docker") is not None
@@ -47,7 +47,7 @@ def test_the_compose_file_is_as_its_schema_says() -> None:
         (("gpu", "observe"), {"serve", "prometheus", "grafana"}),
     ],
 )
-@pytest.mark.parametrize("files", [(), ("docs/deploy/no-gpu.yml",)])
+@pytest.mark.parametrize("files", [(), ("deploy/no-gpu.yml",)])
 def test_a_profile_starts_its_services_and_no_other(
     profiles: tuple[str, ...], services: set[str], files: tuple[str, ...]
 ) -> None:

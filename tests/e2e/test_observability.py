@@ -272,7 +272,7 @@ def test_traces_hold_a_request_and_its_stages(service: Service, collector: Colle
 def test_every_metric_of_the_dashboard_is_there_and_each_is_shown(service: Service) -> None:
     text = service.client.get("/metrics").text
     there = set(re.findall(r"^(\w+)(?:\{| )", text, re.MULTILINE))
-    dashboard = json.loads((Path(__file__).parents[2] / "docs/deploy/grafana/csrn.json").read_text())
+    dashboard = json.loads((Path(__file__).parents[2] / "deploy/grafana/csrn.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     shown = {name for expr in expressions for name in re.findall(r"\b(?:csrn|process|python)_\w+", expr)}
     assert shown <= there

@@ -22,11 +22,18 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 EXPORTS_AT_ONCE = 4
 """Each holds a whole session in memory until its client has taken it"""
 PART_BYTES = 64 * 1024
+MAX_JSON_BYTES = 64 * 1024
+"""Of a session's name and metadata, which are parsed as a whole; several times what they may hold"""
 ARCHIVE_MEDIA_TYPE = "application/octet-stream"
 ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[Depends(require_json)])
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(require_json)],
+    max_body_size=MAX_JSON_BYTES,
+)
 async def create_session(
     owner: Owner, store: StoreDep, engine: EngineDep, body: NewSession | None = None
 ) -> Session:

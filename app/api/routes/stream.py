@@ -40,7 +40,6 @@ PROTOCOL = "csrn.v1"
 
 CLOSE_CODES = {
     "unsupported": 1003,
-    "shutting_down": 1012,
     "forbidden_origin": 4403,
     "unauthorized": 4401,
     "session_not_found": 4404,
@@ -49,7 +48,8 @@ CLOSE_CODES = {
     "overloaded": 4429,
     "not_ready": 4503,
 }
-"""Why a stream is closed: the reason and its code. Frames over the limit are closed with 1009."""
+"""Why a stream is closed: the reason and its code. uvicorn itself closes a stream with 1009 when a frame is
+too large, and with 1012 when the service shuts down."""
 
 
 OUTCOME_OF_CODE: dict[str, FrameOutcome] = {
@@ -127,7 +127,6 @@ class _Stream:
         self._settings: Settings = state.settings
         self._streams: OpenStreams = state.streams
         self._rate_limit: RateLimit = state.rate_limit
-        self._draining: asyncio.Event = state.draining
         self._owner = _owner(websocket, state.api_keys, loopback_only=state.loopback_only)
         websocket.state.owner = self._owner
 
@@ -168,21 +167,9 @@ class _Stream:
 
     async def _answer_all(self, faces: FaceStream, newest: _NewestFrame) -> None:
         while True:
-            frame = await self._next(newest)
+            frame = await newest.take()
             result = await self._answer(faces, frame)
             await self._websocket.send_text(result.model_dump_json(exclude_unset=True))
-
-    async def _next(self, newest: _NewestFrame) -> _Frame:
-        """Raises: Closed once the service is shutting down: the frame before has been answered."""
-        taking, ending = asyncio.ensure_future(newest.take()), asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait((taking, ending), return_when=asyncio.FIRST_COMPLETED)
-            if ending.done():
-                raise Closed("shutting_down")
-            return taking.result()
-        finally:
-            taking.cancel()
-            ending.cancel()
 
     async def _answer(self, faces: FaceStream, frame: _Frame) -> StreamResult:
         """Raises: Closed."""

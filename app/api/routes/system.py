@@ -50,19 +50,17 @@ async def livez(engine: EngineDep) -> Status:
 
 
 @router.get("/readyz")
-async def readyz(request: Request, engine: EngineDep, store: StoreDep) -> Status:
-    """The weights are loaded, all worker threads are at work, the store answers, nothing is ending.
+async def readyz(engine: EngineDep, store: StoreDep) -> Status:
+    """The weights are loaded, all worker threads are at work, and the store answers.
 
     507 `storage_full`: nothing more can be stored, but sessions are still served and can be deleted.
     """
-    await _require_ready(request, engine, store)
+    await _require_ready(engine, store)
     return Status(status="ready")
 
 
-async def _require_ready(request: Request, engine: Engine, store: SessionStore) -> None:
+async def _require_ready(engine: Engine, store: SessionStore) -> None:
     """Raises: ApiError; StoreUnavailable."""
-    if request.app.state.draining.is_set():
-        raise ApiError("not_ready", "the service is shutting down")
     _require_alive(engine)
     await store.check()
 
@@ -83,7 +81,7 @@ def _require_alive(engine: Engine) -> None:
 async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> Response:
     """What happened and what is, for Prometheus. The store may be away: csrn_ready says so."""
     metrics: Metrics = request.app.state.metrics
-    sessions, ready = await _sessions_and_readiness(request, engine, store)
+    sessions, ready = await _sessions_and_readiness(engine, store)
     state = State(
         ready=ready,
         requests_in_flight=metrics.requests_in_flight,
@@ -98,14 +96,12 @@ async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> R
     return Response(exposition(metrics.registry, state), media_type=MEDIA_TYPE)
 
 
-async def _sessions_and_readiness(
-    request: Request, engine: Engine, store: SessionStore
-) -> tuple[int | None, bool]:
+async def _sessions_and_readiness(engine: Engine, store: SessionStore) -> tuple[int | None, bool]:
     sessions = None
     try:
         async with asyncio.timeout(STORE_LIMIT_S):
             sessions = await store.count()
-            await _require_ready(request, engine, store)
+            await _require_ready(engine, store)
     except (StoreUnavailable, ApiError, TimeoutError):
         return sessions, False
     return sessions, True
