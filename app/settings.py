@@ -81,8 +81,10 @@ class Settings(BaseSettings):
     """How often what has expired is deleted"""
     stall_s: float = Field(60, gt=0)
     """A worker thread that is busy with one batch for so long is given up, and another takes its place"""
+    drain_s: float = Field(0, ge=0)
+    """How long the service keeps serving after SIGTERM while /readyz answers 503, so that a proxy notices"""
     grace_s: int = Field(30, ge=1)
-    """How long requests may go on after SIGTERM, which closes the listener; then they are cancelled"""
+    """How long requests may then go on after the listener has closed, before they are cancelled"""
 
     @field_validator("rate_limit")
     @classmethod

@@ -37,6 +37,7 @@ def serve(
 
     from app.access.api_keys import ApiKeys
     from app.access.origins import is_loopback
+    from app.api.draining import Draining
     from app.main import create_app
     from app.telemetry.logs import set_up_logging
 
@@ -53,7 +54,7 @@ def serve(
     _allow_open_files(2 * MAX_CONNECTIONS)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            Draining(create_app(settings), drain_s=settings.drain_s),
             host=host,
             port=port,
             # Of uvicorn's HTTP parsers only h11 limits the size of headers.
