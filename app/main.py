@@ -144,7 +144,7 @@ def create_app(
 
 def _add_middleware(app: FastAPI, tracing: Tracing | None, templates: RouteTemplates) -> None:
     """From the innermost to the outermost."""
-    settings, keys = app.state.settings, app.state.api_keys
+    keys = app.state.api_keys
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(ChargeRequests, rate_limit=app.state.rate_limit)
     app.add_middleware(RequireKey, keys=keys)

@@ -29,7 +29,7 @@ class Draining:
         await self._app(scope, receive, send)
 
     def _take_over_sigterm(self) -> None:
-        """Run after the server has installed its own handler, which shuts it down; a second SIGTERM calls it at once."""
+        """Called after the server has installed its own handler. A second SIGTERM shuts down at once."""
         loop, shut_down = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
         assert callable(shut_down)
 

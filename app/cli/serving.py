@@ -33,13 +33,8 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on", min=0, max=65535)] = 8000,
 ) -> None:
     """Serve the HTTP API. Settings come from CSRN_* variables."""
-    import uvicorn
-
     from app.access.api_keys import ApiKeys
     from app.access.origins import is_loopback
-    from app.api.draining import Draining
-    from app.main import create_app
-    from app.telemetry.logs import set_up_logging
 
     settings = Settings()
     keys = ApiKeys(settings.api_keys.get_secret_value())
@@ -48,6 +43,12 @@ def serve(
             f"without keys only this machine may be served, and {host} can be reached from others: set "
             "CSRN_API_KEYS (csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve everyone"
         )
+    import uvicorn
+
+    from app.api.draining import Draining
+    from app.main import create_app
+    from app.telemetry.logs import set_up_logging
+
     set_up_logging(log_format=settings.log_format, level=settings.log_level)
     # uvicorn raises SIGTERM once more after it has shut down: that is a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

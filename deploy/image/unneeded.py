@@ -1,6 +1,6 @@
 """Prints the installed packages that only development needs.
 
-python unneeded.py PYPROJECT.TOML [EXTRA...] looks at the packages of the Python that runs it, and keeps the extras.
+python unneeded.py PYPROJECT.TOML [EXTRA...] looks at the packages of its own Python, and keeps the extras.
 """
 
 from __future__ import annotations

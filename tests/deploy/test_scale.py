@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -19,9 +16,10 @@ from websockets.sync.client import ClientConnection, connect
 from tests.conftest import sample_bytes
 from tests.support.postgresql import needs_postgresql
 from tests.support.proxied import KEY, Proxied, needs_haproxy
+from tests.support.traffic import CLIENTS, Traffic, new_session
 
 pytestmark = [needs_haproxy, needs_postgresql]
-CLIENTS, SLOW_CLIENTS = 4, 15
+SLOW_CLIENTS = 15
 MAX_BODY_BYTES = 300_000
 REQUEST_S, ANSWER_S = 3, 6
 UPLOAD = f"""POST /v1/classify HTTP/1.1\r
@@ -49,68 +47,6 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         yield proxied
 
 
-class Traffic:
-    """Clients that add examples and classify, each in a session of its own; none repeats a failed request."""
-
-    def __init__(self, proxied: Proxied) -> None:
-        self.failures: list[str] = []
-        self.answered = 0
-        self.lost: set[str] = set()
-        """Acknowledged examples that are not in their session in the end"""
-        self._proxied, self._end = proxied, threading.Event()
-
-    def __enter__(self) -> Traffic:
-        self._pool = ThreadPoolExecutor(CLIENTS)
-        self._runs = [self._pool.submit(self._run) for _ in range(CLIENTS)]
-        self.wait_for_more()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for run in self._runs:
-            run.result()
-        self._pool.shutdown()
-
-    def wait_for_more(self) -> None:
-        """Returns once more requests have been answered."""
-        until, deadline = self.answered + 10 * CLIENTS, time.monotonic() + 30
-        while self.answered < until:
-            assert not any(run.done() for run in self._runs), "a client has stopped"
-            assert time.monotonic() < deadline, self.failures
-            time.sleep(0.02)
-
-    def _run(self) -> None:
-        with self._proxied.client() as client:
-            path, acknowledged = new_session(client), set[str]()
-            for name in map(str, itertools.count()):
-                if self._end.is_set():
-                    break
-                if self._answered(client, f"{path}/classes/anger/examples", name, example_ids=name):
-                    acknowledged.add(name)
-                self._answered(client, f"{path}/classify", name)
-            self.lost |= acknowledged - {*client.get(f"{path}/classes/anger").json()["example_ids"]}
-
-    def _answered(self, client: httpx.Client, path: str, name: str, **fields: str) -> bool:
-        image = sample_bytes("anger", 5) + name.encode()
-        try:
-            response = client.post(path, files={"images": image}, data=fields)
-        except httpx.TransportError as error:
-            self.failures.append(repr(error))
-            return False
-        if not response.is_success:
-            self.failures.append(f"{response.status_code} {response.text}")
-        self.answered += response.is_success
-        return response.is_success
-
-
-def new_session(client: httpx.Client) -> str:
-    """The path of a session with one example."""
-    path = "/v1/sessions/" + str(client.post("/v1/sessions").json()["id"])
-    images = {"images": sample_bytes("anger", 0)}
-    assert client.post(f"{path}/classes/anger/examples", files=images).status_code == 201
-    return path
-
-
 def stream(proxied: Proxied, path: str) -> contextlib.AbstractContextManager[ClientConnection]:
     url = "ws://{}:{}".format(*proxied.address) + f"{path}/stream"
     return connect(url, additional_headers={"Authorization": f"Bearer {KEY}"})
@@ -127,7 +63,7 @@ def close_code(socket: ClientConnection) -> int | None:
 
 
 def send_slowly(address: tuple[str, int], beginning: str, *, then: bytes) -> tuple[str, float]:
-    """Sends the beginning, then `then` ten times a second. Returns the answer, and when the proxy closed, in s."""
+    """Sends the beginning, then `then` ten times a second. Returns the answer and its delay in s."""
     began = time.monotonic()
     with socket.create_connection(address) as client:
         client.sendall(beginning.encode())
@@ -136,7 +72,7 @@ def send_slowly(address: tuple[str, int], beginning: str, *, then: bytes) -> tup
             with contextlib.suppress(TimeoutError):
                 return client.recv(65536).decode(), time.monotonic() - began
             client.sendall(then)
-    raise AssertionError("the proxy has not closed the connection")
+    raise AssertionError("the proxy has not disconnected a slow client")
 
 
 def test_the_proxy_refuses_in_the_words_of_the_service(proxied: Proxied) -> None:

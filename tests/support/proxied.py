@@ -1,4 +1,4 @@
-"""The scale profile as processes: PostgreSQL, replicas, and HAProxy with the configuration that is shipped."""
+"""The scale profile as processes: PostgreSQL, replicas, and HAProxy with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMIT_S = 30
 
 
 class Proxied:
-    """HAProxy, and the replicas behind it: none at first. Replicas share a port and differ in their address."""
+    """HAProxy and the replicas behind it, none at first. Replicas share a port; each has its own address."""
 
     def __init__(self, folder: Path, **proxy_settings: str) -> None:
         self._folder, self._port, self._started = folder, free_port(), 0
