@@ -99,10 +99,10 @@ def test_slow_clients_are_disconnected_and_others_are_served_meanwhile(proxied: 
         path = new_session(client)
         query = {"images": sample_bytes("anger", 5)}
         assert client.post(f"{path}/classify", files=query).status_code == 200
-        assert not any(one.done() for one in slow)
+        assert not slow[-1].done()
         for (*_, status, limit_s), (answer, after_s) in zip(kinds, (o.result() for o in slow), strict=True):
             assert answer.startswith(f"HTTP/1.1 {status}")
-            assert limit_s <= after_s < limit_s + 2
+            assert limit_s - 0.2 < after_s < limit_s + 4
 
 
 def test_a_rolled_replica_loses_no_request_and_its_streams_open_anew_elsewhere(proxied: Proxied) -> None:
