@@ -1,10 +1,10 @@
-# The image of CSRN Serve. docker build -t csrn-serve .   Arguments, secrets and reasons: docs/deploy.md.
+# The image of CSRN Serve: docker build -t csrn-serve .   docs/deployment.md explains its arguments and secrets.
 #
-# Stages: base (Debian's Python), tools (pip), dependencies (what the service needs of the lock), application (this
-# repository), and the image: base and the last two as layers of their own, so that a release moves megabytes.
+# Stages: base (Debian's Python), tools (pip), dependencies (packages from the lock), application (this repository).
+# The image has one layer for each of the last two on top of base, so that a release transfers only megabytes.
 
 FROM debian:bookworm-slim AS base
-# Security updates of Debian stable are wanted: so no versions here.
+# No versions are pinned, so that each build gets the security updates of Debian stable.
 # hadolint ignore=DL3008
 RUN --mount=type=secret,id=apt_conf,target=/etc/apt/apt.conf.d/90build \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
@@ -33,11 +33,11 @@ COPY requirements.lock ./
 
 FROM tools AS dependencies
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-COPY pyproject.toml docs/deploy/image/unneeded.py ./
-# Empty: the CUDA build of PyTorch that the lock names. An index of CPU builds: torch and torchvision of the same
-# versions from there, and none of the CUDA libraries.
+COPY pyproject.toml deploy/image/unneeded.py ./
+# By default the lock's CUDA build of PyTorch is installed. With the address of an index of CPU builds, the same versions
+# of torch and torchvision come from there, and the CUDA libraries are left out.
 ARG TORCH_INDEX=""
-# The versions of torch are the lock's.
+# torch has the version of the lock.
 # hadolint ignore=DL3013
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
@@ -76,7 +76,7 @@ LABEL org.opencontainers.image.title="CSRN Serve" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=dependencies /opt/csrn /opt/csrn
 COPY --from=application /application /opt/csrn
-# matplotlib, which mediapipe imports, wants a folder of its own; all else that is written goes to /data.
+# matplotlib, which mediapipe imports, needs a folder it can write to. Everything else is written to /data.
 ENV PATH=/opt/csrn/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     CSRN_STORE=sqlite:////data/sessions.sqlite3 \

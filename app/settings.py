@@ -102,8 +102,10 @@ class Settings(BaseSettings):
     """Time between deletions of expired sessions"""
     stall_s: float = Field(60, gt=0)
     """The process ends with exit code 70 when a worker thread is busy with one batch for this time"""
+    drain_s: float = Field(0, ge=0)
+    """How long the service keeps serving after SIGTERM while /readyz answers 503, so that a proxy notices"""
     grace_s: int = Field(30, ge=1)
-    """How long requests may continue after SIGTERM, which closes the listener. Then they are cancelled"""
+    """How long requests may continue after the listener has closed. Then they are cancelled"""
 
     @field_validator("rate_limit")
     @classmethod

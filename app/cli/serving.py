@@ -25,21 +25,14 @@ KEEP_ALIVE_S = 15
 class KeysNeeded(CsrnError):
     """The service would listen for other machines, but no keys are configured."""
 
-    code = "keys_needed"
-
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on", min=0, max=65535)] = 8000,
 ) -> None:
     """Serve the HTTP API. Settings come from CSRN_* variables."""
-    import uvicorn
-
     from app.access.api_keys import ApiKeys
     from app.access.origins import is_loopback
-    from app.main import create_app
-    from app.telemetry.logs import set_up_logging
-    from app.telemetry.tracing import set_up_tracing
 
     settings = Settings()
     keys = ApiKeys(settings.api_keys.get_secret_value())
@@ -48,6 +41,13 @@ def serve(
             f"without keys only this machine may be served, and {host} can be reached from others: set "
             "CSRN_API_KEYS (csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve everyone"
         )
+    import uvicorn
+
+    from app.api.draining import Draining
+    from app.main import create_app
+    from app.telemetry.logs import set_up_logging
+    from app.telemetry.tracing import set_up_tracing
+
     set_up_logging(log_format=settings.log_format, level=settings.log_level)
     set_up_tracing()
     # uvicorn raises SIGTERM once more after it has shut down: that is a success.
@@ -55,7 +55,7 @@ def serve(
     _allow_open_files(2 * MAX_CONNECTIONS)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            Draining(create_app(settings), drain_s=settings.drain_s),
             host=host,
             port=port,
             # Of uvicorn's HTTP parsers only h11 limits the size of headers.

@@ -1,4 +1,4 @@
-"""The image, built from the Dockerfile as it is: by buildah, on a base that debootstrap makes."""
+"""The image, built from the Dockerfile by buildah on a base that debootstrap makes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-BASE = "localhost/debian:bookworm-slim"
-TAG = "csrn-serve:check"
+BASE, TAG = "localhost/debian:bookworm-slim", "csrn-serve:check"
 NOT_IN_SLIM = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
-APPLICATION = ("app", "model", "weights")
 
 
 class BuiltImage:
-    """In a folder of its own, which `remove` deletes: some 20 GB while the image is built."""
+    """Built in a folder of about 20 GB, which `remove` deletes."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="csrn-image-"))
@@ -28,11 +26,10 @@ class BuiltImage:
             self._build()
             container = self._buildah("from", "--pull-never", TAG)
             self.root = Path(self._buildah("mount", container))
-            inspected: dict[str, Any] = json.loads(self._buildah("inspect", container))
+            self.config: dict[str, Any] = json.loads(self._buildah("inspect", container))["Docker"]["config"]
         except BaseException:
             self.remove()
             raise
-        self.config: dict[str, Any] = inspected["Docker"]["config"]
 
     def remove(self) -> None:
         shutil.rmtree(self._folder)
@@ -41,26 +38,19 @@ class BuiltImage:
     def packages(self) -> Path:
         return self.root / "opt/csrn/lib/python3.11/site-packages"
 
-    def layers_mb(self) -> dict[str, int]:
-        """What the base and each COPY of the last stage bring."""
-        application = sum(size_mb(self.packages / name) for name in APPLICATION)
-        environment = size_mb(self.root / "opt/csrn")
-        return {
-            "Debian and Python": size_mb(self.root) - environment,
-            "dependencies": environment - application,
-            "application": application,
-        }
+    def size_mb(self, folder: str = "") -> int:
+        """Size of the files of a folder of the image, each counted once."""
+        options = ("--summarize", "--apparent-size", "--block-size=1000000")
+        return int(_output("du", *options, self.root / folder).split()[0])
 
     def _buildah(self, *arguments: str | Path) -> str:
-        command: list[str | Path] = ["buildah", "--storage-driver", "vfs"]
-        command += ["--root", self._folder / "storage", "--runroot", self._folder / "run", *arguments]
-        # What it puts aside for a while goes with the folder, too.
+        storage = ("--root", self._folder / "storage", "--runroot", self._folder / "run")
+        # Temporary files go into the folder, too.
         env = {**os.environ, "TMPDIR": str(self._folder)}
-        ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
-        return ran.stdout.strip()
+        return _output("buildah", "--storage-driver", "vfs", *storage, *arguments, env=env)
 
     def _make_base(self) -> None:
-        """What debian:bookworm-slim is: a minimal Debian without its manuals."""
+        """Make what debian:bookworm-slim is: a minimal Debian without documentation."""
         tree = self._folder / "base"
         subprocess.run(["debootstrap", "--variant=minbase", "bookworm", tree], check=True, stdout=sys.stderr)
         for unwanted in NOT_IN_SLIM:
@@ -72,22 +62,20 @@ class BuiltImage:
         shutil.rmtree(tree)
 
     def _build(self) -> None:
-        # One commit a stage: vfs copies the whole tree for each.
-        options: list[str | Path] = ["--isolation", "chroot", "--format", "docker", "--layers=false"]
+        # One commit for each stage, because vfs copies the whole tree for each commit.
+        options = ["--isolation", "chroot", "--format", "docker", "--layers=false"]
         for name, file in self._secrets().items():
             options += ["--secret", f"id={name},src={file}"]
-        for name in ("VERSION", "REVISION", "TORCH_INDEX"):
-            if value := os.environ.get(name):
-                options += ["--build-arg", f"{name}={value}"]
+        if index := os.environ.get("TORCH_INDEX"):
+            options += ["--build-arg", f"TORCH_INDEX={index}"]
         self._buildah("build", "--pull-never", *options, "--tag", TAG, ".")
 
     def _secrets(self) -> dict[str, Path]:
-        """What pip uses on this machine, the mirror and its CA, as docs/deploy.md says to pass it on."""
-        listed = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "list"], check=True, stdout=subprocess.PIPE, text=True
+        """This machine's package index and its CA, passed on as docs/deployment.md describes."""
+        lines = (
+            line.split("=", 1) for line in _output(sys.executable, "-m", "pip", "config", "list").splitlines()
         )
-        entries = (line.split("=", 1) for line in listed.stdout.splitlines())
-        configured = {name.rpartition(".")[2]: value.strip("'") for name, value in entries}
+        configured = {name.rpartition(".")[2]: value.strip("'") for name, value in lines}
         settings = {name: configured[name] for name in ("index-url", "cert") if name in configured}
         secrets = {}
         if "cert" in settings:
@@ -95,17 +83,11 @@ class BuiltImage:
             settings["cert"] = "/run/secrets/ca"
         if settings:
             secrets["pip_conf"] = self._folder / "pip.conf"
-            lines = ["[global]", *(f"{name} = {value}" for name, value in settings.items())]
-            secrets["pip_conf"].write_text("\n".join(lines) + "\n")
+            entries = [f"{name} = {value}\n" for name, value in settings.items()]
+            secrets["pip_conf"].write_text("[global]\n" + "".join(entries))
         return secrets
 
 
-def size_mb(folder: Path) -> int:
-    """Of the files in it, each counted once."""
-    counted = subprocess.run(
-        ["du", "--summarize", "--apparent-size", "--block-size=1000000", folder],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return int(counted.stdout.split()[0])
+def _output(*command: str | Path, env: dict[str, str] | None = None) -> str:
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+    return ran.stdout.strip()

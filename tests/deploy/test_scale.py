@@ -1,167 +1,135 @@
-"""Replicas come, leave and die behind the balancer, with clients that never send a request twice."""
+"""Replicas are rolled and killed behind the shipped proxy, which also disconnects slow clients."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import threading
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.deploy.replicated import KEY, Replicated, needs_haproxy
 from tests.support.postgresql import needs_postgresql
+from tests.support.proxied import KEY, Proxied, needs_haproxy
 from tests.support.samples import sample_bytes
+from tests.support.traffic import CLIENTS, Traffic, new_session
 
 pytestmark = [needs_haproxy, needs_postgresql]
-CLIENTS = 3
+SLOW_CLIENTS = 15
 MAX_BODY_BYTES = 300_000
+REQUEST_S, ANSWER_S = 3, 6
+UPLOAD = f"""POST /v1/classify HTTP/1.1\r
+Host: proxy\r
+Authorization: Bearer {KEY}\r
+Content-Type: multipart/form-data; boundary=b\r
+Content-Length: 100000\r
+\r
+--b\r
+Content-Disposition: form-data; name="images"; filename="x.jpg"\r
+\r
+"""
 
 
 @pytest.fixture(scope="module")
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
-    replicated = Replicated(tmp_path_factory.mktemp("replicated"), max_body_bytes=MAX_BODY_BYTES)
-    try:
-        replicated.start(2)
-        yield replicated
-    finally:
-        replicated.stop()
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    proxied = Proxied(
+        tmp_path_factory.mktemp("proxied"),
+        CSRN_MAX_BODY_BYTES=str(MAX_BODY_BYTES),
+        CSRN_REQUEST_TIMEOUT=f"{REQUEST_S}s",
+        CSRN_ANSWER_TIMEOUT=f"{ANSWER_S}s",
+    )
+    with contextlib.closing(proxied):
+        proxied.start(3)
+        yield proxied
 
 
-class Traffic:
-    """Clients that teach, look and classify, each in a session of its own, until told to stop."""
-
-    def __init__(self, replicated: Replicated) -> None:
-        self.failures: list[str] = []
-        self.answered = 0
-        self._replicated, self._end = replicated, threading.Event()
-        self._pool = ThreadPoolExecutor(CLIENTS)
-        self._runs = [self._pool.submit(self._run) for _ in range(CLIENTS)]
-
-    def __enter__(self) -> Traffic:
-        self.go_on()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for run in self._runs:
-            run.result()
-        self._pool.shutdown()
-
-    def go_on(self) -> None:
-        """Until each client has been answered some more."""
-        until, deadline = self.answered + 10 * CLIENTS, time.monotonic() + 30
-        while self.answered < until:
-            assert not any(run.done() for run in self._runs), "a client has met a fault"
-            assert time.monotonic() < deadline, self.failures
-            time.sleep(0.02)
-
-    def _run(self) -> None:
-        with self._replicated.client() as client:
-            path = taught_session(client)
-            while not self._end.is_set():
-                self._count(lambda: client.get(path))
-                self._count(lambda: classify(client, path))
-                self._end.wait(0.05)
-
-    def _count(self, ask: Callable[[], httpx.Response]) -> None:
-        try:
-            response = ask()
-        except httpx.TransportError as error:
-            self.failures.append(repr(error))
-            return
-        if response.status_code == 200:
-            self.answered += 1
-        else:
-            self.failures.append(f"{response.status_code} {response.text}")
-
-
-def taught_session(client: httpx.Client) -> str:
-    """Its path."""
-    path = "/v1/sessions/" + str(client.post("/v1/sessions").json()["id"])
-    for label in ("anger", "happiness"):
-        images = {"images": sample_bytes(label, 0)}
-        assert client.post(f"{path}/classes/{label}/examples", files=images).status_code == 201
-    return path
-
-
-def classify(client: httpx.Client, path: str) -> httpx.Response:
-    return client.post(f"{path}/classify", files={"images": sample_bytes("anger", 5)})
-
-
-def stream(replicated: Replicated, path: str) -> contextlib.AbstractContextManager[ClientConnection]:
-    url = replicated.url.replace("http", "ws") + f"{path}/stream"
+def stream(proxied: Proxied, path: str) -> contextlib.AbstractContextManager[ClientConnection]:
+    url = "ws://{}:{}".format(*proxied.address) + f"{path}/stream"
     return connect(url, additional_headers={"Authorization": f"Bearer {KEY}"})
 
 
-def answers(socket: ClientConnection) -> bool:
-    """Whether the stream is open; it then says what a frame shows."""
+def close_code(socket: ClientConnection) -> int | None:
+    """Sends a frame. Returns None if it is answered, else the code with which the stream was closed."""
     try:
         socket.send(sample_bytes("anger", 5))
-        assert '"predicted":"anger"' in str(socket.recv(10))
-    except ConnectionClosed:
-        return False
-    return True
+        assert '"predicted":"anger"' in str(socket.recv(20))
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else 1006
+    return None
 
 
-def test_any_replica_serves_any_session(replicated: Replicated) -> None:
-    before = replicated.served_by_slot()
-    with replicated.client() as client:
-        path = taught_session(client)
-        predicted = [classify(client, path).json()["results"][0]["faces"][0]["predicted"] for _ in range(8)]
-    assert predicted == ["anger"] * 8
-    shares = [after - earlier for after, earlier in zip(replicated.served_by_slot(), before, strict=True)]
-    assert sum(share > 0 for share in shares) == 2, "one replica has served all"
+def send_slowly(address: tuple[str, int], beginning: str, *, then: bytes) -> tuple[str, float]:
+    """Sends the beginning, then `then` ten times a second. Returns the answer and its delay in s."""
+    began = time.monotonic()
+    with socket.create_connection(address) as client:
+        client.sendall(beginning.encode())
+        client.settimeout(0.1)
+        while time.monotonic() < began + 3 * ANSWER_S:
+            with contextlib.suppress(TimeoutError):
+                return client.recv(65536).decode(), time.monotonic() - began
+            client.sendall(then)
+    raise AssertionError("the proxy has not disconnected a slow client")
 
 
-def test_the_balancer_refuses_as_the_service_does(replicated: Replicated) -> None:
-    with replicated.client() as client:
-        large = client.post("/v1/classify", content=b"x" * (MAX_BODY_BYTES + 1))
-        metrics = client.get("/metrics")
-    assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
-    assert (metrics.status_code, metrics.json()["code"]) == (404, "not_found")
-    assert httpx.get(f"{replicated.url}/v1/sessions").json()["code"] == "unauthorized"
+def test_the_proxy_refuses_in_the_words_of_the_service(proxied: Proxied) -> None:
+    with proxied.client() as client:
+        for response, status, code in (
+            (client.post("/v1/classify", content=b"x" * (MAX_BODY_BYTES + 1)), 413, "body_too_large"),
+            (client.get("/v1/model", headers={"X-Long": "x" * 8000}), 431, "headers_too_large"),
+            (client.get("/metrics"), 404, "not_found"),
+            (client.get("/v1/model", headers={"Authorization": "Bearer other"}), 401, "unauthorized"),
+        ):
+            assert (response.status_code, response.json()["code"]) == (status, code)
 
 
-def test_a_killed_replica_fails_no_request_but_those_it_had(replicated: Replicated) -> None:
-    with Traffic(replicated) as traffic:
-        replicated.stop_first(signal.SIGKILL)
-        lost = len(traffic.failures)
-        traffic.go_on()
-    assert len(traffic.failures) == lost <= CLIENTS
+def test_slow_clients_are_disconnected_and_others_are_served_meanwhile(proxied: Proxied) -> None:
+    kinds = [
+        ("GET / HTTP/1.1\r\nX-Slow: ", b"x", 408, REQUEST_S),
+        (UPLOAD, b"x", 408, REQUEST_S),
+        (UPLOAD + 80_000 * "x", b"", 504, ANSWER_S),
+    ] * SLOW_CLIENTS
+    with ThreadPoolExecutor(len(kinds)) as pool, proxied.client() as client:
+        slow = [
+            pool.submit(send_slowly, proxied.address, beginning, then=then) for beginning, then, *_ in kinds
+        ]
+        path = new_session(client)
+        query = {"images": sample_bytes("anger", 5)}
+        assert client.post(f"{path}/classify", files=query).status_code == 200
+        assert not slow[-1].done()
+        for (*_, status, limit_s), (answer, after_s) in zip(kinds, (o.result() for o in slow), strict=True):
+            assert answer.startswith(f"HTTP/1.1 {status}")
+            assert limit_s - 0.2 < after_s < limit_s + 4
 
 
-def test_no_request_fails_while_new_replicas_take_the_place_of_an_old_one(replicated: Replicated) -> None:
-    with Traffic(replicated) as traffic:
-        replicated.start(2)
-        traffic.go_on()
-        assert replicated.stop_first() == 0
-        traffic.go_on()
-    assert traffic.failures == []
-    assert "Layer7 wrong status, code: 503" in replicated.balancer_log, "it was not seen to drain"
+def test_a_rolled_replica_loses_no_request_and_its_streams_open_anew_elsewhere(proxied: Proxied) -> None:
+    with proxied.client() as client, contextlib.ExitStack() as streams:
+        path = new_session(client)
+        # The proxy gives each stream to the replica with the fewest connections.
+        opened = [streams.enter_context(stream(proxied, path)) for _ in range(3)]
+        assert [close_code(one) for one in opened] == [None] * 3
+        with Traffic(proxied) as traffic:
+            assert proxied.stop_oldest() == 0
+            traffic.wait_for_more()
+        assert (traffic.failures, traffic.lost) == ([], set())
+        assert sorted(map(str, map(close_code, opened))) == ["1012", "None", "None"]
+        assert close_code(streams.enter_context(stream(proxied, path))) is None
 
 
-def test_a_replica_that_leaves_ends_its_streams_alone_and_they_open_anew(replicated: Replicated) -> None:
-    with replicated.client() as client, contextlib.ExitStack() as streams:
-        path = taught_session(client)
-        # The balancer gives each to the replica that has fewest.
-        first, second = (streams.enter_context(stream(replicated, path)) for _ in replicated.replicas)
-        assert answers(first)
-        assert answers(second)
-        assert replicated.stop_first() == 0
-        assert answers(first) != answers(second)
-        assert answers(streams.enter_context(stream(replicated, path)))
+def test_a_killed_replica_loses_only_unanswered_requests(proxied: Proxied) -> None:
+    with Traffic(proxied) as traffic:
+        proxied.stop_oldest(signal.SIGKILL)
+        traffic.wait_for_more()
+    assert len(traffic.failures) <= CLIENTS
+    assert traffic.lost == set()
 
 
-def test_without_a_replica_the_balancer_says_so(replicated: Replicated) -> None:
-    while replicated.replicas:
-        replicated.stop_first(signal.SIGKILL)
-    with replicated.client() as client:
+def test_without_a_replica_the_proxy_says_that_the_service_is_not_ready(proxied: Proxied) -> None:
+    proxied.stop_oldest(signal.SIGKILL)
+    with proxied.client() as client:
         response = client.get("/v1/model")
     assert (response.status_code, response.json()["code"]) == (503, "not_ready")
     assert response.headers["retry-after"] == "1"

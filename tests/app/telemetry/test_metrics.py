@@ -18,7 +18,7 @@ from app.sessions.errors import StoreUnavailable
 from tests.support.api import LOCAL, image, sample, settings
 from tests.support.samples import no_face, sample_bytes, two_faces
 
-DASHBOARD = Path(__file__).parents[3] / "docs/deploy/grafana/csrn.json"
+DASHBOARD = Path(__file__).parents[3] / "deploy/grafana/csrn.json"
 CLASSIFY = "/v1/sessions/{session_id}/classify"
 
 

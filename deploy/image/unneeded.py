@@ -1,6 +1,6 @@
-"""Prints what the lock has installed and the service does not need: the tools of development.
+"""Prints the installed packages that only development needs.
 
-python unneeded.py PYPROJECT.TOML [EXTRA...], run by the Python whose packages are meant; extras are kept.
+python unneeded.py PYPROJECT.TOML [EXTRA...] looks at the packages of its own Python, and keeps the extras.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 
 def needed_by(requirements: list[str], installed: dict[str, Distribution]) -> set[str]:
-    """Names of all that the requirements lead to. What is not installed was left out on purpose."""
+    """Names of the installed packages that the requirements depend on, directly or indirectly."""
     needed: set[str] = set()
     seen: set[str] = set()
     waiting = [Requirement(text) for text in requirements]

@@ -1,4 +1,4 @@
-"""Stands in for the name service of Docker's network: one name, one address for each replica."""
+"""A name server that stands in for Docker's: every name has one address for each replica."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import struct
 import threading
 
 A = 1
+"""Type of a question for IPv4 addresses"""
 
 
 class Names:
-    """Answers a question for IPv4 addresses with `addresses`, which may change, and any other with none."""
+    """Answers questions for IPv4 addresses with `addresses`, which may change, and others with none."""
 
     def __init__(self) -> None:
         self.addresses: set[str] = set()
@@ -25,16 +26,15 @@ class Names:
     def _answer_all(self) -> None:
         while True:
             try:
-                question, asker = self._socket.recvfrom(4096)
-                self._socket.sendto(self._answer(question), asker)
+                question, sender = self._socket.recvfrom(4096)
+                self._socket.sendto(self._answer(question), sender)
             except OSError:
                 return
 
     def _answer(self, message: bytes) -> bytes:
         question = message[12 : message.index(b"\0", 12) + 5]
-        (kind,) = struct.unpack(">H", question[-4:-2])
-        found = sorted(self.addresses) if kind == A else []
-        # 0x8180: an answer, without error; 0xC00C: of the name in the question; 1: for a second.
+        found = sorted(self.addresses) if question[-4:-2] == struct.pack(">H", A) else []
+        # 0x8180: an answer without error. 0xC00C: the name in the question. The answer is valid for 1 s.
         header = message[:2] + struct.pack(">5H", 0x8180, 1, len(found), 0, 0)
         answers = (struct.pack(">3HIH", 0xC00C, A, 1, 1, 4) + socket.inet_aton(address) for address in found)
         return header + question + b"".join(answers)
