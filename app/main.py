@@ -113,6 +113,11 @@ def create_app(
         requests=ConcurrencyLimit(
             "requests", most=settings.max_requests, most_per_key=settings.max_requests_per_key
         ),
+        body_bytes=ConcurrencyLimit(
+            "body bytes",
+            most=settings.max_body_bytes_in_progress,
+            most_per_key=max(settings.max_body_bytes_in_progress // 2, settings.max_body_bytes),
+        ),
         streams=ConcurrencyLimit(
             "streams", most=settings.max_streams, most_per_key=settings.max_streams_per_key
         ),

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """The largest image"""
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     """The largest body of one request"""
+    max_body_bytes_in_progress: int = Field(512 * 2**20, ge=1)
+    """The bodies of all requests in progress, together. The requests of one key may hold half of it"""
     max_requests: int = Field(256, ge=1)
     """Requests in progress at once. More are refused with 429"""
     max_requests_per_key: int = Field(128, ge=1)

@@ -10,7 +10,7 @@ from app.access.errors import Overloaded
 
 
 class ConcurrencyLimit:
-    """Limits how many requests, streams or exports are in progress at once."""
+    """Limits how many requests, bytes of bodies, streams or exports are in progress at once."""
 
     def __init__(self, kind: str, *, most: int, most_per_key: int) -> None:
         """kind: the plural noun for error texts, such as requests."""
@@ -22,15 +22,15 @@ class ConcurrencyLimit:
         return self._by_owner.total()
 
     @contextlib.contextmanager
-    def one_of(self, owner: str) -> Iterator[None]:
-        """Count one more for this owner until the block ends. Raises: Overloaded."""
-        if self._by_owner[owner] >= self._most_per_key:
+    def hold(self, owner: str, amount: int = 1) -> Iterator[None]:
+        """Count an amount for this owner until the block ends. Raises: Overloaded."""
+        if self._by_owner[owner] + amount > self._most_per_key:
             raise Overloaded(f"a key may have {self._most_per_key} {self._kind} at once: try again shortly")
-        if self.count >= self._most:
+        if self.count + amount > self._most:
             raise Overloaded(f"the service handles {self._most} {self._kind} at once: try again shortly")
-        self._by_owner[owner] += 1
+        self._by_owner[owner] += amount
         try:
             yield
         finally:
-            self._by_owner[owner] -= 1
+            self._by_owner[owner] -= amount
             self._by_owner += collections.Counter()  # drops owners with a count of 0

@@ -15,7 +15,9 @@ KEYED_PATHS = "/v1/"
 
 
 class Permissions:
-    """ASGI middleware: checks origin, key, rate and requests in progress, and stores the owner of the key.
+    """ASGI middleware: checks the origin, key and rate, and the requests and body bytes in progress.
+
+    It stores the owner of the key for the routes.
 
     A service without keys answers everyone who can reach it, except web pages of other origins: such a page
     can reach services on the machine of the person who opened it. Browsers name the origin of the page. A
@@ -33,11 +35,20 @@ class Permissions:
         if scope["type"] != "http" or not scope["path"].startswith(KEYED_PATHS):
             await self._app(scope, receive, send)
             return
-        owner = self._owner(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        owner = self._owner(headers)
         scope.setdefault("state", {})["owner"] = owner
         self._service.rate_limit.charge(owner, 1)
-        with self._service.requests.one_of(owner):
+        body_bytes = self._body_bytes(headers)
+        with self._service.requests.hold(owner), self._service.body_bytes.hold(owner, body_bytes):
             await self._app(scope, receive, send)
+
+    def _body_bytes(self, headers: Headers) -> int:
+        """The size of the request's body, or the largest size if the client does not state it."""
+        most = self._service.settings.max_body_bytes
+        if "transfer-encoding" in headers:
+            return most
+        return min(int(headers.get("content-length", 0)), most)
 
     def _owner(self, headers: Headers) -> str:
         """The owner of the request's key. Raises: ForbiddenOrigin; Unauthorized."""

@@ -28,6 +28,7 @@ class ServiceState:
     keys: ApiKeys
     rate_limit: RateLimit
     requests: ConcurrencyLimit
+    body_bytes: ConcurrencyLimit
     streams: ConcurrencyLimit
     exports: ConcurrencyLimit
 

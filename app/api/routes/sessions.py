@@ -98,7 +98,7 @@ async def get_quality(session_id: str, owner: Owner, service: Service) -> Qualit
 
 async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
     """Count an export until its client has received it: it holds a whole session in memory."""
-    with service.exports.one_of(owner):
+    with service.exports.hold(owner):
         yield
 
 

@@ -93,7 +93,7 @@ async def stream(
     try:
         owner = websocket.state.owner = _owner(websocket, service)
         classification = _Stream(websocket, service, owner, session_id, unknown_below, regions=regions)
-        with service.streams.one_of(owner):
+        with service.streams.hold(owner):
             await classification.run()
     except CsrnError as error:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):

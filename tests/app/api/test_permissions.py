@@ -115,6 +115,16 @@ def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp
     asyncio.run(use())
 
 
+def test_a_body_that_does_not_fit_beside_others_of_the_key_is_refused(weights: Path, tmp_path: Path) -> None:
+    limits = {"max_body_bytes": 1000, "max_body_bytes_in_progress": 2000}
+    app = create_app(settings(weights, tmp_path, api_keys=KEYS, **limits))
+    with TestClient(app, base_url="http://127.0.0.1") as client, app.state.body_bytes.hold("ann", 990):
+        body = {"name": "a name"}
+        assert_problem(client.post("/v1/sessions", json=body, headers=ANN), 429, "overloaded")
+        assert client.post("/v1/sessions", json=body, headers=BOB).status_code == 201
+        assert client.post("/v1/sessions", headers=ANN).status_code == 201
+
+
 def test_a_service_without_keys_refuses_pages_of_other_origins(weights: Path, tmp_path: Path) -> None:
     with client_of(weights, tmp_path) as client:
         own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}

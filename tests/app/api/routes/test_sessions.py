@@ -94,9 +94,9 @@ def test_an_imported_session_gives_the_same_results_as_the_exported_one(
 
 def test_a_key_has_a_limited_number_of_exports_at_once(client: TestClient, taught: str) -> None:
     exports = client.app.state.exports  # type: ignore[attr-defined]
-    with exports.one_of("local"):
+    with exports.hold("local"):
         assert [client.get(f"{taught}/export").status_code for _ in range(MAX_EXPORTS_PER_KEY)] == [200, 200]
-        with exports.one_of("local"):
+        with exports.hold("local"):
             assert_problem(client.get(f"{taught}/export"), 429, "overloaded")
 
 
