@@ -15,13 +15,12 @@ from app.access.api_keys import Owner
 from app.access.rate_limit import RateLimit
 from app.api.errors import BodyTooLarge, UnsupportedMediaType
 from app.inference.engine import Engine, Upload
-from app.inference.support_cache import SupportKey
+from app.inference.support_cache import SupportCache
 from app.sessions.errors import ModelChanged
-from app.sessions.session import Session
 from app.sessions.store import SessionStore
 from app.settings import Settings
 from csrn_client.fields import Label
-from model.support_set import Example, SupportSet
+from csrn_client.schemas import Session
 
 
 def engine(request: Request) -> Engine:
@@ -34,8 +33,14 @@ def store(request: Request) -> SessionStore:
     return found
 
 
+def supports(request: Request) -> SupportCache:
+    found: SupportCache = request.app.state.supports
+    return found
+
+
 EngineDep = Annotated[Engine, Depends(engine)]
 StoreDep = Annotated[SessionStore, Depends(store)]
+SupportsDep = Annotated[SupportCache, Depends(supports)]
 Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, one part an image")]
 Labels = Annotated[list[Label], Form(description="One for each image, in the same order")]
 _decoded = BeforeValidator(functools.partial(urllib.parse.unquote, errors="strict"))
@@ -89,19 +94,6 @@ def _image_reader(request: Request, owner: Owner) -> ImageReader:
 
 
 ImageReaderDep = Annotated[ImageReader, Depends(_image_reader)]
-
-
-async def session_support(session: Session, owner: str, store: SessionStore, engine: Engine) -> SupportSet:
-    """The support set of a session that was read, or of a newer revision of it.
-
-    Raises: NoClasses; QueueFull; what the store raises.
-    """
-
-    async def load() -> tuple[SupportKey, Sequence[Example]]:
-        loaded, examples = await store.load_examples(owner, session.id)
-        return (loaded.id, loaded.revision), examples
-
-    return await engine.support_set((session.id, session.revision), load)
 
 
 def require_same_weights(session: Session, current: Engine) -> None:

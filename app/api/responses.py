@@ -6,7 +6,6 @@ import collections
 from collections.abc import Mapping, Sequence
 
 from app.inference.engine import QueryOutcome, ScoredFace, Upload
-from app.sessions import session as stored
 from csrn_client import schemas
 from model.checkpoint import Checkpoint
 from model.leave_one_out import LeftOut
@@ -15,19 +14,6 @@ from model.vision.patches import PARTS, PatchLayout
 
 CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be told right for the verdict"""
-
-
-def session_answer(session: stored.Session) -> schemas.Session:
-    return schemas.Session(
-        id=session.id,
-        name=session.name,
-        created_at=session.created_at,
-        expires_at=session.expires_at,
-        revision=session.revision,
-        weights_sha256=session.weights_sha256,
-        metadata=session.metadata,
-        classes=[schemas.ClassCount(label=label, examples=count) for label, count in session.classes.items()],
-    )
 
 
 def box_answer(box: Box) -> schemas.Box:

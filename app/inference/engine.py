@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
 import torch
 
 from app.inference.device import held_memory_bytes
-from app.inference.errors import DeviceFull, NoClasses
+from app.inference.errors import DeviceFull
 from app.inference.faces import FacePool, Found
 from app.inference.observer import Observer, Stage
-from app.inference.support_cache import SupportCache, SupportKey
 from app.inference.work_queue import Lane, WorkQueue
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
@@ -138,7 +137,7 @@ _Outcome = Features | SupportSet | list[list[ClassScore]] | list[LeftOut]
 
 
 class Engine:
-    """Encodes support images and classifies queries. Knows sessions only by the key of their cache."""
+    """Encodes support images and classifies queries. Knows no sessions."""
 
     def __init__(
         self,
@@ -149,7 +148,6 @@ class Engine:
         max_pixels: int,
         max_queued_images: int,
         max_batch_faces: int,
-        support_cache_bytes: int,
         stall_s: float,
         observer: Observer = Observer(),
     ) -> None:
@@ -173,7 +171,6 @@ class Engine:
             is_permanent=lambda error: isinstance(error, torch.AcceleratorError),
             observer=observer,
         )
-        self.supports = SupportCache(max_bytes=support_cache_bytes)
 
     @property
     def device(self) -> str:
@@ -239,27 +236,6 @@ class Engine:
             SupportFace(box_px=faces[0].box_px, features=next(features)) if isinstance(faces, list) else faces
             for faces in found
         ]
-
-    async def support_set(
-        self,
-        key: SupportKey,
-        load: Callable[[], Awaitable[tuple[SupportKey, Sequence[Example]]]],
-    ) -> SupportSet:
-        """The support set of a session at a revision, from the cache or made of what `load` gives.
-
-        `load` may find a newer revision than was asked for and says so in the key it returns.
-
-        Raises: NoClasses; QueueFull; whatever `load` raises, or that of another who asked for the same
-            at the same time: so it must raise nothing of its caller's own.
-        """
-
-        async def make() -> tuple[SupportKey, SupportSet]:
-            found, examples = await load()
-            if not examples:
-                raise NoClasses
-            return found, await self.build_support_set(examples)
-
-        return await self.supports.get(key, make)
 
     async def build_support_set(self, examples: Sequence[Example]) -> SupportSet:
         """A support set of at least one example. Raises: QueueFull."""

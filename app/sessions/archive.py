@@ -12,8 +12,8 @@ import safetensors
 import safetensors.numpy
 
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from app.sessions.session import NewSession, Session
-from csrn_client import fields, schemas
+from csrn_client import fields
+from csrn_client.schemas import NewSession, Session
 from model.support_set import Example, Features
 
 ENTRY = "session"
@@ -33,7 +33,7 @@ class _Contents(pydantic.BaseModel):
     """All of a session but the features."""
 
     format: Literal["csrn-session-1"] = "csrn-session-1"
-    session: schemas.NewSession
+    session: NewSession
     """Its ttl_s is from creation to expiry, and counts anew from an import"""
     weights_sha256: str
     examples: Annotated[list[_ExampleName], pydantic.FailFast()]
@@ -45,11 +45,7 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     # Rounded moments may lie a microsecond further apart than they were set.
     ttl_s = lifetime and min(lifetime.total_seconds(), fields.MAX_TTL_S)
     contents = _Contents(
-        session=schemas.NewSession(
-            name=session.name,
-            ttl_s=ttl_s,
-            metadata=session.metadata,
-        ),
+        session=NewSession(name=session.name, ttl_s=ttl_s, metadata=session.metadata),
         weights_sha256=session.weights_sha256,
         examples=[_ExampleName(id=example.example_id, label=example.label) for example in examples],
     )
@@ -73,13 +69,7 @@ def read_archive(
     if len(set(ids)) < len(ids):
         raise ArchiveInvalid("an example id is there twice")
     features = _features(tensors, (len(ids), numbers_per_face))
-    new = NewSession(
-        name=contents.session.name,
-        ttl_s=contents.session.ttl_s,
-        weights_sha256=weights_sha256,
-        metadata=contents.session.metadata,
-    )
-    return new, [
+    return contents.session, [
         Example(example_id=example.id, label=example.label, features=of_example)
         for example, of_example in zip(contents.examples, features, strict=True)
     ]

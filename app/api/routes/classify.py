@@ -14,9 +14,9 @@ from app.api.dependencies import (
     Images,
     Labels,
     StoreDep,
+    SupportsDep,
     require_multipart,
     require_same_weights,
-    session_support,
 )
 from app.api.errors import InvalidLabel
 from app.api.responses import results_answer
@@ -40,6 +40,7 @@ async def classify(
     owner: Owner,
     store: StoreDep,
     engine: EngineDep,
+    supports: SupportsDep,
     reader: ImageReaderDep,
     images: Images,
     unknown_below: UnknownBelow = None,
@@ -51,7 +52,7 @@ async def classify(
     session = await store.get(owner, session_id)
     require_same_weights(session, engine)
     uploads = await reader.read(images)
-    support = await session_support(session, owner, store, engine)
+    support = await supports.get(owner, session)
     timings.mark("support")
     return await _answer(
         engine, uploads, support, unknown_below, all_faces, regions, timings, lane=session_id

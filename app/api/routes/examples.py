@@ -19,17 +19,18 @@ from app.api.dependencies import (
     LabelPath,
     Labels,
     StoreDep,
+    SupportsDep,
     require_multipart,
     require_same_weights,
 )
 from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
-from app.api.responses import box_answer, session_answer
+from app.api.responses import box_answer
 from app.inference.engine import Engine, SupportFace
 from app.inference.errors import ReadingFailed
-from app.sessions import session as stored
+from app.inference.support_cache import SupportCache
 from app.sessions.store import SessionStore
 from csrn_client.fields import ExampleId
-from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
+from csrn_client.schemas import Added, AddedExample, Class, RejectedImage, Session
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions", tags=["support"])
@@ -43,8 +44,8 @@ class _EncodedExamples:
         self.added: list[AddedExample] = []
         self.rejected: list[RejectedImage] = []
 
-    def answer(self, session: stored.Session) -> Added:
-        return Added(session=session_answer(session), added=self.added, rejected=self.rejected)
+    def answer(self, session: Session) -> Added:
+        return Added(session=session, added=self.added, rejected=self.rejected)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class _Teaching:
     owner: str
     store: SessionStore
     engine: Engine
+    supports: SupportCache
     reader: ImageReader
 
     async def encode(
@@ -95,14 +97,21 @@ class _Teaching:
 
     async def replace(self, label: str, encoded: _EncodedExamples) -> Added:
         replaced = await self.store.replace_class(self.owner, self.session_id, label, encoded.examples)
-        self.engine.supports.forget([self.session_id])
+        self.supports.forget(self.session_id)
         return encoded.answer(replaced)
 
 
 def _teaching(
-    session_id: str, owner: Owner, store: StoreDep, engine: EngineDep, reader: ImageReaderDep
+    session_id: str,
+    owner: Owner,
+    store: StoreDep,
+    engine: EngineDep,
+    supports: SupportsDep,
+    reader: ImageReaderDep,
 ) -> _Teaching:
-    return _Teaching(session_id=session_id, owner=owner, store=store, engine=engine, reader=reader)
+    return _Teaching(
+        session_id=session_id, owner=owner, store=store, engine=engine, supports=supports, reader=reader
+    )
 
 
 TeachingDep = Annotated[_Teaching, Depends(_teaching)]
@@ -173,21 +182,21 @@ async def delete_example(
     example_id: ExampleIdPath,
     owner: Owner,
     store: StoreDep,
-    engine: EngineDep,
+    supports: SupportsDep,
 ) -> Response:
     """Delete one example; with its last example the class is gone."""
     await store.delete_example(owner, session_id, label, example_id)
-    engine.supports.forget([session_id])
+    supports.forget(session_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.delete("/{session_id}/classes/{label}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_class(
-    session_id: str, label: LabelPath, owner: Owner, store: StoreDep, engine: EngineDep
+    session_id: str, label: LabelPath, owner: Owner, store: StoreDep, supports: SupportsDep
 ) -> Response:
     """Delete a class with its examples."""
     await store.delete_class(owner, session_id, label)
-    engine.supports.forget([session_id])
+    supports.forget(session_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 

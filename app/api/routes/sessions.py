@@ -12,9 +12,8 @@ from starlette.datastructures import UploadFile
 
 from app.access.api_keys import Owner
 from app.access.errors import TooManyRequests
-from app.api.dependencies import EngineDep, StoreDep, require_json, require_same_weights
-from app.api.responses import quality_answer, session_answer
-from app.sessions import session as stored
+from app.api.dependencies import EngineDep, StoreDep, SupportsDep, require_json, require_same_weights
+from app.api.responses import quality_answer
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid
 from csrn_client.schemas import NewSession, Quality, Session, SessionPage
@@ -32,17 +31,7 @@ async def create_session(
     owner: Owner, store: StoreDep, engine: EngineDep, body: NewSession | None = None
 ) -> Session:
     """Create an empty session for the weights that are served."""
-    new = body or NewSession()
-    created = await store.create(
-        owner,
-        stored.NewSession(
-            name=new.name,
-            ttl_s=new.ttl_s,
-            weights_sha256=engine.checkpoint.sha256,
-            metadata=new.metadata,
-        ),
-    )
-    return session_answer(created)
+    return await store.create(owner, body or NewSession(), weights_sha256=engine.checkpoint.sha256)
 
 
 @router.get("")
@@ -54,20 +43,20 @@ async def list_sessions(
 ) -> SessionPage:
     """The key's sessions, oldest first; pass next_cursor on for the next page."""
     page, next_cursor = await store.list_page(owner, limit=limit, cursor=cursor)
-    return SessionPage(sessions=[session_answer(session) for session in page], next_cursor=next_cursor)
+    return SessionPage(sessions=page, next_cursor=next_cursor)
 
 
 @router.get("/{session_id}")
 async def get_session(session_id: str, owner: Owner, store: StoreDep) -> Session:
     """A session and the number of examples of each class."""
-    return session_answer(await store.get(owner, session_id))
+    return await store.get(owner, session_id)
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_session(session_id: str, owner: Owner, store: StoreDep, engine: EngineDep) -> Response:
+async def delete_session(session_id: str, owner: Owner, store: StoreDep, supports: SupportsDep) -> Response:
     """Delete a session with everything that was learnt in it."""
     await store.delete(owner, session_id)
-    engine.supports.forget([session_id])
+    supports.forget(session_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
@@ -81,7 +70,8 @@ async def get_quality(session_id: str, owner: Owner, store: StoreDep, engine: En
 
     support = await engine.build_support_set(examples)
     left_out = await engine.leave_one_out(support, examples)
-    return quality_answer(session.revision, session.classes, left_out, unknown_below=support.unknown_below)
+    classes = {known.label: known.examples for known in session.classes}
+    return quality_answer(session.revision, classes, left_out, unknown_below=support.unknown_below)
 
 
 async def _export_place(request: Request) -> AsyncIterator[None]:
@@ -150,7 +140,7 @@ async def import_session(request: Request, owner: Owner, store: StoreDep, engine
         weights_sha256=engine.checkpoint.sha256,
         numbers_per_face=engine.numbers_per_face,
     )
-    return session_answer(await store.create(owner, new, examples))
+    return await store.create(owner, new, examples, weights_sha256=engine.checkpoint.sha256)
 
 
 async def _read_archive_bytes(request: Request) -> bytes:

@@ -20,17 +20,16 @@ from app.access.errors import RateLimited, TooManyStreams
 from app.access.open_streams import OpenStreams
 from app.access.origins import asks_for_loopback, is_foreign_origin
 from app.access.rate_limit import RateLimit
-from app.api.dependencies import session_support
 from app.api.responses import result_answer
 from app.inference.engine import Engine, QueryOutcome, Timings, scored_face
 from app.inference.errors import NoClasses, QueueFull, WorkLost
 from app.inference.faces import FaceStream
 from app.inference.observer import FrameOutcome
-from app.sessions import session as stored
+from app.inference.support_cache import SupportCache
 from app.sessions.errors import SessionNotFound, StoreUnavailable
 from app.sessions.store import SessionStore
 from app.settings import Settings
-from csrn_client.schemas import ItemError, StreamResult
+from csrn_client.schemas import ItemError, Session, StreamResult
 from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")
@@ -126,6 +125,7 @@ class _Stream:
         state = websocket.app.state
         self._engine: Engine = state.engine
         self._store: SessionStore = state.store
+        self._supports: SupportCache = state.supports
         self._settings: Settings = state.settings
         self._streams: OpenStreams = state.streams
         self._rate_limit: RateLimit = state.rate_limit
@@ -238,7 +238,7 @@ class _Stream:
         session = await self._session()
         try:
             with _store_faults():
-                support = await session_support(session, self._owner, self._store, self._engine)
+                support = await self._supports.get(self._owner, session)
         except NoClasses:
             return [scored_face(face, []) for face in found], self._unknown_below
         timings.mark("support")
@@ -246,7 +246,7 @@ class _Stream:
         timings.mark("network")
         return outcome, support.unknown_below if self._unknown_below is None else self._unknown_below
 
-    async def _session(self) -> stored.Session:
+    async def _session(self) -> Session:
         """The session as it is now. Raises: Closed."""
         with _store_faults():
             session = await self._store.get(self._owner, self._session_id)

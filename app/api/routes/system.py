@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from app.access.api_keys import Owner
-from app.api.dependencies import EngineDep, StoreDep
+from app.api.dependencies import EngineDep, StoreDep, SupportsDep
 from app.api.errors import NotReady
 from app.inference.engine import Engine
 from app.sessions.errors import StoreUnavailable
@@ -80,7 +80,9 @@ def _require_alive(engine: Engine) -> None:
         200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> Response:
+async def get_metrics(
+    request: Request, engine: EngineDep, store: StoreDep, supports: SupportsDep
+) -> Response:
     """What happened and what is, for Prometheus. The store may be away: csrn_ready says so."""
     metrics: Metrics = request.app.state.metrics
     sessions, ready = await _sessions_and_readiness(request, engine, store)
@@ -89,9 +91,9 @@ async def get_metrics(request: Request, engine: EngineDep, store: StoreDep) -> R
         requests_in_flight=metrics.requests_in_flight,
         queued_work=engine.queued_work,
         sessions=sessions,
-        support_cache_bytes=engine.supports.size_bytes,
-        support_cache_sets=len(engine.supports.kept),
-        support_cache_misses=engine.supports.misses,
+        support_cache_bytes=supports.size_bytes,
+        support_cache_sets=len(supports),
+        support_cache_misses=supports.misses,
         device_memory_bytes=engine.device_memory_bytes,
         streams_open=request.app.state.streams.count,
     )

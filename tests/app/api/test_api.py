@@ -556,7 +556,7 @@ def test_expired_sessions_are_gone_and_limits_hold(weights: Path, tmp_path: Path
 def test_what_was_deleted_or_expired_leaves_the_device_too(weights: Path, tmp_path: Path) -> None:
     app = create_app(settings(weights, tmp_path, upkeep_every_s=0.05))
     with TestClient(app, headers=LOCAL) as client:
-        supports = app.state.engine.supports
+        supports = app.state.supports
 
         def taught_and_asked(ttl_s: float | None = None) -> str:
             path: str = "/v1/sessions/" + client.post("/v1/sessions", json={"ttl_s": ttl_s}).json()["id"]

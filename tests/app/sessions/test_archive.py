@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from app.sessions.session import NewSession, Session
+from csrn_client.schemas import NewSession, Session
 from model.support_set import Example
 
 SHA = "0" * 64
@@ -39,7 +39,7 @@ def session(examples: list[Example] = EXAMPLES, ttl_s: float | None = 60) -> Ses
         revision=7,
         weights_sha256=SHA,
         metadata={"k": "v", "n": 1},
-        classes={},
+        classes=[],
     )
 
 
