@@ -98,7 +98,7 @@ class SqliteDatabase(Database):
 
     def _limit_log(self) -> None:
         """Keep the log small enough that the file can take its content with the help of the reserve."""
-        if self._log.exists() and self._log.stat().st_size > self._reserve.size_bytes // 4:
+        if self._log.exists() and self._log.stat().st_size > self._reserve.size_bytes // 8:
             self._settle()
 
     def _require_reserve(self) -> None:

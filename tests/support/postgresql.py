@@ -1,4 +1,4 @@
-"""A real PostgreSQL that the tests start themselves, from Debian's package."""
+"""A PostgreSQL server from Debian's package, started by the tests."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ needs_postgresql = pytest.mark.skipif(
 )
 PASSWORD = "a-password-of-the-tests"
 START_LIMIT_S = 30
-# As root, which PostgreSQL refuses, it runs as the user that Debian's package creates.
+# PostgreSQL refuses to run as root, so it runs as the user that Debian's package creates.
 AS_USER = (
     ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if os.geteuid() == 0 else []
 )
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # A process that is killed loses nothing even so; only a power cut would.
+    # Survives killed processes, though not a power cut.
     "fsync": "off",
 }
 
 
 class PostgresqlServer:
-    """Listens on a free port of 127.0.0.1. Its files are in a folder of its own until it is removed."""
+    """A server on a free port of 127.0.0.1, with its files in a temporary folder."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="csrn-postgresql-"))
@@ -56,7 +56,7 @@ class PostgresqlServer:
         return f"postgresql://csrn:{PASSWORD}@127.0.0.1:{self._port}/{database}"
 
     def new_database(self, folder: Path | None = None) -> str:
-        """The URL of an empty database, whose tables are in `folder` if it is given."""
+        """The URL of an empty database. Its tables are in `folder`, if given."""
         name = f"test_{secrets.token_hex(6)}"
         if folder is None:
             self.execute(f"CREATE DATABASE {name}")
@@ -68,7 +68,7 @@ class PostgresqlServer:
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        """Remove a database that was given a folder."""
+        """Remove a database that has its own folder."""
         name = url.rsplit("/", 1)[1]
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
         self.execute(f"DROP TABLESPACE {name}")
@@ -78,7 +78,7 @@ class PostgresqlServer:
             connection.execute(statement.encode())
 
     def start(self) -> None:
-        """Start it, again on the same port if it was stopped."""
+        """Start or restart the server, always on the same port."""
         deadline = time.monotonic() + START_LIMIT_S
         self._spawn()
         while True:
@@ -89,7 +89,7 @@ class PostgresqlServer:
                 if time.monotonic() > deadline:
                     raise
                 if self._process.poll() is not None:
-                    self._spawn()  # processes of the one that was killed were still ending
+                    self._spawn()  # processes of the killed server were still ending
                 time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -97,7 +97,7 @@ class PostgresqlServer:
         self._process.wait(30)
 
     def pause(self) -> None:
-        """It keeps its connections, and answers nothing."""
+        """Let it hang: it keeps its connections but does not answer."""
         for pid in self._pids():
             os.kill(pid, signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""What clients see when nothing more can be stored."""
+"""The answers of a service that can store no more."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def client(weights: Path, tmp_path: Path) -> Iterator[TestClient]:
 
 
 def create_until_refused(client: TestClient) -> tuple[list[str], httpx.Response]:
-    """The paths of the sessions, and the refusal."""
+    """The paths of the created sessions, and the response that refused another."""
     paths: list[str] = []
     while (response := client.post("/v1/sessions", json=LARGE)).status_code == 201:
         paths.append(f"/v1/sessions/{response.json()['id']}")
@@ -52,7 +52,7 @@ def test_a_full_store_answers_507_and_can_be_emptied(client: TestClient) -> None
     assert client.post("/v1/sessions", json=LARGE).status_code == 201
 
 
-def test_a_key_stores_only_so_many_bytes_and_the_error_says_how_many(weights: Path, tmp_path: Path) -> None:
+def test_the_error_states_how_many_bytes_a_key_may_store(weights: Path, tmp_path: Path) -> None:
     with client_of(weights, tmp_path, max_bytes_per_key=40_000) as client:
         paths, refused = create_until_refused(client)
         assert len(paths) == 2

@@ -136,7 +136,8 @@ async def test_a_cancelled_write_is_complete_or_absent(store: SessionStore) -> N
         for _ in range(1 + attempt):
             await asyncio.sleep(0)
         write.cancel()
-        await raises(asyncio.CancelledError, write)
+        with pytest.raises(asyncio.CancelledError):
+            await write
     await asyncio.sleep(0.2)
     after, examples = await store.load_examples("ann", session.id)
     assert after.revision > 0, "a write that has begun is completed"
