@@ -28,7 +28,7 @@ from app.inference.observer import Observer
 from app.inference.support_cache import SupportCache
 from app.inference.upkeep import keep_up
 from app.inference.watchdog import end_when_broken
-from app.sessions.queries import Quotas
+from app.sessions.changes import Quotas
 from app.sessions.store import SessionStore, open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics

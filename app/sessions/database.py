@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from app.sessions import migrations, queries
+from app.sessions import changes, migrations
 from app.sessions.errors import StoreFull, StoreUnavailable
 from app.sessions.schema import sessions
 
@@ -75,8 +75,8 @@ class Database:
         """A database that was full counts as full until a test write succeeds."""
         self._transact(self._reads, lambda c: c.execute(sa.select(sessions.c.number).limit(1)))
         if self._may_be_full():
-            number = self._write(queries.insert_probe)
-            self._erase(lambda c: queries.delete_part(c, sessions.c.number == number))
+            number = self._write(changes.insert_probe)
+            self._erase(lambda c: changes.delete_part(c, sessions.c.number == number))
             self._full = False
 
     def _may_be_full(self) -> bool:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.sessions import queries
+from app.sessions import changes, queries
+from app.sessions.changes import Quotas
 from app.sessions.database import Database
 from app.sessions.postgresql import open_postgresql
-from app.sessions.queries import Quotas
 from app.sessions.schema import sessions
 from app.sessions.sqlite import SqliteDatabase
 from csrn_client.schemas import NewSession, Session
@@ -43,7 +43,7 @@ class SessionStore:
     ) -> Session:
         """A new session with these examples. Raises: SessionLimit; as add_examples."""
         return await self._database.write(
-            lambda c: queries.create(c, owner, new, weights_sha256, examples, self._quotas)
+            lambda c: changes.create(c, owner, new, weights_sha256, examples, self._quotas)
         )
 
     async def get(self, owner: str, session_id: str) -> Session:
@@ -68,7 +68,12 @@ class SessionStore:
 
     async def example_ids(self, owner: str, session_id: str, label: str) -> Sequence[str]:
         """The example ids of a class, oldest first. Raises: ClassNotFound."""
-        return await self._database.read(lambda c: queries.example_ids(c, owner, session_id, label))
+
+        def read(connection: sa.Connection) -> Sequence[str]:
+            number, _ = queries.get_session(connection, owner, session_id)
+            return queries.example_ids(connection, number, label)
+
+        return await self._database.read(read)
 
     async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
         """Add all examples, or none.
@@ -76,7 +81,7 @@ class SessionStore:
         Raises: ExampleExists; ClassLimit; ExampleLimit; ByteLimit; StoreFull.
         """
         return await self._database.write(
-            lambda c: queries.add_examples(c, owner, session_id, examples, self._quotas)
+            lambda c: changes.add_examples(c, owner, session_id, examples, self._quotas)
         )
 
     async def replace_class(
@@ -84,23 +89,23 @@ class SessionStore:
     ) -> Session:
         """Replace all examples of a class with these. Raises: as add_examples."""
         replaced = await self._database.write(
-            lambda c: queries.replace_class(c, owner, session_id, label, examples, self._quotas)
+            lambda c: changes.replace_class(c, owner, session_id, label, examples, self._quotas)
         )
         await self._database.settle()
         return replaced
 
     async def delete(self, owner: str, session_id: str) -> None:
-        number = await self._database.erase(lambda c: queries.expire(c, owner, session_id))
+        number = await self._database.erase(lambda c: changes.expire(c, owner, session_id))
         await self._delete_all(sessions.c.number == number)
 
     async def delete_class(self, owner: str, session_id: str, label: str) -> None:
         """Raises: ClassNotFound."""
-        await self._database.erase(lambda c: queries.delete_examples(c, owner, session_id, label))
+        await self._database.erase(lambda c: changes.delete_examples(c, owner, session_id, label))
         await self._database.settle()
 
     async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
         """Deletes the class too if this is its last example. Raises: ClassNotFound; ExampleNotFound."""
-        await self._database.erase(lambda c: queries.delete_examples(c, owner, session_id, label, example_id))
+        await self._database.erase(lambda c: changes.delete_examples(c, owner, session_id, label, example_id))
         await self._database.settle()
 
     async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]:
@@ -123,6 +128,6 @@ class SessionStore:
         await self._database.close()
 
     async def _delete_all(self, expired: sa.ColumnElement[bool]) -> None:
-        while await self._database.erase(lambda c: queries.delete_part(c, expired)):
+        while await self._database.erase(lambda c: changes.delete_part(c, expired)):
             pass
         await self._database.settle()

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from app.sessions.queries import Quotas
+from app.sessions.changes import Quotas
 from app.sessions.store import SessionStore, open_store
 from csrn_client.schemas import NewSession, Session
 from model.support_set import Example

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.sessions import queries
+from app.sessions import changes
 from app.sessions.errors import SessionNotFound
 from app.sessions.store import SessionStore
 from tests.support.stores import Opener, create, example
@@ -20,7 +20,7 @@ EIGHT = [example(str(index)) for index in range(8)]
 @pytest.fixture
 def deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Collects how many rows each DELETE statement deletes, with batches of 3 rows."""
-    monkeypatch.setattr(queries, "BATCH", 3)
+    monkeypatch.setattr(changes, "BATCH", 3)
     counts: list[int] = []
 
     def count(_: object, cursor: Any, statement: str, *__: object) -> None:
@@ -68,7 +68,7 @@ async def test_the_sweep_completes_a_delete_that_a_kill_interrupted(
 ) -> None:
     session = await create(store, "ann", *EIGHT)
     with monkeypatch.context() as killed:
-        killed.setattr(queries, "delete_part", lambda *_: False)
+        killed.setattr(changes, "delete_part", lambda *_: False)
         await store.delete("ann", session.id)
     assert deleted_at_once == []
     await store.sweep()
