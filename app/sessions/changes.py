@@ -168,7 +168,7 @@ def _add(
     labels, ids = {row.label for row in held}, {row.example_id for row in held}
     for example in added:
         if example.example_id in ids:
-            raise ExampleExists(f"the session already has an example with the id {example.example_id}")
+            raise ExampleExists(f"the example id {example.example_id} is taken: ids are unique in a session")
         labels.add(example.label)
         ids.add(example.example_id)
     if len(labels) > quotas.classes:
