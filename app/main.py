@@ -24,9 +24,10 @@ from app.api.state import ServiceState
 from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
 from app.inference.engine import Engine
 from app.inference.observer import Observer
+from app.inference.support_cache import SupportCache
 from app.inference.upkeep import keep_up
 from app.inference.watchdog import end_when_broken
-from app.sessions import session as stored
+from app.sessions.changes import Quotas
 from app.sessions.store import SessionStore, open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -55,6 +56,7 @@ def create_app(
     metrics = Metrics()
     engine = create_engine(settings, metrics)
     store = create_store(settings)
+    supports = create_support_cache(settings, store, engine)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
         logger.warning(
@@ -74,7 +76,7 @@ def create_app(
             "required" if keys.required else "not required",
         )
         upkeep = [
-            asyncio.create_task(keep_up(store, engine.supports, every_s=settings.upkeep_every_s)),
+            asyncio.create_task(keep_up(store, supports, every_s=settings.upkeep_every_s)),
             asyncio.create_task(end_when_broken(engine, exit_process=exit_process)),
         ]
         try:
@@ -107,6 +109,7 @@ def create_app(
         settings=settings,
         engine=engine,
         store=store,
+        supports=supports,
         metrics=metrics,
         keys=keys,
         rate_limit=RateLimit(settings.rate_limit),
@@ -138,7 +141,7 @@ def create_app(
     app.add_middleware(ErrorHandling)
     app.add_middleware(RequestIds)
     metrics.instrument(app)
-    metrics.watch(engine, service.streams)
+    metrics.watch(engine, supports, service.streams)
     return app
 
 
@@ -146,7 +149,7 @@ def create_store(settings: Settings) -> SessionStore:
     """Open the session store that the settings describe. Raises: StoreUnavailable."""
     return open_store(
         settings.store,
-        quotas=stored.Quotas(
+        quotas=Quotas(
             sessions=settings.max_sessions,
             bytes=settings.max_bytes_per_key,
             classes=settings.max_classes,
@@ -157,7 +160,7 @@ def create_store(settings: Settings) -> SessionStore:
 
 def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine:
     """Load the weights and start the engine. Raises: CheckpointInvalid; DeviceMissing."""
-    device, cache_bytes = choose_device(settings.device), settings.support_cache_bytes
+    device = choose_device(settings.device)
     torch.set_num_threads(settings.network_threads)
     return Engine(
         load_checkpoint(settings.weights, device=device),
@@ -166,7 +169,14 @@ def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine
         max_pixels=settings.max_pixels,
         max_queued_images=settings.max_queued_images,
         max_batch_faces=settings.max_batch_faces,
-        support_cache_bytes=default_support_cache_bytes(device) if cache_bytes is None else cache_bytes,
         stall_s=settings.stall_s,
         observer=observer,
+    )
+
+
+def create_support_cache(settings: Settings, store: SessionStore, engine: Engine) -> SupportCache:
+    """The support sets that these settings keep on the device."""
+    size = settings.support_cache_bytes
+    return SupportCache(
+        store, engine.network, max_bytes=default_support_cache_bytes(engine.device) if size is None else size
     )

@@ -11,12 +11,9 @@ from fastapi.security import HTTPBearer
 from app.api.errors import BodyTooLarge, UnsupportedMediaType
 from app.api.state import ServiceState
 from app.inference.engine import Upload
-from app.inference.lanes import Lane
-from app.inference.support_cache import SupportKey
 from app.sessions.errors import ModelChanged
-from app.sessions.session import Session
 from csrn_client.fields import Label
-from model.support_set import Example, SupportSet
+from csrn_client.schemas import Session
 
 _described = HTTPBearer(auto_error=False, description="Needed if the service has keys (CSRN_API_KEYS)")
 
@@ -59,20 +56,6 @@ async def read_images(service: ServiceState, owner: str, files: Sequence[UploadF
             raise BodyTooLarge(f"an image has at most {settings.max_image_bytes} bytes")
         uploads.append(Upload(filename=file.filename, data=data))
     return uploads
-
-
-async def session_support(service: ServiceState, owner: str, session: Session) -> SupportSet:
-    """The support set of a session, at the revision that was read or a newer one.
-
-    Raises: NoClasses; QueueFull; SessionError.
-    """
-
-    async def load() -> tuple[SupportKey, Sequence[Example]]:
-        loaded, examples = await service.store.load_examples(owner, session.id)
-        return (loaded.id, loaded.revision), examples
-
-    lane = Lane(owner=owner, session_id=session.id)
-    return await service.engine.support_set((session.id, session.revision), load, lane=lane)
 
 
 def require_same_weights(service: ServiceState, session: Session) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from app.api.problems import public_detail
 from app.inference.engine import QueryOutcome, ScoredFace, Upload
-from app.sessions import session as stored
 from csrn_client import schemas
 from model.checkpoint import Checkpoint
 from model.errors import CsrnError
@@ -18,11 +17,6 @@ from model.vision.patches import PARTS, PatchLayout
 
 CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be classified correctly for the verdict"""
-
-
-def session_response(session: stored.Session) -> schemas.Session:
-    classes = [schemas.ClassCount(label=label, examples=count) for label, count in session.classes.items()]
-    return schemas.Session(**{**dataclasses.asdict(session), "classes": classes})
 
 
 def box_response(box: Box) -> schemas.Box:

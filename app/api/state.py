@@ -12,6 +12,7 @@ from app.access.api_keys import ApiKeys
 from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
 from app.inference.engine import Engine
+from app.inference.support_cache import SupportCache
 from app.sessions.store import SessionStore
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -24,6 +25,7 @@ class ServiceState:
     settings: Settings
     engine: Engine
     store: SessionStore
+    supports: SupportCache
     metrics: Metrics
     keys: ApiKeys
     rate_limit: RateLimit

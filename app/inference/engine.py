@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from app.inference.device import held_memory_bytes
-from app.inference.errors import NoClasses
 from app.inference.faces import FacePool, Found
 from app.inference.lanes import Lane
 from app.inference.network import FaceBatch, Network
 from app.inference.observer import Observer, Stage
-from app.inference.support_cache import SupportCache, SupportKey
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CheckpointInvalid, CsrnError
-from model.support_set import Example, Features, SupportSet
+from model.support_set import Features, SupportSet
 from model.vision.faces import Face
 from model.vision.landmarks import LANDMARK_COUNT
 from model.vision.patches import PARTS
@@ -71,7 +69,7 @@ class Timings:
 
 
 class Engine:
-    """Encodes support images and classifies queries. It knows no sessions, only the keys of support sets."""
+    """Encodes support images and classifies queries. It does not know sessions."""
 
     def __init__(
         self,
@@ -82,7 +80,6 @@ class Engine:
         max_pixels: int,
         max_queued_images: int,
         max_batch_faces: int,
-        support_cache_bytes: int,
         stall_s: float,
         observer: Observer = Observer(),
     ) -> None:
@@ -102,7 +99,6 @@ class Engine:
             stall_s=stall_s,
             observer=observer,
         )
-        self.supports = SupportCache(max_bytes=support_cache_bytes)
 
     @property
     def device(self) -> str:
@@ -161,29 +157,6 @@ class Engine:
             SupportFace(face=faces[0], features=next(features)) if isinstance(faces, list) else faces
             for faces in found
         ]
-
-    async def support_set(
-        self,
-        key: SupportKey,
-        load: Callable[[], Awaitable[tuple[SupportKey, Sequence[Example]]]],
-        *,
-        lane: Lane = Lane(),
-    ) -> SupportSet:
-        """The support set of a session at a revision, from the cache or made of what `load` gives.
-
-        `load` may find a newer revision than was asked for and says so in the key it returns.
-
-        Raises: NoClasses; QueueFull; whatever `load` raises, or that of another who asked for the same
-            at the same time: so it must raise nothing of its caller's own.
-        """
-
-        async def make() -> tuple[SupportKey, SupportSet]:
-            found, examples = await load()
-            if not examples:
-                raise NoClasses
-            return found, await self.network.build_support_set(examples, lane=lane)
-
-        return await self.supports.get(key, make)
 
     async def classify(
         self,

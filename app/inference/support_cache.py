@@ -1,87 +1,111 @@
-"""Support sets kept ready on the device, those used last, within a memory budget."""
+"""Support sets of sessions, ready on the device: the ones used last, within a memory budget."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Awaitable, Callable, Iterable
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
 
-from model.support_set import SupportSet
+from app.inference.errors import NoClasses
+from app.inference.lanes import Lane
+from csrn_client.schemas import Session
+from model.support_set import Example, SupportSet
 
-SupportKey = tuple[str, int]
-"""Session id and revision: names one support set for ever"""
+
+class ExampleStore(Protocol):
+    """What the cache asks of the session store."""
+
+    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]: ...
+
+    async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]: ...
+
+
+class SupportSetBuilder(Protocol):
+    """What the cache asks of the network."""
+
+    async def build_support_set(self, examples: Sequence[Example], *, lane: Lane) -> SupportSet: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kept:
+    revision: int
+    support: SupportSet
 
 
 class SupportCache:
-    """Keyed by session and revision, so what it gives is never out of date. For one event loop."""
+    """Keeps the newest revision of each session. All calls come from one event loop."""
 
-    def __init__(self, *, max_bytes: int) -> None:
-        self._max_bytes, self._bytes = max_bytes, 0
-        self.misses = 0
-        """Support sets that had to be made"""
-        self._kept: collections.OrderedDict[SupportKey, SupportSet] = collections.OrderedDict()
-        self._being_made: dict[SupportKey, asyncio.Future[SupportSet]] = {}
+    def __init__(self, store: ExampleStore, builder: SupportSetBuilder, *, max_bytes: int) -> None:
+        self._store, self._builder, self._max_bytes = store, builder, max_bytes
+        self.size_bytes = self.misses = 0
+        """misses: support sets that had to be built"""
+        self._kept: collections.OrderedDict[str, _Kept] = collections.OrderedDict()
+        self._loading: dict[tuple[str, int], asyncio.Task[SupportSet]] = {}
 
-    @property
-    def size_bytes(self) -> int:
-        return self._bytes
+    def __len__(self) -> int:
+        return len(self._kept)
 
-    @property
-    def kept(self) -> dict[str, int]:
-        """The revision that is kept of each session."""
-        return dict(self._kept.keys())
+    async def get(self, owner: str, session: Session) -> SupportSet:
+        """The support set of a session at its revision or a newer one. Simultaneous calls share one load.
 
-    async def get(
-        self, key: SupportKey, make: Callable[[], Awaitable[tuple[SupportKey, SupportSet]]]
-    ) -> SupportSet:
-        """The support set of `key`, or else what `make` returns; many who ask at once have it made once.
-
-        `make` may find a newer revision than was asked for and says so in the key that it returns.
+        Raises: NoClasses; QueueFull; SessionNotFound; StoreUnavailable.
         """
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        if key not in self._being_made:
+        kept = self._kept.get(session.id)
+        if kept is not None and kept.revision >= session.revision:
+            self._kept.move_to_end(session.id)
+            return kept.support
+        key = session.id, session.revision
+        if key not in self._loading:
             self.misses += 1
-            self._being_made[key] = asyncio.ensure_future(self._make(key, make))
-        # Shielded: one who gives up does not take it from those who wait beside.
-        return await asyncio.shield(self._being_made[key])
+            self._loading[key] = asyncio.create_task(self._load(owner, key))
+        # Shielded: a caller that is cancelled does not stop the load for the others.
+        return await asyncio.shield(self._loading[key])
 
-    def forget(self, session_ids: Iterable[str]) -> None:
-        """Drop what is kept of these sessions."""
-        unwanted = set(session_ids)
-        for key in [known for known in self._kept if known[0] in unwanted]:
-            self._drop(key)
-        # What is being made is for those who wait, and is not to be kept.
-        for key in [known for known in self._being_made if known[0] in unwanted]:
-            del self._being_made[key]
+    def forget(self, session_id: str) -> None:
+        """Drop the support set of a session, also one that is being loaded."""
+        self._drop(session_id)
+        for key in [key for key in self._loading if key[0] == session_id]:
+            del self._loading[key]
 
-    async def _make(
-        self, key: SupportKey, make: Callable[[], Awaitable[tuple[SupportKey, SupportSet]]]
-    ) -> SupportSet:
+    async def forget_changed(self) -> None:
+        """Drop the support sets of sessions that have expired or that any replica has changed or deleted."""
+        kept = {session_id: kept.revision for session_id, kept in self._kept.items()}
+        current = await self._store.revisions([*kept])
+        for session_id, revision in kept.items():
+            if current.get(session_id) != revision:
+                self.forget(session_id)
+
+    async def _load(self, owner: str, key: tuple[str, int]) -> SupportSet:
         wanted = False
         try:
-            found, support = await make()
+            session, examples = await self._store.load_examples(owner, key[0])
+            if not examples:
+                raise NoClasses
+            support = await self._builder.build_support_set(
+                examples, lane=Lane(owner=owner, session_id=key[0])
+            )
         finally:
-            if self._being_made.get(key) is asyncio.current_task():
-                del self._being_made[key]
+            if self._loading.get(key) is asyncio.current_task():
+                del self._loading[key]
                 wanted = True
         if wanted:
-            self._keep(found, support)
+            self._keep(session, support)
         return support
 
-    def _keep(self, key: SupportKey, support: SupportSet) -> None:
-        """Of a session only the newest revision is kept."""
-        session_id, revision = key
-        known = [other for other in self._kept if other[0] == session_id]
-        if any(other[1] >= revision for other in known) or support.size_bytes > self._max_bytes:
+    def _keep(self, session: Session, support: SupportSet) -> None:
+        kept = self._kept.get(session.id)
+        if kept is not None and kept.revision >= session.revision:
             return
-        for stale in known:
-            self._drop(stale)
-        self._kept[key] = support
-        self._bytes += support.size_bytes
-        while self._bytes > self._max_bytes:
+        self._drop(session.id)
+        if support.size_bytes > self._max_bytes:
+            return
+        self._kept[session.id] = _Kept(revision=session.revision, support=support)
+        self.size_bytes += support.size_bytes
+        while self.size_bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
-    def _drop(self, key: SupportKey) -> None:
-        self._bytes -= self._kept.pop(key).size_bytes
+    def _drop(self, session_id: str) -> None:
+        if (kept := self._kept.pop(session_id, None)) is not None:
+            self.size_bytes -= kept.support.size_bytes

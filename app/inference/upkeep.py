@@ -1,4 +1,4 @@
-"""What the service does by itself now and then: deletes what has expired, from store and device."""
+"""Regular maintenance: deletes expired sessions and frees the device memory of outdated support sets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ logger = logging.getLogger("csrn")
 
 
 async def keep_up(store: SessionStore, supports: SupportCache, *, every_s: float) -> None:
-    """Runs until cancelled. What another replica changed or deleted leaves this one's device here too."""
+    """Runs until it is cancelled. Logs a warning when the store is full or cannot be reached."""
     while True:
         try:
             await store.sweep()
-            kept = supports.kept
-            newest = await store.revisions(kept)
-            supports.forget(key for key, revision in kept.items() if newest.get(key) != revision)
+            await supports.forget_changed()
             await store.check()
         except StoreUnavailable as error:
             logger.warning("session store: %s", error)

@@ -1,4 +1,4 @@
-"""A session as one safetensors file: what export gives and import takes."""
+"""A session as one safetensors file, for export and import."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import safetensors
 import safetensors.numpy
 
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from app.sessions.session import NewSession, Session
-from csrn_client import fields, schemas
+from csrn_client import fields
+from csrn_client.schemas import NewSession, Session
 from model.support_set import Example, Features
 
 ENTRY = "session"
-"""Of the file's metadata: JSON of _Contents"""
+"""Key of the file's metadata, whose value is the JSON of _Contents"""
 TENSOR = "features"
-"""(examples, numbers) float16, in the order of the listed examples; absent without examples"""
+"""Name of the tensor: (examples, numbers) float16, in the order of the listed examples"""
 MAX_HEADER_BYTES = 2**19
-"""Several times what the longest labels and ids of a full session take"""
+"""Several times the size of a full session with the longest labels and ids"""
 
 
 class _ExampleName(pydantic.BaseModel):
@@ -30,11 +30,11 @@ class _ExampleName(pydantic.BaseModel):
 
 
 class _Contents(pydantic.BaseModel):
-    """All of a session but the features."""
+    """A session without its features."""
 
     format: Literal["csrn-session-1"] = "csrn-session-1"
-    session: schemas.NewSession
-    """Its ttl_s is from creation to expiry, and counts anew from an import"""
+    session: NewSession
+    """ttl_s is the time from creation to expiry; it starts again with the import"""
     weights_sha256: str
     examples: Annotated[list[_ExampleName], pydantic.FailFast()]
 
@@ -42,14 +42,10 @@ class _Contents(pydantic.BaseModel):
 def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     """The file of a session and all its examples."""
     lifetime = session.expires_at and session.expires_at - session.created_at
-    # Rounded moments may lie a microsecond further apart than they were set.
+    # Rounding can make the difference a microsecond longer than allowed.
     ttl_s = lifetime and min(lifetime.total_seconds(), fields.MAX_TTL_S)
     contents = _Contents(
-        session=schemas.NewSession(
-            name=session.name,
-            ttl_s=ttl_s,
-            metadata=session.metadata,
-        ),
+        session=NewSession(name=session.name, ttl_s=ttl_s, metadata=session.metadata),
         weights_sha256=session.weights_sha256,
         examples=[_ExampleName(id=example.example_id, label=example.label) for example in examples],
     )
@@ -61,9 +57,9 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
 def read_archive(
     data: bytes, *, weights_sha256: str, numbers_per_face: int
 ) -> tuple[NewSession, list[Example]]:
-    """The session that a file holds, checked like any request: the file may come from anyone.
+    """The session in a file. Checks the file like a request, because it may come from anyone.
 
-    Args: weights_sha256 and numbers_per_face of the weights that are served.
+    Args: weights_sha256 and numbers_per_face describe the weights that the service uses.
     Raises: ArchiveInvalid; ModelChanged.
     """
     contents, tensors = _parse(data)
@@ -71,15 +67,9 @@ def read_archive(
         raise ModelChanged("the file was exported from a service with other weights")
     ids = [example.id for example in contents.examples]
     if len(set(ids)) < len(ids):
-        raise ArchiveInvalid("an example id is there twice")
+        raise ArchiveInvalid("two examples have the same id")
     features = _features(tensors, (len(ids), numbers_per_face))
-    new = NewSession(
-        name=contents.session.name,
-        ttl_s=contents.session.ttl_s,
-        weights_sha256=weights_sha256,
-        metadata=contents.session.metadata,
-    )
-    return new, [
+    return contents.session, [
         Example(example_id=example.id, label=example.label, features=of_example)
         for example, of_example in zip(contents.examples, features, strict=True)
     ]
@@ -109,8 +99,8 @@ def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, int]) -> Fea
         return np.empty(shape, dtype=np.float16)
     tensor = tensors.get(TENSOR, {})
     if tensor.get("dtype") != "F16" or tuple(tensor["shape"]) != shape:
-        raise ArchiveInvalid("its features do not fit its examples, or these weights")
+        raise ArchiveInvalid("the shape or type of its features is wrong")
     features = np.frombuffer(tensor["data"], dtype=np.float16).reshape(shape)
     if not np.isfinite(features).all():
-        raise ArchiveInvalid("its features hold values that are not finite")
+        raise ArchiveInvalid("its features contain values that are not finite")
     return features

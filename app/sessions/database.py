@@ -1,8 +1,7 @@
-"""A database: its connections, threads and transactions, and what failed, in the store's own errors."""
+"""Transactions on a database: threads, connections, and the driver's errors as errors of the store."""
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import concurrent.futures
 import contextlib
@@ -12,58 +11,56 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from app.sessions import migrations
+from app.sessions import changes, migrations
 from app.sessions.errors import StoreFull, StoreUnavailable
+from app.sessions.schema import sessions
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
-"""Statements that are to run in one transaction"""
+"""Statements that run in one transaction"""
 ANSWER_TIMEOUT_S = 10.0
-"""How long a call waits for the database"""
+"""The longest that a call waits for the database"""
+FULL = ("53100", sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""Error codes of PostgreSQL and SQLite for a full disk or an exhausted disk quota"""
 
 
-class Database(abc.ABC):
-    """Runs transactions on threads of its own. Every call may raise StoreUnavailable."""
+class Database:
+    """Runs transactions on its own threads. Every call may raise StoreUnavailable."""
 
     def __init__(self, *, reads: sa.Engine, writes: sa.Engine, threads: int) -> None:
-        """reads: its transactions see one moment of the database; writes: the same engine, for changes."""
+        """reads: each of its transactions sees the database at one moment. writes: the engine for changes."""
         self._reads, self._writes = reads, writes
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._upgraded = False
+        self._upgraded = self._full = False
+
+    def upgrade(self) -> None:
+        """Bring the database to this release's schema. Raises: SchemaUnknown."""
+        with self._faults(), self._writes.begin() as connection:
+            migrations.upgrade(connection)
+        self._upgraded = True
 
     async def read(self, work: Work[T]) -> T:
-        """What `work` returns; it sees the database as it is at one moment."""
         return await self._run(lambda: self._transact(self._reads, work))
 
     async def write(self, work: Work[T]) -> T:
-        """What `work` returns once its changes are durable. Raises: StoreFull; then nothing has changed."""
+        """What `work` returns, once its changes are durable. Raises: StoreFull."""
         return await self._run(lambda: self._write(work))
 
     async def erase(self, work: Work[T]) -> T:
-        """As write and settle, for work that only deletes: it succeeds on a full disk, too."""
-        done = await self._run(lambda: self._erase(work))
-        await self.settle()
-        return done
+        """As write, for work that only deletes: it succeeds on a full disk too."""
+        return await self._run(lambda: self._erase(work))
+
+    async def settle(self) -> None:
+        """Remove deleted content from the database's files, as far as the database can."""
+        await self._run(self._settle)
 
     async def check(self) -> None:
         """Returns if the database can be read and written. Raises: StoreFull."""
         await self._run(self._check)
 
-    async def tidy(self) -> None:
-        """Give the room of what was deleted back to the disk, in steps that keep no request waiting."""
-        return
-
-    async def settle(self) -> None:
-        """Remove what a write has deleted from the database's files, as far as the database can."""
-        return
-
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._writes.dispose)
         self._threads.shutdown()
-
-    @abc.abstractmethod
-    def lock_owner(self, connection: sa.Connection, owner: str) -> None:
-        """Let no other transaction write for the same owner until this one ends."""
 
     def _write(self, work: Work[T]) -> T:
         return self._transact(self._writes, work)
@@ -71,32 +68,29 @@ class Database(abc.ABC):
     def _erase(self, work: Work[T]) -> T:
         return self._transact(self._writes, work)
 
-    @abc.abstractmethod
-    def _check(self) -> None: ...
+    def _settle(self) -> None:
+        """PostgreSQL does this by itself."""
 
-    @abc.abstractmethod
-    def _lock_schema(self, connection: sa.Connection) -> None:
-        """Let no other process migrate the database until the transaction ends."""
+    def _check(self) -> None:
+        """A database that was full counts as full until a test write succeeds."""
+        self._transact(self._reads, lambda c: c.execute(sa.select(sessions.c.number).limit(1)))
+        if self._may_be_full():
+            number = self._write(changes.insert_probe)
+            self._erase(lambda c: changes.delete_part(c, sessions.c.number == number))
+            self._full = False
 
-    @abc.abstractmethod
-    def _is_full(self, error: BaseException) -> bool:
-        """Whether the driver's error says that the disk or a quota has no room."""
-
-    def _upgrade(self) -> None:
-        """Bring the schema to this release's. Raises: SchemaUnknown."""
-        with self._faults(), self._writes.begin() as connection:
-            self._lock_schema(connection)
-            migrations.upgrade(connection)
-        self._upgraded = True
+    def _may_be_full(self) -> bool:
+        return self._full
 
     def _transact(self, engine: sa.Engine, work: Work[T]) -> T:
-        if not self._upgraded:
-            self._upgrade()
-        with self._faults(), engine.begin() as connection:
-            return work(connection)
+        with self._faults():
+            if not self._upgraded:
+                self.upgrade()
+            with engine.begin() as connection:
+                return work(connection)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        """Runs `work` on a thread; a cancelled request does not stop it halfway."""
+        """Run `work` on a thread. Cancelling the caller does not stop it."""
         done = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -106,11 +100,15 @@ class Database(abc.ABC):
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """Turns the driver's errors into StoreUnavailable and StoreFull."""
+        """Turn the driver's errors into StoreUnavailable and StoreFull."""
         try:
             yield
         except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
             cause = getattr(error, "orig", None) or error
-            # Later lines quote values, such as labels.
+            # The first line only: later lines quote values, such as labels.
             text = (str(cause).splitlines() or [type(cause).__name__])[0]
-            raise (StoreFull if self._is_full(cause) else StoreUnavailable)(text) from error
+            code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)
+            if code in FULL:
+                self._full = True
+                raise StoreFull(text) from error
+            raise StoreUnavailable(text) from error

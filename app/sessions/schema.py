@@ -1,4 +1,4 @@
-"""The tables of the store, the same in SQLite and PostgreSQL. Migrations create them."""
+"""The tables of the store and what SQLite and PostgreSQL spell differently. Migrations create the tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 metadata = sa.MetaData()
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""SQLite numbers the rows of an Integer primary key only"""
+"""SQLite generates primary keys only for the type INTEGER"""
 
 sessions = sa.Table(
     "sessions",
@@ -19,7 +19,7 @@ sessions = sa.Table(
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("name", sa.Text),
-    # Seconds since 1970; a session without an end expires at infinity.
+    # Seconds since 1970. A session without a time to live expires at infinity.
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
     sa.Column("revision", NUMBER, nullable=False),
@@ -62,3 +62,13 @@ def _sqlite_now(*_: Any, **__: Any) -> str:
 @compiles(Now, "postgresql")
 def _postgresql_now(*_: Any, **__: Any) -> str:
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+def lock(connection: sa.Connection, name: str) -> None:
+    """Wait for the lock of this name and hold it until the transaction ends.
+
+    SQLite needs no locks with names: a transaction that writes locks the whole file.
+    """
+    if connection.dialect.name == "postgresql":
+        key = sa.func.hashtextextended(name, 0)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))

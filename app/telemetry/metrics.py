@@ -18,6 +18,7 @@ from prometheus_fastapi_instrumentator import metrics as http_metrics
 from app.access.concurrency import ConcurrencyLimit
 from app.inference.engine import Engine
 from app.inference.observer import FrameOutcome, Observer, Stage
+from app.inference.support_cache import SupportCache
 from app.telemetry.request_log import MONITORING_PATHS, log_request
 from app.telemetry.tracing import record_stage
 
@@ -75,9 +76,9 @@ class Metrics(Observer):
             log_request,
         ).instrument(app)
 
-    def watch(self, engine: Engine, streams: ConcurrencyLimit) -> None:
-        """Read the gauges of the engine and the streams at every scrape."""
-        self.registry.register(_Gauges(engine, streams))
+    def watch(self, engine: Engine, supports: SupportCache, streams: ConcurrencyLimit) -> None:
+        """Read the gauges of the engine, the support cache and the streams at every scrape."""
+        self.registry.register(_Gauges(engine, supports, streams))
 
     def exposition(self, *, ready: bool, sessions: int | None) -> bytes:
         """All metrics in the Prometheus text format.
@@ -109,10 +110,10 @@ class Metrics(Observer):
 
 
 class _Gauges(Collector):
-    """The state of the engine and the streams at the moment of the scrape."""
+    """The state of the engine, the support cache and the streams at the moment of the scrape."""
 
-    def __init__(self, engine: Engine, streams: ConcurrencyLimit) -> None:
-        self._engine, self._streams = engine, streams
+    def __init__(self, engine: Engine, supports: SupportCache, streams: ConcurrencyLimit) -> None:
+        self._engine, self._supports, self._streams = engine, supports, streams
 
     def collect(self) -> Iterator[Metric]:
         queued = GaugeMetricFamily(
@@ -123,13 +124,13 @@ class _Gauges(Collector):
         for queue, work in self._engine.queued_work.items():
             queued.add_metric([queue], work)
         yield queued
-        cache = self._engine.supports
+        cache = self._supports
         yield CounterMetricFamily(
             "csrn_support_cache_misses", "Support sets that were not in the cache", value=cache.misses
         )
         for name, documentation, value in (
             ("csrn_support_cache_bytes", "Size of the support sets in the cache", cache.size_bytes),
-            ("csrn_support_cache_sets", "Support sets in the cache", len(cache.kept)),
+            ("csrn_support_cache_sets", "Support sets in the cache", len(cache)),
             (
                 "csrn_device_memory_bytes",
                 "GPU memory that this process holds; 0 without a GPU",

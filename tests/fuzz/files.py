@@ -13,7 +13,7 @@ import torch
 
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from app.sessions.session import Session
+from csrn_client.schemas import Session
 from model.checkpoint import CheckpointConfig, Provenance, convert_published, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid, ImageUnreadable
 from model.networks.csrn import CSRN
@@ -52,7 +52,7 @@ def archives() -> Target:
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     session = Session(
         id="s", name="n", created_at=now, expires_at=None, revision=7, weights_sha256="0" * 64,
-        metadata={"k": "v", "n": 1}, classes={},
+        metadata={"k": "v", "n": 1}, classes=[],
     )  # fmt: skip
     names, features = (("1", "笑"), ("x:2", "a b"), ("3", "笑")), np.ones(24, np.float16)
     examples = [Example(example_id=name, label=label, features=features) for name, label in names]

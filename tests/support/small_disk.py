@@ -18,7 +18,7 @@ SIZE_BYTES = 16 * 2**20
 
 @contextlib.contextmanager
 def small_disk() -> Iterator[Path]:
-    """Skips the test where this user may not mount."""
+    """A file system of SIZE_BYTES. Skips the test if this user may not mount one."""
     folder = Path(tempfile.mkdtemp(prefix="csrn-small-disk-"))
     folder.chmod(0o755)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", str(folder)]
@@ -34,7 +34,7 @@ def small_disk() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def small_files(pages: int = 1500) -> Iterator[None]:
-    """SQLite files that are opened here have at most so many pages of 4 KiB."""
+    """Limits the SQLite files that are opened meanwhile to this number of pages of 4 KiB."""
 
     def limit(connection: Any, _: object) -> None:
         if isinstance(connection, sqlite3.Connection):
@@ -48,7 +48,7 @@ def small_files(pages: int = 1500) -> Iterator[None]:
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes all the space that is left."""
+    """Write a file that takes all free space."""
     path = folder / "other"
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:

@@ -1,4 +1,4 @@
-"""Session stores for tests, on SQLite and on PostgreSQL, and what is put into them."""
+"""Session stores for tests, on SQLite and PostgreSQL, and the examples that tests put into them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ from typing import TypeVar
 
 import numpy as np
 
-from app.sessions.session import NewSession, Quotas
+from app.sessions.changes import Quotas
 from app.sessions.store import SessionStore, open_store
+from csrn_client.schemas import NewSession, Session
 from model.support_set import Example
 
 T = TypeVar("T")
 QUOTAS = Quotas(sessions=5, bytes=10_000, classes=4, examples=8)
 AMPLE = Quotas(sessions=10_000, bytes=2**30, classes=64, examples=512)
 NUMBERS = 24
-"""Of an example's features"""
+"""Length of an example's features"""
 
 
 def example(example_id: str, label: str = "a", numbers: int = NUMBERS) -> Example:
-    """An example whose features can only be its own."""
+    """An example whose features depend on its id, so that a test notices a mix-up."""
     rng = np.random.default_rng([*example_id.encode()])
     features = rng.standard_normal(numbers).astype(np.float16)
     return Example(example_id=example_id, label=label, features=features)
 
 
-def new_session(ttl_s: float | None = None, name: str | None = None) -> NewSession:
-    return NewSession(name=name, ttl_s=ttl_s, weights_sha256="0" * 64, metadata={"k": "v"})
+async def create(
+    store: SessionStore, owner: str = "ann", *examples: Example, ttl_s: float | None = None
+) -> Session:
+    new = NewSession(name="n", ttl_s=ttl_s, metadata={"k": "v"})
+    return await store.create(owner, new, examples, weights_sha256="0" * 64)
+
+
+def classes(session: Session) -> dict[str, int]:
+    """Label to number of examples, in the order of the session."""
+    return {known.label: known.examples for known in session.classes}
 
 
 def names(examples: Sequence[Example]) -> list[tuple[str, str]]:
-    """Label and id of each example, after a check that its features are its own."""
+    """Label and id of each example. Asserts that its features belong to its id."""
     for kept in examples:
         expected = example(kept.example_id, numbers=len(kept.features)).features
         assert np.array_equal(kept.features, expected)
@@ -51,7 +60,7 @@ class Opener:
         return open_store(self.url, quotas=self.quotas)
 
     def run(self, use: Callable[[SessionStore], Awaitable[T]]) -> T:
-        """What `use` returns for a store that is opened for it and closed after it."""
+        """Open the store, run `use` with it, close it, and return what `use` returned."""
 
         async def opened() -> T:
             store = self.open()

@@ -1,4 +1,4 @@
-"""Processes that write to a store, and are killed."""
+"""Processes that write to a store until they are killed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 
 from app.sessions.store import SessionStore
-from tests.support.stores import Opener, example, names, new_session
+from tests.support.stores import Opener, create, example, names
 
-# A new process is a copy of one that has imported this module.
+# New processes start fast, as copies of one that has imported this module.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 EXAMPLES = 3
@@ -21,7 +21,7 @@ MOST_S = 0.02
 
 
 def run_in_processes(opener: Opener, use: Callable[[SessionStore, int], Awaitable[None]], count: int) -> None:
-    """Runs `use`, a function of a module, with a store and a number in several processes at once."""
+    """Run `use` in several processes at once, each with its own store and number."""
     barrier = PROCESSES.Barrier(count)
     started = [
         PROCESSES.Process(target=_run, args=(opener, use, number, barrier.wait)) for number in range(count)
@@ -44,12 +44,12 @@ def _run(
 
 
 def kill_writers(opener: Opener, kills: int) -> None:
-    """Kills a process with -9 right after an acknowledged write, again and again.
+    """Kill a process with -9 right after an acknowledged write, again and again.
 
-    After each kill the store holds the last write, and all of it.
+    Asserts after each kill that the store holds the whole last write.
     """
     moments = random.Random(0)
-    session = opener.run(lambda store: store.create("ann", new_session()))
+    session = opener.run(lambda store: create(store))
     for kill in range(kills):
         receiver, sender = PROCESSES.Pipe(duplex=False)
         writer = PROCESSES.Process(target=_write_until_killed, args=(opener, session.id, kill, sender))

@@ -15,7 +15,6 @@ from app.api.dependencies import (
     read_images,
     require_multipart,
     require_same_weights,
-    session_support,
 )
 from app.api.errors import InvalidLabel
 from app.api.responses import results_response
@@ -53,7 +52,7 @@ async def classify(
     session = await service.store.get(owner, session_id)
     require_same_weights(service, session)
     uploads = await read_images(service, owner, images)
-    support = await session_support(service, owner, session)
+    support = await service.supports.get(owner, session)
     timings.mark("support")
     return await _classify(service, uploads, support, options, timings, lane=lane)
 

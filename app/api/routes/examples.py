@@ -20,14 +20,13 @@ from app.api.dependencies import (
 )
 from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
 from app.api.problems import public_detail
-from app.api.responses import box_response, session_response
+from app.api.responses import box_response
 from app.api.state import Service, ServiceState
 from app.inference.engine import SupportFace
 from app.inference.errors import ReadingFailed
 from app.inference.lanes import Lane
-from app.sessions import session as stored
 from csrn_client.fields import ExampleId
-from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
+from csrn_client.schemas import Added, AddedExample, Class, RejectedImage, Session
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["support"])
@@ -42,8 +41,8 @@ class _EncodedImages:
     added: list[AddedExample]
     rejected: list[RejectedImage]
 
-    def response(self, session: stored.Session) -> Added:
-        return Added(session=session_response(session), added=self.added, rejected=self.rejected)
+    def response(self, session: Session) -> Added:
+        return Added(session=session, added=self.added, rejected=self.rejected)
 
 
 async def _encode(
@@ -108,7 +107,7 @@ async def replace_class(
     """Replace all examples of a class in one step."""
     encoded = await _encode(service, owner, session_id, images, [label] * len(images))
     replaced = await service.store.replace_class(owner, session_id, label, encoded.examples)
-    service.engine.supports.forget([session_id])
+    service.supports.forget(session_id)
     return encoded.response(replaced)
 
 
@@ -125,7 +124,7 @@ async def delete_example(
 ) -> Response:
     """Delete one example. A class without examples no longer exists."""
     await service.store.delete_example(owner, session_id, label, example_id)
-    service.engine.supports.forget([session_id])
+    service.supports.forget(session_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
@@ -133,5 +132,5 @@ async def delete_example(
 async def delete_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> Response:
     """Delete a class with its examples."""
     await service.store.delete_class(owner, session_id, label)
-    service.engine.supports.forget([session_id])
+    service.supports.forget(session_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)

@@ -11,10 +11,9 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
 from app.api.dependencies import Owner, require_json, require_same_weights
-from app.api.responses import quality_response, session_response
+from app.api.responses import quality_response
 from app.api.state import Service
 from app.inference.lanes import Lane
-from app.sessions import session as stored
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid
 from csrn_client.schemas import NewSession, Quality, Session, SessionPage
@@ -42,17 +41,9 @@ FILE_FORM_SCHEMA = {
 )
 async def create_session(owner: Owner, service: Service, body: NewSession | None = None) -> Session:
     """Create an empty session for the weights that the service uses."""
-    new = body or NewSession()
-    created = await service.store.create(
-        owner,
-        stored.NewSession(
-            name=new.name,
-            ttl_s=new.ttl_s,
-            weights_sha256=service.engine.checkpoint.sha256,
-            metadata=new.metadata,
-        ),
+    return await service.store.create(
+        owner, body or NewSession(), weights_sha256=service.engine.checkpoint.sha256
     )
-    return session_response(created)
 
 
 @router.get("")
@@ -66,20 +57,20 @@ async def list_sessions(
 ) -> SessionPage:
     """The sessions of the key, oldest first."""
     page, next_cursor = await service.store.list_page(owner, limit=limit, cursor=cursor)
-    return SessionPage(sessions=[session_response(session) for session in page], next_cursor=next_cursor)
+    return SessionPage(sessions=page, next_cursor=next_cursor)
 
 
 @router.get("/{session_id}")
 async def get_session(session_id: str, owner: Owner, service: Service) -> Session:
     """A session, with the number of examples of each class."""
-    return session_response(await service.store.get(owner, session_id))
+    return await service.store.get(owner, session_id)
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_session(session_id: str, owner: Owner, service: Service) -> Response:
     """Delete a session with all its examples."""
     await service.store.delete(owner, session_id)
-    service.engine.supports.forget([session_id])
+    service.supports.forget(session_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
@@ -93,7 +84,8 @@ async def get_quality(session_id: str, owner: Owner, service: Service) -> Qualit
     lane = Lane(owner=owner, session_id=session_id)
     support = await service.engine.network.build_support_set(examples, lane=lane)
     left_out = await service.engine.network.leave_one_out(support, examples, lane=lane)
-    return quality_response(session.revision, session.classes, left_out, unknown_below=support.unknown_below)
+    classes = {known.label: known.examples for known in session.classes}
+    return quality_response(session.revision, classes, left_out, unknown_below=support.unknown_below)
 
 
 async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
@@ -142,7 +134,7 @@ async def import_session(request: Request, owner: Owner, service: Service) -> Se
         weights_sha256=service.engine.checkpoint.sha256,
         numbers_per_face=service.engine.checkpoint.network.numbers_per_face,
     )
-    return session_response(await service.store.create(owner, new, examples))
+    return await service.store.create(owner, new, examples, weights_sha256=service.engine.checkpoint.sha256)
 
 
 async def _read_archive_bytes(request: Request) -> bytes:

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import asks_for_loopback, is_foreign_origin
-from app.api.dependencies import require_same_weights, session_support
+from app.api.dependencies import require_same_weights
 from app.api.errors import StreamIdle, UnsupportedMediaType
 from app.api.responses import result_response
 from app.api.state import Service, ServiceState
@@ -217,7 +217,7 @@ class _Stream:
         session = await self._service.store.get(self._owner, self._session_id)
         require_same_weights(self._service, session)
         try:
-            support = await session_support(self._service, self._owner, session)
+            support = await self._service.supports.get(self._owner, session)
         except NoClasses:
             return [ScoredFace(face=face, scores=[]) for face in found], self._unknown_below
         timings.mark("support")

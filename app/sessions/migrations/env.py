@@ -1,4 +1,4 @@
-"""Alembic runs this file to apply migrations on the connection that it is given."""
+"""Alembic runs this file to apply migrations on the given connection."""
 
 from __future__ import annotations
 

@@ -30,7 +30,6 @@ def make_engine(checkpoint: Checkpoint) -> Engine:
         max_pixels=10**6,
         max_queued_images=99,
         max_batch_faces=16,
-        support_cache_bytes=2**20,
         stall_s=60,
     )
 

@@ -1,128 +1,157 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import datetime
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 
-from app.inference.support_cache import SupportCache, SupportKey
+from app.inference.errors import NoClasses
+from app.inference.lanes import Lane
+from app.inference.support_cache import SupportCache
+from csrn_client.schemas import Session
 from model.networks.relation import Half
-from model.support_set import SupportSet
+from model.support_set import Example, SupportSet
+
+pytestmark = pytest.mark.anyio
+SIZE_BYTES = 16
+"""Of one support set"""
 
 
-def support_set(floats: int = 4) -> SupportSet:
-    """One that takes 4 bytes for each float."""
-    return SupportSet(
-        labels=("a",),
-        example_ids=("1",),
-        class_of_example=np.zeros(1, dtype=np.int64),
-        example_halves=Half(convolved=torch.zeros(floats - 4), direction=torch.zeros(1)),
-        prototype_halves=Half(convolved=torch.zeros(1), direction=torch.zeros(1)),
-        class_means={"cosine": torch.zeros(1)},
-        unknown_below=0.5,
+def session(name: str, revision: int) -> Session:
+    return Session(
+        id=name,
+        name=None,
+        created_at=datetime.datetime.now(datetime.UTC),
+        expires_at=None,
+        revision=revision,
+        weights_sha256="",
+        metadata={},
+        classes=[],
     )
 
 
-def made(
-    key: SupportKey, support: SupportSet, calls: list[SupportKey]
-) -> Callable[[], Awaitable[tuple[SupportKey, SupportSet]]]:
-    async def make() -> tuple[SupportKey, SupportSet]:
-        calls.append(key)
+class Store:
+    """A session store and an engine, where a support set has as many examples as its session."""
+
+    def __init__(self) -> None:
+        self.current = dict.fromkeys("abc", 1)
+        """The revision of each session"""
+        self.examples = 1
+        self.loaded: list[str] = []
+
+    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
+        self.loaded.append(session_id)
         await asyncio.sleep(0)
-        return key, support
-
-    return make
-
-
-def test_the_sets_used_last_are_kept_within_the_budget() -> None:
-    async def use() -> None:
-        cache, calls = SupportCache(max_bytes=40), list[SupportKey]()
-        a, b, c = (support_set() for _ in range(3))
-        for name, support in (("a", a), ("b", b), ("a", a), ("c", c), ("a", a), ("b", b)):
-            assert await cache.get((name, 1), made((name, 1), support, calls)) is support
-        assert [name for name, _ in calls] == ["a", "b", "c", "b"]
-        assert cache.size_bytes == 32
-        huge = support_set(11)
-        assert await cache.get(("d", 1), made(("d", 1), huge, calls)) is huge
-        assert cache.kept.keys() == {"a", "b"}
-
-    asyncio.run(use())
-
-
-def test_of_a_session_only_the_newest_revision_is_kept_and_given_by_its_key_alone() -> None:
-    async def use() -> None:
-        cache, calls = SupportCache(max_bytes=400), list[SupportKey]()
-        old, new = support_set(), support_set()
-        assert await cache.get(("a", 1), made(("a", 1), old, calls)) is old
-        assert await cache.get(("a", 2), made(("a", 2), new, calls)) is new
-        assert cache.size_bytes == 16
-        assert await cache.get(("a", 1), made(("a", 1), old, calls)) is old, "late, and not to be kept"
-        assert await cache.get(("a", 2), made(("a", 2), old, calls)) is new
-
-    asyncio.run(use())
-
-
-def test_many_who_ask_at_once_have_it_made_once_even_if_one_gives_up() -> None:
-    async def use() -> None:
-        cache, calls, support = SupportCache(max_bytes=400), list[SupportKey](), support_set()
-        waiting = [
-            asyncio.ensure_future(cache.get(("a", 1), made(("a", 1), support, calls))) for _ in range(5)
-        ]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        assert await asyncio.gather(*waiting[1:]) == [support] * 4
-        assert len(calls) == 1
-
-    asyncio.run(use())
-
-
-def test_a_failure_reaches_all_who_wait_and_the_next_try_starts_anew() -> None:
-    async def use() -> None:
-        cache, calls, support = SupportCache(max_bytes=400), list[SupportKey](), support_set()
-
-        async def fail() -> tuple[SupportKey, SupportSet]:
-            await asyncio.sleep(0)
+        if session_id not in self.current:
             raise ValueError
+        features = np.zeros(1, dtype=np.float16)
+        examples = [Example(example_id="1", label="a", features=features)] * self.examples
+        return session(session_id, self.current[session_id]), examples
 
-        results = await asyncio.gather(*(cache.get(("a", 1), fail) for _ in range(3)), return_exceptions=True)
-        assert [type(result) for result in results] == [ValueError] * 3
-        assert await cache.get(("a", 1), made(("a", 1), support, calls)) is support
+    async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]:
+        return {name: self.current[name] for name in session_ids if name in self.current}
 
-    asyncio.run(use())
-
-
-def test_forgotten_sessions_free_their_memory() -> None:
-    async def use() -> None:
-        cache, calls = SupportCache(max_bytes=400), list[SupportKey]()
-        for name in "ab":
-            await cache.get((name, 1), made((name, 1), support_set(), calls))
-        cache.forget(["a", "never seen"])
-        assert (cache.kept, cache.size_bytes) == ({"b": 1}, 16)
-
-    asyncio.run(use())
-
-
-def test_what_is_forgotten_while_it_is_made_is_not_kept() -> None:
-    async def use() -> None:
-        cache, calls, support = SupportCache(max_bytes=400), list[SupportKey](), support_set()
-        waiting = asyncio.ensure_future(cache.get(("a", 1), made(("a", 1), support, calls)))
-        await asyncio.sleep(0)
-        cache.forget(["a"])
-        assert await waiting is support
-        assert cache.kept == {}
-
-    asyncio.run(use())
+    async def build_support_set(self, examples: Sequence[Example], *, lane: Lane) -> SupportSet:
+        half = Half(convolved=torch.zeros(0), direction=torch.zeros(1))
+        return SupportSet(
+            labels=("a",),
+            example_ids=("1",),
+            class_of_example=np.zeros(1, dtype=np.int64),
+            example_halves=half,
+            prototype_halves=half,
+            class_means={"cosine": torch.zeros(SIZE_BYTES // 4 * len(examples) - 2)},
+            unknown_below=0.5,
+        )
 
 
-@pytest.mark.parametrize("revisions", [(1, 2), (2, 1)])
-def test_a_load_that_finds_a_newer_revision_is_kept_as_that(revisions: tuple[int, int]) -> None:
-    async def use() -> None:
-        asked, found = revisions
-        cache, calls, support = SupportCache(max_bytes=400), list[SupportKey](), support_set()
-        await cache.get(("a", asked), made(("a", found), support, calls))
-        await cache.get(("a", found), made(("a", found), support, calls))
-        assert len(calls) == 1
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
-    asyncio.run(use())
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def cache(store: Store) -> SupportCache:
+    """Has room for two support sets."""
+    return SupportCache(store, store, max_bytes=2 * SIZE_BYTES + SIZE_BYTES // 2)
+
+
+async def test_the_support_sets_used_last_are_kept_within_the_budget(
+    store: Store, cache: SupportCache
+) -> None:
+    for name in "abacab":
+        await cache.get("ann", session(name, 1))
+    assert (store.loaded, cache.misses) == (["a", "b", "c", "b"], 4)
+    assert (len(cache), cache.size_bytes) == (2, 2 * SIZE_BYTES)
+    store.examples = 3
+    assert (await cache.get("ann", session("c", 1))).size_bytes == 3 * SIZE_BYTES
+    assert (len(cache), cache.size_bytes) == (2, 2 * SIZE_BYTES), "too large to keep"
+
+
+async def test_only_the_newest_revision_of_a_session_is_kept(store: Store, cache: SupportCache) -> None:
+    old = await cache.get("ann", session("a", 1))
+    store.current["a"] = 3
+    new = await cache.get("ann", session("a", 2))
+    assert new is not old
+    assert cache.size_bytes == SIZE_BYTES
+    for revision in (1, 2, 3):
+        assert await cache.get("ann", session("a", revision)) is new
+    assert len(store.loaded) == 2
+
+
+async def test_simultaneous_calls_share_one_load_even_if_one_is_cancelled(
+    store: Store, cache: SupportCache
+) -> None:
+    waiting = [asyncio.ensure_future(cache.get("ann", session("a", 1))) for _ in range(5)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    assert len(set(map(id, await asyncio.gather(*waiting[1:])))) == 1
+    assert store.loaded == ["a"]
+
+
+async def test_a_failure_reaches_all_waiting_calls_and_is_not_kept(store: Store, cache: SupportCache) -> None:
+    calls = (cache.get("ann", session("new", 1)) for _ in range(3))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError] * 3
+    store.current["new"], store.examples = 1, 0
+    with pytest.raises(NoClasses):
+        await cache.get("ann", session("new", 1))
+    store.examples = 1
+    await cache.get("ann", session("new", 1))
+    assert store.loaded == ["new"] * 3
+
+
+async def test_a_forgotten_session_frees_its_memory(cache: SupportCache) -> None:
+    for name in "ab":
+        await cache.get("ann", session(name, 1))
+    cache.forget("a")
+    cache.forget("never seen")
+    assert (len(cache), cache.size_bytes) == (1, SIZE_BYTES)
+
+
+async def test_a_session_that_is_forgotten_while_it_loads_is_not_kept(cache: SupportCache) -> None:
+    waiting = asyncio.ensure_future(cache.get("ann", session("a", 1)))
+    await asyncio.sleep(0)
+    cache.forget("a")
+    assert (await waiting).labels == ("a",)
+    assert len(cache) == 0
+
+
+async def test_changed_and_deleted_sessions_are_forgotten(store: Store, cache: SupportCache) -> None:
+    for name in "ab":
+        await cache.get("ann", session(name, 1))
+    await cache.forget_changed()
+    assert len(cache) == 2
+    store.current["a"] = 2
+    await cache.forget_changed()
+    assert (len(cache), cache.size_bytes) == (1, SIZE_BYTES)
+    del store.current["b"]
+    await cache.forget_changed()
+    assert (len(cache), cache.size_bytes) == (0, 0)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from app.sessions.store import SessionStore
 from tests.support.postgresql import PostgresqlServer, needs_postgresql
 from tests.support.stores import Opener, sqlite_opener
 
@@ -20,7 +20,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Of an empty store on each database."""
+    """Opens an empty store, on each database in turn."""
     if request.param == "sqlite":
         return sqlite_opener(tmp_path)
     server: PostgresqlServer = request.getfixturevalue("postgresql")
@@ -28,5 +28,20 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
 
 
 @pytest.fixture
-def owner() -> str:
-    return f"owner {secrets.token_hex(4)}"
+async def store(opener: Opener) -> AsyncIterator[SessionStore]:
+    store = opener.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[SessionStore]:
+    """A store whose files are in `tmp_path`."""
+    store = sqlite_opener(tmp_path).open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,11 +1,11 @@
-"""Any history of calls leaves the store as a plain model of it in memory, on each database."""
+"""Any history of calls leaves the store in the same state as a plain model in memory, on each database."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 import pytest
@@ -29,46 +29,49 @@ from app.sessions.errors import (
     SessionLimit,
     SessionNotFound,
 )
+from app.sessions.store import SessionStore
 from model.support_set import Example
-from tests.support.stores import QUOTAS, Opener, example, names, new_session
+from tests.support.stores import QUOTAS, Opener, classes, create, example, names
 
 T = TypeVar("T")
+Error = type[Exception] | None
+Names = list[tuple[str, str]]
+"""Label and id of each example"""
 LABELS = st.sampled_from(["a", "b", "笑 い", "d/e", "é"])
 IDS = st.sampled_from([str(index) for index in range(12)])
 EXAMPLES = st.lists(st.builds(example, IDS, LABELS), min_size=1, max_size=5)
 OWNERS = ("ann", "bob")
+REPLICAS = st.integers(0, 1)
 
 
 @dataclasses.dataclass
 class Expected:
-    """What a session must hold."""
+    """The session that the store should hold."""
 
     owner: str
     revision: int = 0
-    examples: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    examples: Names = dataclasses.field(default_factory=list)
     deleted: bool = False
 
-    def without(self, label: str) -> list[tuple[str, str]]:
+    def without(self, label: str) -> Names:
         return [kept for kept in self.examples if kept[0] != label]
 
-    def refusal(self, kept: list[tuple[str, str]], added: list[Example]) -> type[Exception] | None:
-        """Why `added` cannot join `kept`, if it cannot."""
-        ids = [name for _, name in kept] + [new.example_id for new in added]
-        if len(set(ids)) < len(ids):
-            return ExampleExists
-        labels = {label for label, _ in kept} | {new.label for new in added}
-        if len(labels) > QUOTAS.classes:
-            return ClassLimit
-        return ExampleLimit if len(ids) > QUOTAS.examples else None
+    def labels(self) -> list[str]:
+        return [label for label, _ in self.examples]
 
-    def change(self, examples: list[tuple[str, str]]) -> None:
-        self.examples = examples
-        self.revision += 1
 
-    @property
-    def classes(self) -> dict[str, int]:
-        labels = [label for label, _ in self.examples]
-        return {label: labels.count(label) for label in labels}
+def named(examples: Iterable[Example]) -> Names:
+    return [(new.label, new.example_id) for new in examples]
+
+
+def refusal(kept: Names, added: Names) -> Error:
+    """The error that adding to these examples should raise, if any."""
+    both = kept + added
+    if len({name for _, name in both}) < len(both):
+        return ExampleExists
+    if len({label for label, _ in both}) > QUOTAS.classes:
+        return ClassLimit
+    return ExampleLimit if len(both) > QUOTAS.examples else None
 
 
 class History(RuleBasedStateMachine):
@@ -90,8 +93,8 @@ class History(RuleBasedStateMachine):
     def call(self, call: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(call)
 
-    def refused(self, error: type[Exception] | None, call: Coroutine[Any, Any, object]) -> bool:
-        """Whether the call was rightly refused; if it should not be, it is made."""
+    def refused(self, error: Error, call: Coroutine[Any, Any, object]) -> bool:
+        """Make the call. Asserts that it raises the error, if there should be one."""
         if error is None:
             self.call(call)
             return False
@@ -99,88 +102,94 @@ class History(RuleBasedStateMachine):
             self.call(call)
         return True
 
-    def owned(self, session: str) -> tuple[str, Expected, type[Exception] | None]:
+    def change(self, session: str, error: Error, call: Coroutine[Any, Any, object], after: Names) -> None:
+        """Make a call after which the session should hold these examples, unless it is refused."""
         expected = self.expected[session]
-        owner = f"{self.prefix}{expected.owner}"
-        return owner, expected, SessionNotFound if expected.deleted else None
+        if not self.refused(SessionNotFound if expected.deleted else error, call):
+            expected.examples = after
+            expected.revision += 1
 
-    @rule(target=sessions, owner=st.sampled_from(OWNERS), examples=st.just([]) | EXAMPLES, at=st.booleans())
-    def create(self, owner: str, examples: list[Example], at: bool) -> Any:
-        expected = Expected(owner)
-        own = [other for other in self.expected.values() if other.owner == owner and not other.deleted]
-        error = SessionLimit if len(own) >= QUOTAS.sessions else expected.refusal([], examples)
-        call = self.replicas[at].create(f"{self.prefix}{owner}", new_session(), examples)
+    def owner(self, session: str) -> str:
+        return self.prefix + self.expected[session].owner
+
+    def alive(self, owner: str) -> list[str]:
+        return [key for key, known in self.expected.items() if known.owner == owner and not known.deleted]
+
+    @rule(target=sessions, owner=st.sampled_from(OWNERS), examples=st.just([]) | EXAMPLES, at=REPLICAS)
+    def create(self, owner: str, examples: list[Example], at: int) -> Any:
+        full = len(self.alive(owner)) >= QUOTAS.sessions
+        error = SessionLimit if full else refusal([], named(examples))
+        call = create(self.replicas[at], self.prefix + owner, *examples)
         if error:
-            with pytest.raises(error):
-                self.call(call)
+            self.refused(error, call)
             return multiple()
         session = self.call(call)
-        if examples:
-            expected.change([(new.label, new.example_id) for new in examples])
-        self.expected[session.id] = expected
+        self.expected[session.id] = Expected(owner, int(bool(examples)), named(examples))
         return session.id
 
-    @rule(session=sessions, examples=EXAMPLES, at=st.booleans())
-    def add(self, session: str, examples: list[Example], at: bool) -> None:
-        owner, expected, gone = self.owned(session)
-        error = gone or expected.refusal(expected.examples, examples)
-        if not self.refused(error, self.replicas[at].add_examples(owner, session, examples)):
-            expected.change(expected.examples + [(new.label, new.example_id) for new in examples])
+    @rule(session=sessions, examples=EXAMPLES, at=REPLICAS)
+    def add(self, session: str, examples: list[Example], at: int) -> None:
+        kept, added = self.expected[session].examples, named(examples)
+        call = self.replicas[at].add_examples(self.owner(session), session, examples)
+        self.change(session, refusal(kept, added), call, kept + added)
 
-    @rule(session=sessions, label=LABELS, ids=st.lists(IDS, min_size=1, max_size=4), at=st.booleans())
-    def replace(self, session: str, label: str, ids: list[str], at: bool) -> None:
-        owner, expected, gone = self.owned(session)
+    @rule(session=sessions, label=LABELS, ids=st.lists(IDS, min_size=1, max_size=4), at=REPLICAS)
+    def replace(self, session: str, label: str, ids: list[str], at: int) -> None:
         examples = [example(name, label) for name in ids]
-        error = gone or expected.refusal(expected.without(label), examples)
-        if not self.refused(error, self.replicas[at].replace_class(owner, session, label, examples)):
-            expected.change(expected.without(label) + [(label, name) for name in ids])
+        kept, added = self.expected[session].without(label), named(examples)
+        call = self.replicas[at].replace_class(self.owner(session), session, label, examples)
+        self.change(session, refusal(kept, added), call, kept + added)
 
-    @rule(session=sessions, label=LABELS, at=st.booleans())
-    def delete_class(self, session: str, label: str, at: bool) -> None:
-        owner, expected, gone = self.owned(session)
-        error = gone or (None if label in expected.classes else ClassNotFound)
-        if not self.refused(error, self.replicas[at].delete_class(owner, session, label)):
-            expected.change(expected.without(label))
+    @rule(session=sessions, label=LABELS, at=REPLICAS)
+    def delete_class(self, session: str, label: str, at: int) -> None:
+        expected = self.expected[session]
+        error = None if label in expected.labels() else ClassNotFound
+        call = self.replicas[at].delete_class(self.owner(session), session, label)
+        self.change(session, error, call, expected.without(label))
 
-    @rule(session=sessions, nth=st.integers(0, QUOTAS.examples), at=st.booleans())
-    def delete_example(self, session: str, nth: int, at: bool) -> None:
-        owner, expected, error = self.owned(session)
+    @rule(session=sessions, nth=st.integers(0, QUOTAS.examples), at=REPLICAS)
+    def delete_example(self, session: str, nth: int, at: int) -> None:
+        expected = self.expected[session]
         label, name = [*expected.examples, ("a", "none")][min(nth, len(expected.examples))]
-        if error is None and name == "none":
-            error = ExampleNotFound if label in expected.classes else ClassNotFound
-        if not self.refused(error, self.replicas[at].delete_example(owner, session, label, name)):
-            expected.change([kept for kept in expected.examples if kept != (label, name)])
+        missing = ExampleNotFound if label in expected.labels() else ClassNotFound
+        call = self.replicas[at].delete_example(self.owner(session), session, label, name)
+        after = [kept for kept in expected.examples if kept != (label, name)]
+        self.change(session, missing if name == "none" else None, call, after)
 
-    @rule(session=sessions, spare=st.integers(0, 5), at=st.booleans())
-    def delete_session(self, session: str, spare: int, at: bool) -> None:
-        if spare:
-            return  # else most of a history would be about sessions that are gone
-        owner, expected, gone = self.owned(session)
-        if not self.refused(gone, self.replicas[at].delete(owner, session)):
-            expected.deleted = True
+    @rule(session=sessions, dice=st.integers(1, 6), at=REPLICAS)
+    def delete_session(self, session: str, dice: int, at: int) -> None:
+        if dice < 6:
+            return  # else most of a history would be about deleted sessions
+        expected = self.expected[session]
+        error = SessionNotFound if expected.deleted else None
+        self.refused(error, self.replicas[at].delete(self.owner(session), session))
+        expected.deleted = True
 
-    @rule(at=st.booleans())
-    def restart(self, at: bool) -> None:
+    @rule(at=REPLICAS)
+    def restart(self, at: int) -> None:
         self.call(self.replicas[at].close())
         self.replicas[at] = self.opener.open()
 
     @invariant()
-    def every_replica_gives_what_must_be_there(self) -> None:
-        """One of the two after each step, in turns."""
+    def replicas_hold_what_the_model_holds(self) -> None:
+        """Asks one replica after each step, in turns."""
         self.replicas.reverse()
-        for replica in self.replicas[:1]:
-            for session, expected in self.expected.items():
-                owner, _, gone = self.owned(session)
-                if self.refused(gone, replica.get(owner, session)):
-                    continue
-                found, examples = self.call(replica.load_examples(owner, session))
-                assert names(examples) == expected.examples
-                assert list(found.classes.items()) == list(expected.classes.items())
-                assert found.revision == expected.revision
-            for owner in OWNERS:
-                listed, _ = self.call(replica.list_page(f"{self.prefix}{owner}", limit=100, cursor=None))
-                alive = [s for s, e in self.expected.items() if e.owner == owner and not e.deleted]
-                assert [session.id for session in listed] == alive
+        self.call(self.check(self.replicas[0]))
+
+    async def check(self, replica: SessionStore) -> None:
+        for session, expected in self.expected.items():
+            if expected.deleted:
+                with pytest.raises(SessionNotFound):
+                    await replica.get(self.owner(session), session)
+                continue
+            found, examples = await replica.load_examples(self.owner(session), session)
+            assert names(examples) == expected.examples
+            assert classes(found) == {label: expected.labels().count(label) for label in expected.labels()}
+            assert list(classes(found)) == list(dict.fromkeys(expected.labels()))
+            assert found.revision == expected.revision
+        for owner in OWNERS:
+            listed, _ = await replica.list_page(self.prefix + owner, limit=100, cursor=None)
+            assert [session.id for session in listed] == self.alive(owner)
 
 
 def test_any_history(opener: Opener) -> None:
@@ -188,9 +197,6 @@ def test_any_history(opener: Opener) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[*HealthCheck],
+            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=[*HealthCheck]
         ),
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from app.sessions.session import NewSession, Session
+from csrn_client.schemas import NewSession, Session
 from model.support_set import Example
 
 SHA = "0" * 64
@@ -39,7 +39,7 @@ def session(examples: list[Example] = EXAMPLES, ttl_s: float | None = 60) -> Ses
         revision=7,
         weights_sha256=SHA,
         metadata={"k": "v", "n": 1},
-        classes={},
+        classes=[],
     )
 
 
@@ -57,13 +57,13 @@ def test_an_exported_session_is_read_back(examples: list[Example], ttl_s: float 
         assert np.array_equal(kept.features, original.features)
 
 
-def test_a_file_of_other_weights_is_told_before_its_shape_is() -> None:
+def test_other_weights_are_reported_before_a_wrong_shape() -> None:
     with pytest.raises(ModelChanged):
         read_archive(export_session(session(), EXAMPLES), weights_sha256="1" * 64, numbers_per_face=729)
 
 
 def changed(change: Callable[[dict[str, Any]], object], features: Any = None) -> bytes:
-    """An exported file whose contents were changed."""
+    """An exported file with changed contents."""
     data = export_session(session(), EXAMPLES)
     contents = json.loads(
         json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["session"]
@@ -109,7 +109,7 @@ def test_a_hostile_file_is_invalid(data: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32), cut=st.booleans())
-def test_a_damaged_file_is_invalid_or_still_a_sound_session(seed: int, cut: bool) -> None:
+def test_a_damaged_file_is_invalid_or_still_a_valid_session(seed: int, cut: bool) -> None:
     data, chance = bytearray(export_session(session(), EXAMPLES)), random.Random(seed)
     for _ in range(chance.randint(1, 4)):
         data[chance.randrange(len(data))] = chance.randrange(256)

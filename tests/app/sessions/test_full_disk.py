@@ -1,23 +1,24 @@
-"""A store whose disk is full keeps all that it has, and can be emptied."""
+"""A store on a full disk keeps everything and can be emptied."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.sessions.errors import StoreFull
-from app.sessions.session import Session
 from app.sessions.store import SessionStore
+from csrn_client.schemas import Session
 from tests.support.postgresql import PostgresqlServer, needs_postgresql
 from tests.support.small_disk import fill, small_disk, small_files
-from tests.support.stores import AMPLE, Opener, example, names, new_session, sqlite_opener
+from tests.support.stores import AMPLE, Opener, classes, create, example, names, sqlite_opener
 
-NUMBERS = 13_000
-"""About as many as the default weights have"""
+pytestmark = pytest.mark.anyio
+FEATURES = [example(str(index), numbers=13_000) for index in range(40)]
+"""Examples about as large as with the default weights"""
 
 
 @pytest.fixture
@@ -27,25 +28,32 @@ def disk() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["disk", "file"])
-def full_soon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
-    """SQLite on a small disk, or in a file that stays small."""
-    if request.param == "disk":
-        yield sqlite_opener(request.getfixturevalue("disk"), AMPLE)
-    else:
-        with small_files():
-            yield sqlite_opener(tmp_path, AMPLE)
+def small_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder on a small disk, or one where SQLite's files stay small."""
+    with contextlib.ExitStack() as limit:
+        if request.param == "disk":
+            tmp_path = limit.enter_context(small_disk())
+        else:
+            limit.enter_context(small_files())
+        yield tmp_path
+
+
+@pytest.fixture
+async def small_store(small_folder: Path) -> AsyncIterator[SessionStore]:
+    store = sqlite_opener(small_folder, AMPLE).open()
+    yield store
+    await store.close()
 
 
 async def fill_with_sessions(
     store: SessionStore, *, examples: int = 8, ttl_s: float | None = None
 ) -> list[Session]:
-    """What was acknowledged until the store had no room for even one example more."""
+    """The acknowledged sessions, after which not even a single example can be stored."""
     acknowledged: list[Session] = []
     for count in (examples, 1):
-        added = [example(str(index), numbers=NUMBERS) for index in range(count)]
         with contextlib.suppress(StoreFull):
             while True:
-                acknowledged.append(await store.create("ann", new_session(ttl_s), added))
+                acknowledged.append(await create(store, "ann", *FEATURES[:count], ttl_s=ttl_s))
     assert len(acknowledged) > 2
     return acknowledged
 
@@ -54,74 +62,60 @@ async def check_sessions(store: SessionStore, sessions: list[Session]) -> None:
     for session in sessions:
         found, examples = await store.load_examples("ann", session.id)
         assert found == session
-        assert len(names(examples)) == sum(session.classes.values())
+        assert len(names(examples)) == sum(classes(session).values())
 
 
-async def refuses_to_store(store: SessionStore) -> None:
+async def check_refusal(store: SessionStore) -> None:
     with pytest.raises(StoreFull):
         await store.check()
     with pytest.raises(StoreFull):
-        await store.create("bob", new_session(), [example(str(n), numbers=NUMBERS) for n in range(8)])
+        await create(store, "bob", *FEATURES[:8])
 
 
-async def can_store(store: SessionStore) -> None:
+async def check_room(store: SessionStore) -> None:
     await store.check()
-    session = await store.create("bob", new_session(), [example("1", numbers=NUMBERS)])
+    session = await create(store, "bob", FEATURES[0])
     await store.delete("bob", session.id)
 
 
 @pytest.mark.parametrize("examples", [2, 8, 40])
-def test_a_full_store_keeps_what_was_acknowledged_and_can_be_emptied(
-    full_soon: Opener, examples: int
+async def test_a_full_store_loses_nothing_and_can_be_emptied(
+    small_store: SessionStore, small_folder: Path, examples: int
 ) -> None:
-    log = Path(f"{full_soon.url.removeprefix('sqlite:///')}-wal")
-
-    def check_log() -> None:
-        assert log.stat().st_size == 0
-
-    async def use(store: SessionStore) -> None:
-        sessions = await fill_with_sessions(store, examples=examples)
-        await refuses_to_store(store)
-        await check_sessions(store, sessions)
-        while sessions:
-            await store.delete("ann", sessions.pop().id)
-            check_log()
-            await check_sessions(store, sessions[-1:])
-        await can_store(store)
-
-    full_soon.run(use)
+    sessions = await fill_with_sessions(small_store, examples=examples)
+    await check_refusal(small_store)
+    await check_sessions(small_store, sessions)
+    for deleted in [*sessions]:
+        sessions.remove(deleted)
+        await small_store.delete("ann", deleted.id)
+        assert (small_folder / "sessions.sqlite3-wal").stat().st_size == 0
+        await check_sessions(small_store, sessions[:1] + sessions[-1:])
+    await check_room(small_store)
 
 
-def test_a_sweep_empties_a_full_store(full_soon: Opener) -> None:
-    async def use(store: SessionStore) -> None:
-        await fill_with_sessions(store, ttl_s=0.5)
-        while await store.count():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-        await store.sweep()
-        await can_store(store)
-
-    full_soon.run(use)
+async def test_a_sweep_empties_a_full_store(small_store: SessionStore) -> None:
+    await fill_with_sessions(small_store, ttl_s=1)
+    while await small_store.count():  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    await small_store.sweep()
+    await check_room(small_store)
 
 
-def test_classes_and_examples_can_be_deleted_from_a_full_store(full_soon: Opener) -> None:
-    async def use(store: SessionStore) -> None:
-        first, second, *_ = await fill_with_sessions(store)
-        await store.delete_class("ann", first.id, "a")
-        await store.delete_example("ann", second.id, "a", "1")
-        assert (await store.get("ann", first.id)).classes == {}
-        assert (await store.get("ann", second.id)).classes == {"a": 7}
-
-    full_soon.run(use)
+async def test_classes_and_examples_can_be_deleted_from_a_full_store(small_store: SessionStore) -> None:
+    first, second, *_ = await fill_with_sessions(small_store)
+    await small_store.delete_class("ann", first.id, "a")
+    await small_store.delete_example("ann", second.id, "a", "1")
+    assert classes(await small_store.get("ann", first.id)) == {}
+    assert classes(await small_store.get("ann", second.id)) == {"a": 7}
 
 
-def test_a_disk_that_another_program_has_filled_can_be_emptied_and_survives_a_restart(disk: Path) -> None:
+def test_a_store_on_a_disk_that_another_program_fills_reports_it_and_restarts(disk: Path) -> None:
     opener = sqlite_opener(disk, AMPLE)
 
     async def write(store: SessionStore) -> list[Session]:
-        added = [example(str(index), numbers=NUMBERS) for index in range(8)]
-        sessions = [await store.create("ann", new_session(), added) for _ in range(6)]
+        sessions = [await create(store, "ann", *FEATURES[:8]) for _ in range(6)]
         fill(disk)
-        await refuses_to_store(store)
+        await check_refusal(store)
         await store.delete("ann", sessions.pop().id)
         return sessions
 
@@ -132,7 +126,7 @@ def test_a_disk_that_another_program_has_filled_can_be_emptied_and_survives_a_re
 
     async def use_again(store: SessionStore) -> None:
         (disk / "other").unlink()
-        await can_store(store)
+        await check_room(store)
         await check_sessions(store, sessions)
 
     sessions = opener.run(write)
@@ -143,24 +137,20 @@ def test_a_disk_that_another_program_has_filled_can_be_emptied_and_survives_a_re
 
 
 @needs_postgresql
-def test_a_full_disk_of_postgresql_is_reported_until_it_has_room_again(
+async def test_a_full_disk_of_postgresql_is_reported_until_it_has_room_again(
     disk: Path, postgresql: PostgresqlServer
 ) -> None:
     url = postgresql.new_database(folder=disk)
     other = disk / "other"
     other.write_bytes(bytes(2**17))
-
-    async def use(store: SessionStore) -> None:
-        sessions = await fill_with_sessions(store)
-        await refuses_to_store(store)
-        await check_sessions(store, sessions)
-        while sessions:
-            await store.delete("ann", sessions.pop().id)
-        other.unlink()  # VACUUM needs a few pages
-        postgresql.execute("VACUUM", url)
-        await can_store(store)
-
-    try:
-        Opener(url, AMPLE).run(use)
-    finally:
-        postgresql.drop_database(url)
+    store = Opener(url, AMPLE).open()
+    sessions = await fill_with_sessions(store)
+    await check_refusal(store)
+    await check_sessions(store, sessions)
+    for session in sessions:
+        await store.delete("ann", session.id)
+    other.unlink()  # VACUUM needs a few pages
+    postgresql.execute("VACUUM", url)
+    await check_room(store)
+    await store.close()
+    postgresql.drop_database(url)

@@ -1,4 +1,4 @@
-"""What holds while PostgreSQL is away."""
+"""The store while PostgreSQL is stopped, hangs or refuses the password."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from app.sessions.errors import StoreUnavailable
-from app.sessions.store import SessionStore, open_store
-from tests.support.postgresql import PostgresqlServer, needs_postgresql
-from tests.support.stores import QUOTAS, Opener, example, names, new_session
+from app.sessions.store import open_store
+from tests.support.postgresql import PASSWORD, PostgresqlServer, needs_postgresql
+from tests.support.stores import QUOTAS, Opener, create, example, names
 
-pytestmark = needs_postgresql
+pytestmark = [needs_postgresql, pytest.mark.anyio]
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresqlServer]:
+def server() -> Iterator[PostgresqlServer]:
     """A server that the tests of this file may stop."""
     server = PostgresqlServer()
     yield server
@@ -25,81 +25,75 @@ def own_server() -> Iterator[PostgresqlServer]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_the_store_comes_back_with_postgresql_and_has_lost_nothing(
-    own_server: PostgresqlServer, how: signal.Signals
+async def test_the_store_loses_nothing_when_postgresql_restarts(
+    server: PostgresqlServer, how: signal.Signals
 ) -> None:
-    async def use(store: SessionStore) -> None:
-        session = await store.create("ann", new_session(), [example("1")])
-        await asyncio.gather(*(store.get("ann", session.id) for _ in range(8)))
-        own_server.stop(how)
-        for call in (
-            store.check(),
-            store.get("ann", session.id),
-            store.list_page("ann", limit=1, cursor=None),
-            store.create("ann", new_session()),
-            store.add_examples("ann", session.id, [example("2")]),
-            store.delete("ann", session.id),
-            store.sweep(),
-        ):
-            with pytest.raises(StoreUnavailable):
-                await call
-        own_server.start()
-        await asyncio.gather(*(store.check() for _ in range(8)))
-        found, examples = await store.load_examples("ann", session.id)
-        assert (found, names(examples)) == (session, [("a", "1")])
-        assert (await store.add_examples("ann", session.id, [example("2")])).revision == 2
-
-    Opener(own_server.new_database()).run(use)
-
-
-def test_a_store_can_be_opened_before_its_postgresql_is_there(own_server: PostgresqlServer) -> None:
-    async def use(store: SessionStore) -> None:
+    store = Opener(server.new_database()).open()
+    session = await create(store, "ann", example("1"))
+    await asyncio.gather(*(store.get("ann", session.id) for _ in range(8)))
+    server.stop(how)
+    for call in (
+        store.check(),
+        store.get("ann", session.id),
+        store.list_page("ann", limit=1, cursor=None),
+        create(store),
+        store.add_examples("ann", session.id, [example("2")]),
+        store.delete("ann", session.id),
+        store.sweep(),
+    ):
         with pytest.raises(StoreUnavailable):
-            await store.check()
-        own_server.start()
-        await asyncio.gather(*(store.create(f"owner {number}", new_session()) for number in range(8)))
+            await call
+    server.start()
+    await asyncio.gather(*(store.check() for _ in range(8)))
+    found, examples = await store.load_examples("ann", session.id)
+    assert (found, names(examples)) == (session, [("a", "1")])
+    assert (await store.add_examples("ann", session.id, [example("2")])).revision == 2
+    await store.close()
 
-    url = own_server.new_database()
-    own_server.stop()
-    Opener(url).run(use)
+
+async def test_a_store_can_be_opened_before_its_postgresql_starts(server: PostgresqlServer) -> None:
+    url = server.new_database()
+    server.stop()
+    store = Opener(url).open()
+    with pytest.raises(StoreUnavailable):
+        await store.check()
+    server.start()
+    await asyncio.gather(*(create(store, f"owner {number}") for number in range(8)))
+    await store.close()
 
 
-def test_a_postgresql_that_hangs_is_not_waited_for(
-    own_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+async def test_a_call_does_not_wait_long_for_a_postgresql_that_hangs(
+    server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.sessions.database.ANSWER_TIMEOUT_S", 0.3)
+    store = Opener(server.new_database()).open()
+    session = await create(store)
+    server.pause()
+    try:
+        monkeypatch.setattr("app.sessions.database.ANSWER_TIMEOUT_S", 0.3)
+        with pytest.raises(StoreUnavailable, match="no answer"):
+            await store.add_examples("ann", session.id, [example("1")])
+    finally:
+        server.resume()
+    monkeypatch.undo()
+    await asyncio.sleep(0.5)
+    found, examples = await store.load_examples("ann", session.id)
+    assert len(examples) == found.revision, "the write is complete or absent"
+    await store.close()
 
-    async def use(store: SessionStore) -> None:
-        session = await store.create("ann", new_session())
-        own_server.pause()
-        try:
-            with pytest.raises(StoreUnavailable, match="no answer"):
-                await store.add_examples("ann", session.id, [example("1")])
-        finally:
-            own_server.resume()
-        await asyncio.sleep(0.5)
-        found, examples = await store.load_examples("ann", session.id)
-        assert len(examples) == found.revision, "the write may have been made, but never in part"
 
-    Opener(own_server.new_database()).run(use)
-
-
-@pytest.mark.parametrize("address", ["postgresql://host:port/db", "postgresql://[::1/db"])
+@pytest.mark.parametrize("address", ["postgresql://u:secret@host:port/db", "postgresql://u:secret@[::1/db"])
 def test_a_malformed_address_is_reported_without_its_password(address: str) -> None:
-    with pytest.raises(StoreUnavailable, match="CSRN_STORE is not of the form"):
+    with pytest.raises(StoreUnavailable, match=r"^CSRN_STORE is not of the form postgresql://USER:PASSWORD"):
         open_store(address, quotas=QUOTAS)
 
 
-def test_a_wrong_password_is_logged_without_it(
-    own_server: PostgresqlServer, caplog: pytest.LogCaptureFixture
+async def test_a_wrong_password_is_not_logged(
+    server: PostgresqlServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    address = own_server.url().replace(own_server.url().split(":")[2].split("@")[0], "wrong-secret")
-
-    async def use(store: SessionStore) -> None:
-        with pytest.raises(StoreUnavailable):
-            await store.check()
-
-    Opener(address).run(use)
+    store = Opener(server.url().replace(PASSWORD, "wrong-secret")).open()
+    with pytest.raises(StoreUnavailable):
+        await store.check()
+    await store.close()
     assert "session store: " in caplog.text
     assert "authentication failed" in caplog.text
     assert "wrong-secret" not in caplog.text

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.sessions import queries
+from app.sessions import changes
 from app.sessions.errors import SessionNotFound
 from app.sessions.store import SessionStore
-from tests.support.stores import AMPLE, Opener, example, new_session, sqlite_opener
+from tests.support.stores import Opener, create, example
+
+pytestmark = pytest.mark.anyio
+EIGHT = [example(str(index)) for index in range(8)]
 
 
 @pytest.fixture
 def deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Collects how many rows each DELETE statement deletes; batches are made small."""
-    monkeypatch.setattr(queries, "BATCH_EXAMPLES", 3)
-    monkeypatch.setattr(queries, "BATCH_SESSIONS", 3)
+    """Collects how many rows each DELETE statement deletes, with batches of 3 rows."""
+    monkeypatch.setattr(changes, "BATCH", 3)
     counts: list[int] = []
 
     def count(_: object, cursor: Any, statement: str, *__: object) -> None:
@@ -30,113 +32,71 @@ def deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     sa.event.remove(sa.Engine, "after_cursor_execute", count)
 
 
-def test_expired_sessions_are_deleted_in_small_batches(opener: Opener, deleted_at_once: list[int]) -> None:
-    async def use(store: SessionStore) -> None:
-        kept = await store.create("ann", new_session(), [example("1")])
-        for _ in range(2):
-            await store.create("ann", new_session(ttl_s=0.5), [example(str(index)) for index in range(8)])
-        for number in range(4):
-            await store.create(f"bob {number}", new_session(ttl_s=0.2))
-        await asyncio.sleep(0.6)
-        await store.sweep()
-        assert max(deleted_at_once) == 3
-        assert sum(deleted_at_once) == 2 * 8 + 2 + 4
-        assert (await store.load_examples("ann", kept.id))[0] == kept
-
-    opener.run(use)
-
-
-def test_a_session_that_is_deleted_in_parts_is_gone_after_the_first(
-    opener: Opener, deleted_at_once: list[int]
+async def test_a_sweep_deletes_in_small_batches_and_answers_requests_between_them(
+    store: SessionStore, deleted_at_once: list[int]
 ) -> None:
-    async def use(store: SessionStore) -> None:
-        session = await store.create("ann", new_session(), [example(str(index)) for index in range(8)])
-        deleting = asyncio.ensure_future(store.delete("ann", session.id))
-        while not deleted_at_once:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        with pytest.raises(SessionNotFound):
-            await store.get("ann", session.id)
-        await deleting
-        assert deleted_at_once == [3, 3, 2, 1]
+    kept = await create(store, "ann", example("1"))
+    for number in range(3):
+        await create(store, f"bob {number}", *EIGHT, ttl_s=0.1)
+        await create(store, f"eve {number}", ttl_s=0.1)
+    await asyncio.sleep(0.2)
+    sweep = asyncio.ensure_future(store.sweep())
+    await asyncio.sleep(0)
+    assert await store.get("ann", kept.id) == kept
+    assert not sweep.done()
+    await sweep
+    assert max(deleted_at_once) == 3
+    assert sum(deleted_at_once) == 3 * 8 + 6
+    assert (await store.load_examples("ann", kept.id))[0] == kept
 
-    opener.run(use)
 
-
-def test_what_was_half_deleted_when_a_process_was_killed_is_deleted_by_the_next_sweep(
-    opener: Opener, deleted_at_once: list[int], monkeypatch: pytest.MonkeyPatch
+async def test_clients_never_see_a_half_deleted_session(
+    store: SessionStore, deleted_at_once: list[int]
 ) -> None:
-    async def use(store: SessionStore) -> None:
-        session = await store.create("ann", new_session(), [example(str(index)) for index in range(8)])
-        with monkeypatch.context() as killed:
-            killed.setattr("app.sessions.store.queries.delete_part", _only_the_first_part(session.id))
-            await store.delete("ann", session.id)
-        assert deleted_at_once == [3]
-        await store.sweep()
-        assert sum(deleted_at_once) == 8 + 1
-
-    opener.run(use)
-
-
-def _only_the_first_part(_: str) -> Any:
-    whole = queries.delete_part
-
-    def part(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> bool:
-        assert whole(connection, condition)
-        return False
-
-    return part
-
-
-def test_requests_are_answered_between_the_batches_of_a_sweep(
-    opener: Opener, deleted_at_once: list[int]
-) -> None:
-    async def use(store: SessionStore) -> None:
-        kept = await store.create("ann", new_session())
-        for number in range(4):
-            await store.create(f"o{number}", new_session(ttl_s=0.1), [example(str(i)) for i in range(8)])
-        await asyncio.sleep(0.2)
-        sweep = asyncio.ensure_future(store.sweep())
+    session = await create(store, "ann", *EIGHT)
+    deleting = asyncio.ensure_future(store.delete("ann", session.id))
+    while not deleted_at_once:  # noqa: ASYNC110
         await asyncio.sleep(0)
-        assert await store.get("ann", kept.id) == kept
-        assert not sweep.done()
-        await sweep
-        assert sum(deleted_at_once) == 4 * 9
-
-    opener.run(use)
+    with pytest.raises(SessionNotFound):
+        await store.get("ann", session.id)
+    await deleting
+    assert sum(deleted_at_once) == 8 + 1
 
 
-def test_sweeps_of_several_replicas_do_not_get_in_each_others_way(
-    opener: Opener, deleted_at_once: list[int]
+async def test_the_sweep_completes_a_delete_that_a_kill_interrupted(
+    store: SessionStore, deleted_at_once: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def use(store: SessionStore) -> None:
-        for number in range(8):
-            await store.create(f"o{number}", new_session(ttl_s=0.1), [example(str(i)) for i in range(8)])
-        await asyncio.sleep(0.2)
-        replicas = [opener.open() for _ in range(3)]
-        await asyncio.gather(*(replica.sweep() for replica in (store, *replicas)))
-        await store.sweep()
-        assert sum(deleted_at_once) == 8 * 9
-        for replica in replicas:
-            await replica.close()
-
-    opener.run(use)
+    session = await create(store, "ann", *EIGHT)
+    with monkeypatch.context() as killed:
+        killed.setattr(changes, "delete_part", lambda *_: False)
+        await store.delete("ann", session.id)
+    assert deleted_at_once == []
+    await store.sweep()
+    assert sum(deleted_at_once) == 8 + 1
 
 
-def test_the_file_shrinks_when_sessions_have_expired(tmp_path: Path) -> None:
+async def test_several_replicas_can_sweep_at_once(
+    store: SessionStore, opener: Opener, deleted_at_once: list[int]
+) -> None:
+    for number in range(8):
+        await create(store, f"owner {number}", *EIGHT, ttl_s=0.1)
+    await asyncio.sleep(0.2)
+    replicas = [opener.open() for _ in range(3)]
+    await asyncio.gather(*(replica.sweep() for replica in (store, *replicas)))
+    await store.sweep()
+    assert sum(deleted_at_once) == 8 * 9
+    for replica in replicas:
+        await replica.close()
+
+
+async def test_sqlites_file_shrinks_when_sessions_expire(sqlite_store: SessionStore, tmp_path: Path) -> None:
     path = tmp_path / "sessions.sqlite3"
-    sizes: list[int] = []
-
-    async def use(store: SessionStore) -> None:
-        kept = await store.create("ann", new_session(), [example("1", numbers=13_000)])
-        sizes.append(path.stat().st_size)
-        for _ in range(3):
-            added = [example(str(index), numbers=13_000) for index in range(40)]
-            await store.create("ann", new_session(ttl_s=1), added)
-        await asyncio.sleep(1)
-        await store.sweep()
-        sizes.append(path.stat().st_size)
-        assert path.with_name(f"{path.name}-wal").stat().st_size == 0
-        assert (await store.load_examples("ann", kept.id))[0] == kept
-
-    sqlite_opener(tmp_path, AMPLE).run(use)
-    assert sizes[1] < sizes[0] + 100_000
+    await sqlite_store.sweep()
+    empty_bytes = path.stat().st_size
+    for owner in ("ann", "bob"):
+        features = [example(str(index), numbers=2000) for index in range(2)]
+        await create(sqlite_store, owner, *features, ttl_s=0.5)
+    await asyncio.sleep(0.6)
+    await sqlite_store.sweep()
+    assert path.stat().st_size == empty_bytes
+    assert path.with_name(f"{path.name}-wal").stat().st_size == 0
