@@ -14,7 +14,7 @@ from csrn_client.fields import normalized_label
         ("笑", "笑"),
         ("غضب", "غضب"),
         ("👩\u200d🚀", "👩\u200d🚀"),
-        ("a/b %2F", "a/b %2F"),
+        ("a b %2F", "a b %2F"),
         ("x" * 64, "x" * 64),
     ],
 )

@@ -27,7 +27,7 @@ def example(example_id: str, label: str) -> Example:
     return Example(example_id=example_id, label=label, features=features)
 
 
-EXAMPLES = [example("1", "笑"), example("x:2", "a/b"), example("3", "笑")]
+EXAMPLES = [example("1", "笑"), example("x:2", "a b"), example("3", "笑")]
 
 
 def session(examples: list[Example] = EXAMPLES, ttl_s: float | None = 60) -> Session:

@@ -116,7 +116,7 @@ def test_labels_that_look_the_same_are_one_class(client: TestClient, session: st
 
 def test_deleted_and_expired_examples_leave_the_device_memory(weights: Path, tmp_path: Path) -> None:
     with client_of(weights, tmp_path, upkeep_every_s=0.05) as client:
-        supports = client.app.state.engine.supports  # type: ignore[attr-defined]
+        supports = client.app.state.supports  # type: ignore[attr-defined]
 
         def cached(**options: Any) -> str:
             path = teach(client, new_session(client, json=options), {"anger": 2, "sadness": 2})
