@@ -21,7 +21,7 @@ from app.sessions.store import SessionStore, open_store
 from tests.support.stores import QUOTAS, Opener, create, example, names, sqlite_opener
 
 pytestmark = pytest.mark.anyio
-DOCS = Path(__file__).parents[3] / "docs" / "sessions.md"
+DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 @pytest.fixture
