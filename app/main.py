@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -23,12 +24,11 @@ from app.api.routes import api_docs, classify, examples, page, sessions, stream,
 from app.api.state import ServiceState
 from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
 from app.inference.engine import Engine
-from app.inference.observer import Observer
 from app.inference.support_cache import SupportCache
 from app.inference.upkeep import keep_up
 from app.inference.watchdog import end_when_broken
 from app.sessions.changes import Quotas
-from app.sessions.store import SessionStore, open_store
+from app.sessions.store import open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestIds
@@ -50,13 +50,29 @@ def create_app(
 
     exit_process: called with an exit code when a worker thread has failed.
 
-    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing.
+    Raises: CheckpointInvalid; StoreUnavailable; DeviceMissing; KeysInvalid.
     """
     settings = settings or Settings()
     metrics = Metrics()
-    engine = create_engine(settings, metrics)
-    store = create_store(settings)
-    supports = create_support_cache(settings, store, engine)
+    device = choose_device(settings.device)
+    torch.set_num_threads(settings.network_threads)
+    engine = Engine(
+        load_checkpoint(settings.weights, device=device),
+        settings,
+        encoder_dtype=choose_precision(settings.precision, device),
+        observer=metrics,
+    )
+    quotas = Quotas(
+        sessions=settings.max_sessions,
+        bytes=settings.max_bytes_per_key,
+        classes=settings.max_classes,
+        examples=settings.max_examples,
+    )
+    store = open_store(settings.store, quotas=quotas)
+    cache_bytes = settings.support_cache_bytes
+    if cache_bytes is None:
+        cache_bytes = default_support_cache_bytes(device)
+    supports = SupportCache(store, engine.network, max_bytes=cache_bytes)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
         logger.warning(
@@ -66,6 +82,10 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.warm_up()
+        # With torch loaded, a full garbage collection pauses the process for 300 to 500 ms, because it
+        # examines every object. Later collections skip the objects that exist now: they are kept anyway.
+        gc.collect()
+        gc.freeze()
         logger.info(
             "CSRN Serve %s ready: device %s, weights %s (sha256 %s), store %s, keys %s",
             VERSION,
@@ -86,6 +106,7 @@ def create_app(
                 task.cancel()
             engine.close()
             await store.close()
+            gc.unfreeze()
 
     app = FastAPI(
         title="CSRN Serve",
@@ -129,10 +150,8 @@ def create_app(
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     describe_problems(app)
-    modules = (page, api_docs, sessions, examples, classify, stream, system)
-    routers = [module.router for module in modules]
-    for router in routers:
-        app.include_router(router, max_body_size=settings.max_body_bytes)
+    for module in (page, api_docs, sessions, examples, classify, stream, system):
+        app.include_router(module.router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
     # From the innermost to the outermost.
@@ -143,40 +162,3 @@ def create_app(
     metrics.instrument(app)
     metrics.watch(engine, supports, service.streams)
     return app
-
-
-def create_store(settings: Settings) -> SessionStore:
-    """Open the session store that the settings describe. Raises: StoreUnavailable."""
-    return open_store(
-        settings.store,
-        quotas=Quotas(
-            sessions=settings.max_sessions,
-            bytes=settings.max_bytes_per_key,
-            classes=settings.max_classes,
-            examples=settings.max_examples,
-        ),
-    )
-
-
-def create_engine(settings: Settings, observer: Observer = Observer()) -> Engine:
-    """Load the weights and start the engine. Raises: CheckpointInvalid; DeviceMissing."""
-    device = choose_device(settings.device)
-    torch.set_num_threads(settings.network_threads)
-    return Engine(
-        load_checkpoint(settings.weights, device=device),
-        encoder_dtype=choose_precision(settings.precision, device),
-        face_threads=settings.face_threads,
-        max_pixels=settings.max_pixels,
-        max_queued_images=settings.max_queued_images,
-        max_batch_faces=settings.max_batch_faces,
-        stall_s=settings.stall_s,
-        observer=observer,
-    )
-
-
-def create_support_cache(settings: Settings, store: SessionStore, engine: Engine) -> SupportCache:
-    """The support sets that these settings keep on the device."""
-    size = settings.support_cache_bytes
-    return SupportCache(
-        store, engine.network, max_bytes=default_support_cache_bytes(engine.device) if size is None else size
-    )

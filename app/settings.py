@@ -37,11 +37,7 @@ def default_store() -> str:
 class Settings(BaseSettings):
     """Each field is read from the variable CSRN_<FIELD>, else from the file csrn_<field> in /run/secrets."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CSRN_",
-        extra="ignore",
-        secrets_dir=SECRETS if SECRETS.is_dir() else None,
-    )
+    model_config = SettingsConfigDict(env_prefix="CSRN_", secrets_dir=SECRETS if SECRETS.is_dir() else None)
 
     store: str = Field(default_factory=default_store)
     """sqlite:///PATH, or postgresql://USER:PASSWORD@HOST:PORT/DB for several replicas"""
@@ -65,7 +61,7 @@ class Settings(BaseSettings):
     face_threads: int = Field(default_factory=usable_cores, ge=1)
     """Threads that decode images and find faces"""
     network_threads: int = Field(default_factory=lambda: max(usable_cores() * 3 // 8, 1), ge=1)
-    """Threads of the network on a CPU. It takes a third of the time of a query, and finding faces the rest"""
+    """Threads of the network on a CPU. The network takes a third of the time of a query"""
     max_images: int = Field(64, ge=1)
     """The most images of one request"""
     max_image_bytes: int = Field(10 * 2**20, ge=1)

@@ -6,14 +6,13 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterator
 
 from starlette.datastructures import Headers
 
 from app.access.errors import KeysInvalid
 
 LOCAL_OWNER = "local"
-"""Owner of all sessions of a service without keys. A key with this name owns them later"""
+"""Owner of all sessions of a service without keys. If keys are added, the key of this name owns them"""
 KEY_BYTES = 32
 MIN_KEY_LENGTH = 16
 """Shorter keys can be guessed, so the service logs a warning about them at its start"""
@@ -34,7 +33,8 @@ class ApiKeys:
         self._owner_by_hash: dict[bytes, str] = {}
         self.short: list[str] = []
         """Names of the keys that are too short"""
-        for number, entry in enumerate(_entries(configured), start=1):
+        entries = filter(None, map(str.strip, re.split(r"[,\r\n]", configured)))
+        for number, entry in enumerate(entries, start=1):
             owner, digest, length = _read_entry(entry, number)
             if self._owner_by_hash.get(digest, owner) != owner:
                 raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has the key of another name")
@@ -71,10 +71,6 @@ def new_key(name: str) -> tuple[str, str]:
         raise KeysInvalid(NAME_RULE)
     key = f"csrn_{secrets.token_urlsafe(KEY_BYTES)}"
     return key, f"{name}:sha256:{_digest(key).hex()}"
-
-
-def _entries(configured: str) -> Iterator[str]:
-    return filter(None, (part.strip() for part in re.split(r"[,\r\n]", configured)))
 
 
 def _read_entry(entry: str, number: int) -> tuple[str, bytes, int | None]:

@@ -1,4 +1,4 @@
-"""How much of one kind is in use at once, in all and by each key."""
+"""Limits on what is in progress at once, in total and for each key."""
 
 from __future__ import annotations
 

@@ -22,8 +22,6 @@ class KeysInvalid(AccessError):
 
 
 class Unauthorized(AccessError):
-    """The request has no valid API key."""
-
     code, status, title = "unauthorized", 401, "Send a valid API key as Authorization: Bearer KEY"
 
 
@@ -40,8 +38,6 @@ class Overloaded(AccessError):
 
 
 class RateLimited(AccessError):
-    """The key has used up its rate."""
-
     code, status, title = "rate_limited", 429, "The key has used up its rate"
 
     def __init__(self, detail: str, *, retry_after_s: int) -> None:

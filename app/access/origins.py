@@ -29,17 +29,14 @@ def asks_for_loopback(headers: Headers) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a name or address, with or without a port, means this machine."""
-    for name in (host, _hostname(host)):
+    try:
+        # The hostname has no port and no brackets of IPv6.
+        hostname = urllib.parse.urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    for name in (host, hostname):
         if name == "localhost":
             return True
         with contextlib.suppress(ValueError):
             return ipaddress.ip_address(name).is_loopback
     return False
-
-
-def _hostname(host: str) -> str:
-    """The host without its port and without the brackets of IPv6."""
-    try:
-        return urllib.parse.urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""

@@ -30,6 +30,8 @@ MAX_ERRORS = 20
 """The most wrong fields that one problem lists"""
 FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
 """How starlette's messages begin if a form has too many parts or too large fields"""
+STATUS_ERRORS: dict[int, type[CsrnError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
+"""Errors of the statuses that starlette and FastAPI answer themselves"""
 FIELD_ERRORS: dict[str, type[InvalidRequest]] = {
     "images": NoImages,
     "labels": InvalidLabel,
@@ -44,7 +46,7 @@ class ErrorHandling:
     It logs unexpected exceptions with their traceback and answers 500 without their text. FastAPI would run
     a handler of such exceptions outside of every middleware, and its response would have no request id.
 
-    It also replaces the plain text with which Starlette refuses a body with a too large Content-Length.
+    Starlette refuses a body with a too large Content-Length in plain text: that answer is replaced too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,7 +60,9 @@ class ErrorHandling:
 
         async def send_unless_plain_413(message: Message) -> None:
             nonlocal started
-            if not started and message["status"] == 413 and _is_plain_text(message):
+            headers = Headers(raw=message.get("headers", []))
+            as_text = headers.get("content-type", "").startswith("text/plain")
+            if not started and message["status"] == 413 and as_text:
                 raise BodyTooLarge
             started = True
             await send(message)
@@ -68,20 +72,12 @@ class ErrorHandling:
         except Exception as error:
             if started:
                 raise  # the server logs it and closes the connection
-            await _problem_of(error)(scope, receive, send)
-
-
-def _is_plain_text(response_start: Message) -> bool:
-    return Headers(raw=response_start["headers"]).get("content-type", "").startswith("text/plain")
-
-
-def _problem_of(error: Exception) -> JSONResponse:
-    if not isinstance(error, CsrnError):
-        logger.error("a request failed", exc_info=error)
-        return problem_response(CsrnError())
-    if error.status >= 500:
-        logger.error("%s: %s", type(error).__name__, error)
-    return problem_response(error)
+            if not isinstance(error, CsrnError):
+                logger.error("a request failed", exc_info=error)
+                error = CsrnError()
+            elif error.status >= 500:
+                logger.error("%s: %s", type(error).__name__, error)
+            await problem_response(error)(scope, receive, send)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -106,12 +102,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _error_of(error: HTTPException) -> CsrnError:
     """The error that an HTTPException of starlette or FastAPI means."""
-    if error.status_code == 404:
-        return NotFound()
-    if error.status_code == 405:
-        return MethodNotAllowed()
-    if error.status_code == 413:
-        return BodyTooLarge()
+    if error.status_code in STATUS_ERRORS:
+        return STATUS_ERRORS[error.status_code]()
     if error.detail.startswith(FORM_LIMITS):
         return BodyTooLarge(error.detail)
     if isinstance(error.__cause__, OSError):

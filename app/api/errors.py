@@ -29,14 +29,10 @@ class RequestError(CsrnError):
 
 
 class NotFound(RequestError):
-    """No route has this path."""
-
     code, status, title = "not_found", 404, "There is nothing at this address"
 
 
 class MethodNotAllowed(RequestError):
-    """The route does not support this method."""
-
     code, status, title = "method_not_allowed", 405, "This address does not support the method"
 
 
@@ -53,8 +49,6 @@ class BodyTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The content type of the body is not supported."""
-
     code, status, title = "unsupported_media_type", 415, "The request has the wrong content type"
 
 
@@ -70,20 +64,14 @@ class InvalidRequest(RequestError):
 
 
 class InvalidLabel(InvalidRequest):
-    """A label is missing or malformed."""
-
     code, title = "invalid_label", "A label is missing or malformed"
 
 
 class NoImages(InvalidRequest):
-    """The request has no images."""
-
     code, title = "no_images", "The request has no images"
 
 
 class NoExampleAdded(RequestError):
-    """None of the images can be an example."""
-
     code, status, title = "no_example_added", 422, "None of the images can be an example"
 
     def __init__(self, rejected: Sequence[RejectedImage]) -> None:
@@ -94,6 +82,4 @@ class NoExampleAdded(RequestError):
 
 
 class NotReady(RequestError):
-    """The service cannot answer now."""
-
     code, status, title = "not_ready", 503, "The service is not ready"

@@ -83,11 +83,7 @@ def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | N
 
 
 def quality_response(
-    revision: int,
-    classes: Mapping[str, int],
-    left_out: Sequence[LeftOut],
-    *,
-    unknown_below: float | None,
+    revision: int, classes: Mapping[str, int], left_out: Sequence[LeftOut], *, unknown_below: float | None
 ) -> schemas.Quality:
     """The quality of a support set.
 

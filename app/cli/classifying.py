@@ -57,38 +57,45 @@ def classify(
         raise typer.BadParameter("--session needs --url, because sessions live in a service")
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
-    from app.cli.classify_files import MAX_FILES_PER_REQUEST, connect, file_classifier, find_images
+    from app.cli import classify_files
+    from model.errors import NoFace
 
-    files = find_images(queries)
-    examples: list[LabelledFile] | str
-    if session is not None:
-        examples = session
-    else:
-        assert support is not None
-        examples = _find_support(support)
+    files = classify_files.find_images(queries)
+    examples = [] if support is None else _find_support(support)
 
     async def classify_all() -> bool:
         """Print the result of each file. Returns whether all files could be read."""
         all_readable = True
-        async with (
-            connect(url, api_key) as client,
-            file_classifier(
-                client,
-                examples,
-                unknown_below=unknown_below,
-                all_faces=all_faces,
-                on_rejected=lambda file, reason: _report(f"csrn: {file} is not used: {reason}"),
-            ) as classifier,
-        ):
-            with StageBars() if len(files) > MAX_FILES_PER_REQUEST else contextlib.nullcontext() as bars:
-                show = _printer(classifier.labels, as_json=as_json, as_csv=as_csv)
-                async for result in classifier.results(files):
-                    show(result)
-                    if result.error is not None:
-                        _report(f"csrn: {result.filename}: {result.error.detail}")
-                        all_readable = False
-                    if bars is not None:
-                        bars.show("classifying", result.index + 1, len(files))
+        async with contextlib.AsyncExitStack() as at_end:
+            client = await at_end.enter_async_context(classify_files.connect(url, api_key))
+            session_id = session
+            sources: dict[str, Path] = {}
+            if session_id is None:
+                added = await at_end.enter_async_context(
+                    classify_files.session_of_files(
+                        client,
+                        examples,
+                        on_rejected=lambda file, why: _report(f"csrn: {file} is not used: {why}"),
+                    )
+                )
+                session_id, sources = added
+            classes = (await client.get_session(session_id)).classes
+            if not classes:
+                raise NoFace("the session has no classes, or no support image shows one clear face")
+            show = _printer([known.label for known in classes], as_json=as_json, as_csv=as_csv)
+            few = len(files) <= classify_files.MAX_FILES_PER_REQUEST
+            bars = at_end.enter_context(StageBars(disable=few))
+            async for result in classify_files.results(
+                client, session_id, files, unknown_below=unknown_below, all_faces=all_faces
+            ):
+                for score in (score for face in result.faces for score in face.scores):
+                    example_id = score.nearest_example_id
+                    score.nearest_example_id = str(sources.get(example_id, example_id))
+                show(result)
+                if result.error is not None:
+                    _report(f"csrn: {result.filename}: {result.error.detail}")
+                    all_readable = False
+                bars.show("classifying", result.index + 1, len(files))
         return all_readable
 
     if not asyncio.run(classify_all()):

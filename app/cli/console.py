@@ -6,15 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from app.settings import Settings
 
@@ -25,15 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the
 class StageBars(Progress):
     """Progress bars on stderr, one for each stage that has begun."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=stderr,
-        )
+    def __init__(self, *, disable: bool = False) -> None:
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__(*columns, console=stderr, disable=disable)
         self._rows: dict[str, TaskID] = {}
 
     def show(self, stage: str, done: int, total: int, *, description: str | None = None) -> None:

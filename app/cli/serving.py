@@ -15,11 +15,11 @@ from app.settings import Settings
 from model.errors import CsrnError
 
 MAX_CONNECTIONS = 1000
-"""Open at once; more are answered with 503. The proxy opens far fewer (deploy/haproxy.cfg)."""
+"""Connections that may be open at once. The service answers 503 to more. The proxy opens far fewer."""
 MAX_HEAD_BYTES = 32 * 1024
-"""Of a request's first line and headers; more are answered with 400"""
+"""The largest first line and headers of a request. The service answers 400 to larger ones"""
 KEEP_ALIVE_S = 15
-"""Longer than clients keep an idle connection, so that none sends on one that has just been closed"""
+"""Longer than clients keep an idle connection, so that no client uses one that has just been closed"""
 
 
 class KeysNeeded(CsrnError):
@@ -52,7 +52,9 @@ def serve(
     set_up_tracing()
     # uvicorn raises SIGTERM once more after it has shut down: that is a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _allow_open_files(2 * MAX_CONNECTIONS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 2 * MAX_CONNECTIONS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * MAX_CONNECTIONS, hard), hard))
     server = uvicorn.Server(
         uvicorn.Config(
             Draining(create_app(settings), drain_s=settings.drain_s),
@@ -86,7 +88,7 @@ def serve(
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="Name of its holder; keys of the same name share sessions")],
+    name: Annotated[str, typer.Argument(help="Name of the key. Keys with the same name share sessions")],
 ) -> None:
     """Make an API key, and the entry for CSRN_API_KEYS, which holds only a hash of the key."""
     from app.access.api_keys import new_key
@@ -94,9 +96,3 @@ def key(
     made, entry = new_key(name)
     print(f"key, for {name} to keep:      {made}")
     print(f"entry, for CSRN_API_KEYS:  {entry}")
-
-
-def _allow_open_files(wanted: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

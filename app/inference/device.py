@@ -38,11 +38,6 @@ def _cpu_has_bfloat16() -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
-def held_memory_bytes(device: str) -> int:
-    """GPU memory that this process reserves for tensors; 0 on a CPU."""
-    return torch.cuda.memory_reserved(device) if device.startswith("cuda") else 0
-
-
 def default_support_cache_bytes(device: str) -> int:
     """A quarter of the memory of a GPU, or 1 GiB on a CPU."""
     return torch.cuda.get_device_properties(device).total_memory // 4 if device == "cuda" else 2**30

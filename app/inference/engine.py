@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from app.inference.device import held_memory_bytes
 from app.inference.faces import FacePool, Found
 from app.inference.lanes import Lane
 from app.inference.network import FaceBatch, Network
 from app.inference.observer import Observer, Stage
+from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier, ClassScore
 from model.errors import CheckpointInvalid, CsrnError
@@ -74,31 +74,15 @@ class Engine:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        settings: Settings,
         *,
         encoder_dtype: torch.dtype,
-        face_threads: int,
-        max_pixels: int,
-        max_queued_images: int,
-        max_batch_faces: int,
-        stall_s: float,
         observer: Observer = Observer(),
     ) -> None:
         self.checkpoint, self.observer = checkpoint, observer
-        self.faces = FacePool(
-            checkpoint.config.layout,
-            threads=face_threads,
-            max_queued=max_queued_images,
-            max_pixels=max_pixels,
-            stall_s=stall_s,
-            observer=observer,
-        )
-        self.network = Network(
-            Classifier(checkpoint, encoder_dtype=encoder_dtype),
-            max_batch_faces=max_batch_faces,
-            max_queued_faces=max(max_queued_images, max_batch_faces) * 4,
-            stall_s=stall_s,
-            observer=observer,
-        )
+        self.faces = FacePool(checkpoint.config.layout, settings, observer=observer)
+        classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
+        self.network = Network(classifier, settings, observer=observer)
 
     @property
     def device(self) -> str:
@@ -123,7 +107,7 @@ class Engine:
     @property
     def device_memory_bytes(self) -> int:
         """GPU memory that this process holds; 0 without a GPU."""
-        return held_memory_bytes(self.device)
+        return torch.cuda.memory_reserved(self.device) if self.device.startswith("cuda") else 0
 
     async def warm_up(self) -> None:
         """Load and run every stage once. Raises: CheckpointInvalid if the features are not finite."""

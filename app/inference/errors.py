@@ -19,14 +19,10 @@ class InferenceError(CsrnError):
 
 
 class NoClasses(InferenceError):
-    """The session has no classes to compare a query with."""
-
     code, status, title = "no_classes", 422, "The session has no classes: add examples first"
 
 
 class QueueFull(InferenceError):
-    """Too many images are already waiting."""
-
     code, status, title = "overloaded", 429, "Too many images are waiting: try again shortly"
 
 
@@ -47,6 +43,4 @@ class DeviceLost(WorkLost):
 
 
 class ReadingFailed(WorkLost):
-    """The service failed while it read one image."""
-
     title = "The service failed to read this image"

@@ -11,6 +11,7 @@ from app.inference.errors import ReadingFailed
 from app.inference.lanes import Lane
 from app.inference.observer import Observer
 from app.inference.work_queue import CLOSE_S, WorkQueue
+from app.settings import Settings
 from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.vision.faces import Face, FaceReader
 from model.vision.patches import PatchLayout
@@ -26,7 +27,7 @@ class FaceStream:
     """Reads the images of one thread or one video, one at a time, with one FaceReader. Thread-safe."""
 
     def __init__(self, load: Callable[[], FaceReader]) -> None:
-        """load: called with the first image."""
+        """load: makes the FaceReader when the first image is read."""
         self._load = load
         self._reader: FaceReader | None = None
         self._lock = threading.Lock()
@@ -56,22 +57,17 @@ class FaceStream:
 class FacePool:
     """Finds faces on its own threads. Its methods raise QueueFull and WorkLost."""
 
-    def __init__(
-        self,
-        layout: PatchLayout,
-        *,
-        threads: int,
-        max_queued: int,
-        max_pixels: int,
-        stall_s: float,
-        observer: Observer = Observer(),
-    ) -> None:
-        """layout: the patches that the checkpoint needs. max_queued: the most images that wait."""
-        self._load = functools.partial(FaceReader, layout, max_pixels=max_pixels)
+    def __init__(self, layout: PatchLayout, settings: Settings, *, observer: Observer = Observer()) -> None:
+        """layout: the patches that the checkpoint needs."""
+        self._load = functools.partial(FaceReader, layout, max_pixels=settings.max_pixels)
         self._observer = observer
         self._of_thread = threading.local()
         self.queue = WorkQueue(
-            name="faces", threads=threads, max_queued=max_queued, stall_s=stall_s, observer=observer
+            name="faces",
+            threads=settings.face_threads,
+            max_queued=settings.max_queued_images,
+            stall_s=settings.stall_s,
+            observer=observer,
         )
 
     async def find_faces(

@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lane:
-    """Whose job it is; the empty names stand for the service itself."""
+    """The key and the session that a job belongs to. Empty names stand for the service itself."""
 
     owner: str = ""
-    """Name of the key's owner"""
+    """The name of the key"""
     session_id: str = ""
 
 

@@ -16,6 +16,7 @@ from app.inference.errors import DeviceFull, DeviceLost
 from app.inference.lanes import Lane
 from app.inference.observer import Observer
 from app.inference.work_queue import WorkQueue
+from app.settings import Settings
 from model.classifier import Classifier, ClassScore
 from model.leave_one_out import LeftOut, leave_one_out
 from model.support_set import Example, Features, SupportSet
@@ -25,7 +26,7 @@ from model.vision.patches import Patches
 
 T = TypeVar("T")
 MAX_JOB_PAIRS = 2048
-"""Most (example, query) pairs in one job, so that no job keeps the device for long"""
+"""The most (example, query) pairs in one job, so that no job keeps the device for long"""
 PAIRS_PER_FACE = 32
 """Pairs whose scoring takes as long as encoding one face. The size of a job is counted in faces."""
 
@@ -72,20 +73,15 @@ class Network:
     """Runs a classifier on the device thread. Its methods raise QueueFull, DeviceFull and WorkLost."""
 
     def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        max_batch_faces: int,
-        max_queued_faces: int,
-        stall_s: float,
-        observer: Observer = Observer(),
+        self, classifier: Classifier, settings: Settings, *, observer: Observer = Observer()
     ) -> None:
         self.classifier = classifier
         self.queue = WorkQueue(
             name="device",
-            max_batch=max_batch_faces,
-            max_queued=max_queued_faces,
-            stall_s=stall_s,
+            max_batch=settings.max_batch_faces,
+            # An image can show several faces.
+            max_queued=max(settings.max_queued_images, settings.max_batch_faces) * 4,
+            stall_s=settings.stall_s,
             observer=observer,
         )
 

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
 
 from app.inference.errors import NoClasses
 from app.inference.lanes import Lane
+from app.inference.network import Network
+from app.sessions.store import SessionStore
 from csrn_client.schemas import Session
-from model.support_set import Example, SupportSet
-
-
-class ExampleStore(Protocol):
-    """What the cache asks of the session store."""
-
-    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]: ...
-
-    async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]: ...
-
-
-class SupportSetBuilder(Protocol):
-    """What the cache asks of the network."""
-
-    async def build_support_set(self, examples: Sequence[Example], *, lane: Lane) -> SupportSet: ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Kept:
-    revision: int
-    support: SupportSet
+from model.support_set import SupportSet
 
 
 class SupportCache:
     """Keeps the newest revision of each session. All calls come from one event loop."""
 
-    def __init__(self, store: ExampleStore, builder: SupportSetBuilder, *, max_bytes: int) -> None:
-        self._store, self._builder, self._max_bytes = store, builder, max_bytes
+    def __init__(self, store: SessionStore, network: Network, *, max_bytes: int) -> None:
+        self._store, self._network, self._max_bytes = store, network, max_bytes
         self.size_bytes = self.misses = 0
         """misses: support sets that had to be built"""
-        self._kept: collections.OrderedDict[str, _Kept] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[str, tuple[int, SupportSet]] = collections.OrderedDict()
+        """Session id to revision and support set, the one used last at the end"""
         self._loading: dict[tuple[str, int], asyncio.Task[SupportSet]] = {}
 
     def __len__(self) -> int:
@@ -52,14 +32,16 @@ class SupportCache:
 
         Raises: NoClasses; QueueFull; SessionNotFound; StoreUnavailable.
         """
-        kept = self._kept.get(session.id)
-        if kept is not None and kept.revision >= session.revision:
+        revision, support = self._kept.get(session.id, (-1, None))
+        if support is not None and revision >= session.revision:
             self._kept.move_to_end(session.id)
-            return kept.support
+            return support
         key = session.id, session.revision
         if key not in self._loading:
             self.misses += 1
-            self._loading[key] = asyncio.create_task(self._load(owner, key))
+            self._loading[key] = load = asyncio.create_task(self._load(owner, key))
+            # asyncio logs an error that nobody has asked for, even if all callers have left.
+            load.add_done_callback(lambda done: done.cancelled() or done.exception())
         # Shielded: a caller that is cancelled does not stop the load for the others.
         return await asyncio.shield(self._loading[key])
 
@@ -71,41 +53,39 @@ class SupportCache:
 
     async def forget_changed(self) -> None:
         """Drop the support sets of sessions that have expired or that any replica has changed or deleted."""
-        kept = {session_id: kept.revision for session_id, kept in self._kept.items()}
+        kept = {session_id: revision for session_id, (revision, _) in self._kept.items()}
         current = await self._store.revisions([*kept])
         for session_id, revision in kept.items():
             if current.get(session_id) != revision:
                 self.forget(session_id)
 
     async def _load(self, owner: str, key: tuple[str, int]) -> SupportSet:
-        wanted = False
         try:
             session, examples = await self._store.load_examples(owner, key[0])
             if not examples:
                 raise NoClasses
-            support = await self._builder.build_support_set(
-                examples, lane=Lane(owner=owner, session_id=key[0])
-            )
+            lane = Lane(owner=owner, session_id=key[0])
+            support = await self._network.build_support_set(examples, lane=lane)
+            if self._loading.get(key) is asyncio.current_task():
+                self._keep(session, support)
+            return support
         finally:
             if self._loading.get(key) is asyncio.current_task():
                 del self._loading[key]
-                wanted = True
-        if wanted:
-            self._keep(session, support)
-        return support
 
     def _keep(self, session: Session, support: SupportSet) -> None:
-        kept = self._kept.get(session.id)
-        if kept is not None and kept.revision >= session.revision:
+        """Keep a support set unless it is too large or a newer one is kept."""
+        revision, _ = self._kept.get(session.id, (-1, None))
+        if revision >= session.revision:
             return
         self._drop(session.id)
-        if support.size_bytes > self._max_bytes:
-            return
-        self._kept[session.id] = _Kept(revision=session.revision, support=support)
-        self.size_bytes += support.size_bytes
+        if support.size_bytes <= self._max_bytes:
+            self._kept[session.id] = session.revision, support
+            self.size_bytes += support.size_bytes
         while self.size_bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, session_id: str) -> None:
-        if (kept := self._kept.pop(session_id, None)) is not None:
-            self.size_bytes -= kept.support.size_bytes
+        if session_id in self._kept:
+            _, support = self._kept.pop(session_id)
+            self.size_bytes -= support.size_bytes

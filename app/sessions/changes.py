@@ -71,26 +71,22 @@ def create(
 
 
 def add_examples(
-    connection: sa.Connection, owner: str, session_id: str, added: Sequence[Example], quotas: Quotas
-) -> Session:
-    """The session with the examples added.
-
-    Raises: SessionNotFound; ExampleExists; ClassLimit; ExampleLimit; ByteLimit.
-    """
-    return _add(connection, owner, _lock(connection, owner, session_id), added, quotas)
-
-
-def replace_class(
     connection: sa.Connection,
     owner: str,
     session_id: str,
-    label: str,
     added: Sequence[Example],
     quotas: Quotas,
+    *,
+    replaced: str | None = None,
 ) -> Session:
-    """The session with these examples instead of those of a class. Raises: as add_examples."""
+    """The session with the examples added, instead of those of the class `replaced` if it is given.
+
+    Raises: SessionNotFound; ExampleExists; ClassLimit; ExampleLimit; ByteLimit.
+    """
     number = _lock(connection, owner, session_id)
-    connection.execute(sa.delete(examples).where(examples.c.session == number, examples.c.label == label))
+    if replaced is not None:
+        of_class = (examples.c.session == number, examples.c.label == replaced)
+        connection.execute(sa.delete(examples).where(*of_class))
     return _add(connection, owner, number, added, quotas)
 
 

@@ -90,13 +90,16 @@ class Database:
                 return work(connection)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        """Run `work` on a thread. Cancelling the caller does not stop it."""
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Run `work` on a thread. Cancelling the caller does not stop work that has begun."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await asyncio.shield(done)
+                # Not shielded from cancellation: asyncio would log an error that occurs after it, and the
+                # error may quote a label.
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except TimeoutError:
             raise StoreUnavailable(f"no answer for {ANSWER_TIMEOUT_S:g} s") from None
+        except OSError as error:
+            raise StoreUnavailable(f"{error.filename}: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:

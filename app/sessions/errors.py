@@ -32,44 +32,30 @@ class SessionNotFound(SessionError):
 
 
 class ClassNotFound(SessionError):
-    """The session has no class with this label."""
-
     code, status, title = "class_not_found", 404, "The session has no class with this label"
 
 
 class ExampleNotFound(SessionError):
-    """The class has no example with this id."""
-
     code, status, title = "example_not_found", 404, "The class has no example with this id"
 
 
 class ExampleExists(SessionError):
-    """The session already has an example with this id."""
-
     code, status, title = "example_exists", 409, "The session already has an example with this id"
 
 
 class SessionLimit(SessionError):
-    """The owner has as many sessions as allowed."""
-
     code, status, title = "session_limit", 409, "The key has as many sessions as allowed"
 
 
 class ByteLimit(SessionError):
-    """The owner would store more bytes than allowed."""
-
     code, status, title = "byte_limit", 409, "The key stores as many bytes as allowed"
 
 
 class ClassLimit(SessionError):
-    """The session would have more classes than allowed."""
-
     code, status, title = "class_limit", 409, "The session has as many classes as allowed"
 
 
 class ExampleLimit(SessionError):
-    """The session would have more examples than allowed."""
-
     code, status, title = "example_limit", 409, "The session has as many examples as allowed"
 
 
@@ -80,8 +66,6 @@ class ModelChanged(SessionError):
 
 
 class ArchiveInvalid(SessionError):
-    """The bytes are not an exported session."""
-
     code, status, title = "archive_invalid", 422, "The file is not an exported session"
 
 

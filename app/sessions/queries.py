@@ -77,11 +77,7 @@ def load_examples(
         sa.select(examples).where(examples.c.session == number).order_by(examples.c.number)
     )
     return session, [
-        Example(
-            example_id=row.example_id,
-            label=row.label,
-            features=np.frombuffer(row.features, dtype="<f2"),
-        )
+        Example(example_id=row.example_id, label=row.label, features=np.frombuffer(row.features, dtype="<f2"))
         for row in rows
     ]
 

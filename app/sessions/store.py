@@ -89,7 +89,7 @@ class SessionStore:
     ) -> Session:
         """Replace all examples of a class with these. Raises: as add_examples."""
         replaced = await self._database.write(
-            lambda c: changes.replace_class(c, owner, session_id, label, examples, self._quotas)
+            lambda c: changes.add_examples(c, owner, session_id, examples, self._quotas, replaced=label)
         )
         await self._database.settle()
         return replaced

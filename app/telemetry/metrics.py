@@ -10,7 +10,7 @@ from typing import get_args
 import prometheus_client
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 from prometheus_fastapi_instrumentator import metrics as http_metrics
@@ -77,8 +77,27 @@ class Metrics(Observer):
         ).instrument(app)
 
     def watch(self, engine: Engine, supports: SupportCache, streams: ConcurrencyLimit) -> None:
-        """Read the gauges of the engine, the support cache and the streams at every scrape."""
-        self.registry.register(_Gauges(engine, supports, streams))
+        """Read the state of the engine, the support cache and the streams at every scrape."""
+        self.registry.register(_Misses(supports))
+        gauge = functools.partial(Gauge, registry=self.registry)
+        queued = gauge(
+            "csrn_queued_work",
+            "Work that waits in a queue: images (faces) or faces to encode (device)",
+            ["queue"],
+        )
+        queued.labels("faces").set_function(lambda: engine.queued_work["faces"])
+        queued.labels("device").set_function(lambda: engine.queued_work["device"])
+        for name, documentation, value in (
+            ("csrn_support_cache_bytes", "Size of the cached support sets", lambda: supports.size_bytes),
+            ("csrn_support_cache_sets", "Support sets in the cache", lambda: len(supports)),
+            (
+                "csrn_device_memory_bytes",
+                "GPU memory that this process holds; 0 without a GPU",
+                lambda: engine.device_memory_bytes,
+            ),
+            ("csrn_streams_open", "Open streams", lambda: streams.count),
+        ):
+            gauge(name, documentation).set_function(value)
 
     def exposition(self, *, ready: bool, sessions: int | None) -> bytes:
         """All metrics in the Prometheus text format.
@@ -109,33 +128,12 @@ class Metrics(Observer):
         self._frames.labels(outcome).inc(frames)
 
 
-class _Gauges(Collector):
-    """The state of the engine, the support cache and the streams at the moment of the scrape."""
+class _Misses(Collector):
+    """The counter that the support cache keeps itself."""
 
-    def __init__(self, engine: Engine, supports: SupportCache, streams: ConcurrencyLimit) -> None:
-        self._engine, self._supports, self._streams = engine, supports, streams
+    def __init__(self, supports: SupportCache) -> None:
+        self._supports = supports
 
     def collect(self) -> Iterator[Metric]:
-        queued = GaugeMetricFamily(
-            "csrn_queued_work",
-            "Work that waits in a queue: images (faces) or faces to encode (device)",
-            labels=["queue"],
-        )
-        for queue, work in self._engine.queued_work.items():
-            queued.add_metric([queue], work)
-        yield queued
-        cache = self._supports
-        yield CounterMetricFamily(
-            "csrn_support_cache_misses", "Support sets that were not in the cache", value=cache.misses
-        )
-        for name, documentation, value in (
-            ("csrn_support_cache_bytes", "Size of the support sets in the cache", cache.size_bytes),
-            ("csrn_support_cache_sets", "Support sets in the cache", len(cache)),
-            (
-                "csrn_device_memory_bytes",
-                "GPU memory that this process holds; 0 without a GPU",
-                self._engine.device_memory_bytes,
-            ),
-            ("csrn_streams_open", "Open streams", self._streams.count),
-        ):
-            yield GaugeMetricFamily(name, documentation, value=value)
+        name, documentation = "csrn_support_cache_misses", "Support sets that were not in the cache"
+        yield CounterMetricFamily(name, documentation, value=self._supports.misses)

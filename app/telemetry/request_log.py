@@ -21,7 +21,7 @@ logger = logging.getLogger("csrn.requests")
 REQUEST_ID: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
 """The id of the request that the current task answers"""
 MONITORING_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
-"""Machines request these every few seconds, so they have no metrics, log lines or traces of their own"""
+"""Probes request these paths every few seconds, so these requests are not counted, logged or traced"""
 CLIENT_GONE = 499
 """The status that metrics and logs show if the client left before the response, as in nginx"""
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -8,14 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 
-from app.api.dependencies import (
-    Images,
-    Labels,
-    Owner,
-    read_images,
-    require_multipart,
-    require_same_weights,
-)
+from app.api.dependencies import Images, Labels, Owner, read_images, require_multipart, require_same_weights
 from app.api.errors import InvalidLabel
 from app.api.responses import results_response
 from app.api.state import Service, ServiceState

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Response, UploadFile, status
+from fastapi import APIRouter, Depends, Form, UploadFile, status
 
 from app.api.dependencies import (
     Images,
@@ -26,34 +25,27 @@ from app.inference.engine import SupportFace
 from app.inference.errors import ReadingFailed
 from app.inference.lanes import Lane
 from csrn_client.fields import ExampleId
-from csrn_client.schemas import Added, AddedExample, Class, RejectedImage, Session
+from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["support"])
 multipart_only = [Depends(require_multipart)]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _EncodedImages:
-    """The images of a request: as examples to store, and as the response describes them."""
-
-    examples: Sequence[Example]
-    added: list[AddedExample]
-    rejected: list[RejectedImage]
-
-    def response(self, session: Session) -> Added:
-        return Added(session=session, added=self.added, rejected=self.rejected)
-
-
-async def _encode(
+async def _add(
     service: ServiceState,
     owner: str,
     session_id: str,
     images: Sequence[UploadFile],
     labels: Sequence[str],
+    *,
     example_ids: Sequence[str] | None = None,
-) -> _EncodedImages:
-    """Encode images as examples of a session. Raises: CsrnError if none can be added."""
+    replaced: str | None = None,
+) -> Added:
+    """Encode images and store them as examples, instead of the class `replaced` if one is named.
+
+    Raises: NoExampleAdded; ReadingFailed; SessionError; BodyTooLarge; RateLimited; QueueFull.
+    """
     require_same_weights(service, await service.store.get(owner, session_id))
     uploads = await read_images(service, owner, images)
     outcomes = await service.engine.encode_support(uploads, lane=Lane(owner=owner, session_id=session_id))
@@ -70,7 +62,12 @@ async def _encode(
     if not examples:
         failures = [error for error in outcomes if isinstance(error, ReadingFailed)]
         raise failures[0] if failures else NoExampleAdded(rejected)
-    return _EncodedImages(examples=examples, added=added, rejected=rejected)
+    if replaced is None:
+        session = await service.store.add_examples(owner, session_id, examples)
+    else:
+        session = await service.store.replace_class(owner, session_id, replaced, examples)
+        service.supports.forget(session_id)
+    return Added(session=session, added=added, rejected=rejected)
 
 
 @router.post("/support", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
@@ -80,8 +77,7 @@ async def add_support(
     """Add examples of several classes at once. A class that does not exist is created."""
     if len(labels) != len(images):
         raise InvalidLabel(f"{len(images)} images need as many labels, not {len(labels)}")
-    encoded = await _encode(service, owner, session_id, images, labels)
-    return encoded.response(await service.store.add_examples(owner, session_id, encoded.examples))
+    return await _add(service, owner, session_id, images, labels)
 
 
 @router.post("/classes/{label}/examples", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
@@ -96,8 +92,8 @@ async def add_examples(
     """Add examples to one class, which is created if it does not exist."""
     if example_ids and len(example_ids) != len(images):
         raise InvalidRequest(f"{len(images)} images need as many example_ids, not {len(example_ids)}")
-    encoded = await _encode(service, owner, session_id, images, [label] * len(images), example_ids)
-    return encoded.response(await service.store.add_examples(owner, session_id, encoded.examples))
+    labels = [label] * len(images)
+    return await _add(service, owner, session_id, images, labels, example_ids=example_ids)
 
 
 @router.put("/classes/{label}", dependencies=multipart_only)
@@ -105,10 +101,7 @@ async def replace_class(
     session_id: str, label: LabelPath, owner: Owner, service: Service, images: Images
 ) -> Added:
     """Replace all examples of a class in one step."""
-    encoded = await _encode(service, owner, session_id, images, [label] * len(images))
-    replaced = await service.store.replace_class(owner, session_id, label, encoded.examples)
-    service.supports.forget(session_id)
-    return encoded.response(replaced)
+    return await _add(service, owner, session_id, images, [label] * len(images), replaced=label)
 
 
 @router.get("/classes/{label}")
@@ -121,16 +114,14 @@ async def get_class(session_id: str, label: LabelPath, owner: Owner, service: Se
 @router.delete("/classes/{label}/examples/{example_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_example(
     session_id: str, label: LabelPath, example_id: str, owner: Owner, service: Service
-) -> Response:
+) -> None:
     """Delete one example. A class without examples no longer exists."""
     await service.store.delete_example(owner, session_id, label, example_id)
     service.supports.forget(session_id)
-    return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.delete("/classes/{label}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> Response:
+async def delete_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> None:
     """Delete a class with its examples."""
     await service.store.delete_class(owner, session_id, label)
     service.supports.forget(session_id)
-    return Response(status_code=status.HTTP_204_NO_CONTENT)

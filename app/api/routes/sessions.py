@@ -67,11 +67,10 @@ async def get_session(session_id: str, owner: Owner, service: Service) -> Sessio
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_session(session_id: str, owner: Owner, service: Service) -> Response:
+async def delete_session(session_id: str, owner: Owner, service: Service) -> None:
     """Delete a session with all its examples."""
     await service.store.delete(owner, session_id)
     service.supports.forget(session_id)
-    return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.get("/{session_id}/quality")

@@ -51,7 +51,7 @@ class _Frame:
     index: int
     data: bytes
     arrived_s: float
-    """Of time.perf_counter()"""
+    """The time of arrival by time.perf_counter()"""
     dropped: int
     """Number of frames since the last taken one that this one replaced"""
 
@@ -194,10 +194,7 @@ class _Stream:
         self._engine.observer.frames_ended("dropped", frame.dropped)
         result = result_response(frame.index, None, outcome, unknown_below=unknown_below, layout=self._layout)
         return StreamResult(
-            index=frame.index,
-            filename=None,
-            faces=result.faces,
-            error=result.error,
+            **dict(result),
             unknown_below=unknown_below,
             dropped=frame.dropped,
             latency_ms=round((time.perf_counter() - frame.arrived_s) * 1000, 2),

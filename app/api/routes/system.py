@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from app.api.dependencies import Owner
 from app.api.errors import NotReady
-from app.api.state import Service, ServiceState
+from app.api.state import Service
 from app.sessions.errors import StoreUnavailable
 from app.telemetry.metrics import MEDIA_TYPE
 from csrn_client.schemas import Model
@@ -42,7 +43,8 @@ async def get_model(_owner: Owner, service: Service) -> Model:
 @router.get("/livez")
 async def livez(service: Service) -> Status:
     """The worker threads work. If this fails, the process ends by itself within seconds."""
-    _require_alive(service)
+    if (fault := service.engine.fault) is not None:
+        raise NotReady(fault)
     return Status(status="alive")
 
 
@@ -52,20 +54,9 @@ async def readyz(service: Service) -> Status:
 
     507 `storage_full`: the store is full, but sessions can still be used and deleted.
     """
-    await _require_ready(service)
-    return Status(status="ready")
-
-
-async def _require_ready(service: ServiceState) -> None:
-    """Raises: NotReady; StoreUnavailable."""
-    _require_alive(service)
+    await livez(service)
     await service.store.check()
-
-
-def _require_alive(service: ServiceState) -> None:
-    """Raises: NotReady."""
-    if (fault := service.engine.fault) is not None:
-        raise NotReady(fault)
+    return Status(status="ready")
 
 
 @router.get(
@@ -77,17 +68,10 @@ def _require_alive(service: ServiceState) -> None:
 )
 async def get_metrics(service: Service) -> Response:
     """The metrics of this replica for Prometheus. csrn_ready is 0 if the store is unavailable."""
-    sessions, ready = await _sessions_and_readiness(service)
-    return Response(service.metrics.exposition(ready=ready, sessions=sessions), media_type=MEDIA_TYPE)
-
-
-async def _sessions_and_readiness(service: ServiceState) -> tuple[int | None, bool]:
-    """The number of sessions, None if the store did not answer in time, and whether the service is ready."""
-    sessions = None
-    try:
+    sessions, ready = None, False
+    with contextlib.suppress(StoreUnavailable, NotReady, TimeoutError):
         async with asyncio.timeout(STORE_LIMIT_S):
             sessions = await service.store.count()
-            await _require_ready(service)
-    except (StoreUnavailable, NotReady, TimeoutError):
-        return sessions, False
-    return sessions, True
+            await readyz(service)
+            ready = True
+    return Response(service.metrics.exposition(ready=ready, sessions=sessions), media_type=MEDIA_TYPE)

@@ -9,13 +9,7 @@ Both have the same methods. `csrn_client.schemas` holds the types of what they r
 """
 
 from csrn_client.async_client import AsyncClient
-from csrn_client.errors import (
-    ClientError,
-    InvalidURL,
-    ServiceProblem,
-    ServiceUnreachable,
-    UnexpectedResponse,
-)
+from csrn_client.errors import ClientError, InvalidURL, ServiceProblem, ServiceUnreachable, UnexpectedResponse
 from csrn_client.messages import Image
 from csrn_client.sync_client import Client
 

@@ -15,6 +15,7 @@ from app.inference import network
 from app.inference.engine import Engine, SupportFace, Timings, Upload
 from app.inference.errors import DeviceFull
 from app.inference.network import FaceBatch
+from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.errors import CheckpointInvalid, ImageUnreadable, NoFace, SeveralFaces
@@ -23,15 +24,8 @@ from tests.support.samples import EXPRESSIONS, no_face, sample_bytes, two_faces
 
 
 def make_engine(checkpoint: Checkpoint) -> Engine:
-    return Engine(
-        checkpoint,
-        encoder_dtype=torch.float32,
-        face_threads=2,
-        max_pixels=10**6,
-        max_queued_images=99,
-        max_batch_faces=16,
-        stall_s=60,
-    )
+    settings = Settings(face_threads=2, max_pixels=10**6, max_queued_images=99, max_batch_faces=16)
+    return Engine(checkpoint, settings, encoder_dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")

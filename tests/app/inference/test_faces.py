@@ -9,6 +9,7 @@ import pytest
 from app.inference.errors import ReadingFailed
 from app.inference.faces import FacePool
 from app.inference.work_queue import MAX_FAILURES
+from app.settings import Settings
 from model.errors import ImageUnreadable, NoFace, SeveralFaces
 from model.vision.faces import FaceReader
 from model.vision.patches import LAYOUTS
@@ -17,7 +18,7 @@ from tests.support.samples import no_face, sample_bytes, two_faces
 
 @pytest.fixture
 def pool() -> Iterator[FacePool]:
-    pool = FacePool(LAYOUTS["tight"], threads=1, max_queued=9, max_pixels=10**6, stall_s=60)
+    pool = FacePool(LAYOUTS["tight"], Settings(face_threads=1, max_queued_images=9, max_pixels=10**6))
     yield pool
     pool.queue.close()
 

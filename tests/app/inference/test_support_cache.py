@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def store() -> Store:
 
 
 @pytest.fixture
-def cache(store: Store) -> SupportCache:
+def cache(store: Any) -> SupportCache:
     """Has room for two support sets."""
     return SupportCache(store, store, max_bytes=2 * SIZE_BYTES + SIZE_BYTES // 2)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -143,6 +144,16 @@ async def test_a_write_does_not_wait_long_for_another_process(
         await create(store)
     await create(store)
     await store.close()
+
+
+async def test_a_folder_that_disappears_makes_the_store_unavailable_not_full(
+    sqlite_store: SessionStore, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path)
+    for call in (create(sqlite_store), sqlite_store.check()):
+        with pytest.raises(StoreUnavailable, match="No such file") as caught:
+            await call
+        assert caught.type is StoreUnavailable
 
 
 def test_a_path_that_cannot_be_written_is_reported_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import Awaitable
 
 import pytest
@@ -133,8 +134,7 @@ async def test_a_cancelled_write_is_complete_or_absent(store: SessionStore) -> N
     for attempt in range(4):
         added = [example(f"{attempt}-{index}") for index in range(2)]
         write = asyncio.ensure_future(store.add_examples("ann", session.id, added))
-        for _ in range(1 + attempt):
-            await asyncio.sleep(0)
+        await asyncio.sleep(attempt / 1000)
         write.cancel()
         with pytest.raises(asyncio.CancelledError):
             await write
@@ -142,6 +142,19 @@ async def test_a_cancelled_write_is_complete_or_absent(store: SessionStore) -> N
     after, examples = await store.load_examples("ann", session.id)
     assert after.revision > 0, "a write that has begun is completed"
     assert len(names(examples)) == 2 * after.revision
+
+
+async def test_an_error_after_its_caller_was_cancelled_is_not_logged(
+    store: SessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(4):
+        read = asyncio.ensure_future(store.get("ann", "none"))
+        await asyncio.sleep(0)
+        read.cancel()
+        await asyncio.sleep(0.1)
+    assert read.cancelled()
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_an_owner_can_store_only_a_limited_number_of_bytes(opener: Opener) -> None:
