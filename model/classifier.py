@@ -98,8 +98,8 @@ class Classifier:
             example_ids=tuple(example.example_id for example in grouped),
             class_of_example=class_of_example,
             example_halves=self.relation.support_half(faces.maps),
-            prototype_halves=self.relation.prototype_half(
-                torch.stack([select_prototypes(maps) for maps in face_maps])
+            prototype_halves=self.relation.support_half(
+                torch.stack([select_prototypes(maps) for maps in face_maps]), FACE
             ),
             class_means={
                 name: torch.stack([part.mean(dim=0) for part in torch.split(found, shots)])

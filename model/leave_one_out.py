@@ -81,7 +81,7 @@ def _class_parts(
     examples = classifier.unpack(stored)
     everyone = torch.arange(shots, device=classifier.device).expand(len(queries), -1)
     others = everyone[everyone != queries[:, None]].reshape(len(queries), shots - 1)
-    prototypes = classifier.relation.prototype_half(select_prototypes(examples.maps[:, FACE][others]))
+    prototypes = classifier.relation.support_half(select_prototypes(examples.maps[:, FACE][others]), FACE)
     faces = classifier.relation.query_half(examples.maps[queries])[:, FACE]
     with_own = [(prototypes[index : index + 1], faces[index : index + 1]) for index in range(len(queries))]
     parts[:, own, PART_COUNT] = classifier.relation.score(with_own)

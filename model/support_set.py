@@ -43,7 +43,7 @@ class SupportSet:
     prototype_halves: Half
     """(classes,) of the selected prototypes"""
     class_means: dict[str, Tensor]
-    """(classes, D): mean descriptions of each of the network's `mean_parts`"""
+    """(classes, D): mean descriptions of each part of `CSRN.describe`"""
     unknown_below: float
     """A face whose best class score is below this belongs to none of the classes"""
 

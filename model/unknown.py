@@ -74,7 +74,7 @@ def describe_session(
     """Compute the statistics of a support set, at the cost of one product of its examples and class means.
 
     Args:
-        described: (examples, D) descriptions of each of the network's `mean_parts`.
+        described: (examples, D) descriptions of each part of `CSRN.describe`.
         class_of_example: (examples,) class numbers from 0; every class has an example.
         weights: weight of each of those parts.
     """

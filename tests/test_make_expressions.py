@@ -1,20 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
+import skimage.data
 from PIL import Image
 
 from model.vision.images import RGBImage
-from model.vision.landmarks import LandmarkFinder, Landmarks, Points
+from model.vision.landmarks import LandmarkFinder, Landmarks
 from tests.make_expressions import EXPRESSIONS, express, make_expressions
-from tests.support.portrait import face_crop
-from tests.support.slits import LOWER_LID, UPPER_LID, Side
+from tests.support.face_warp import LOWER_LID, UPPER_LID
 
-SIDES: tuple[Side, ...] = ("right", "left")
 RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (362, 263, 386, 374)
 """Two corners, and the middles of the upper and the lower lid"""
 MOUTH_CORNERS, INNER_LIPS = (61, 291), (13, 14)
@@ -23,42 +22,15 @@ BROWS, EYE_CORNERS = [105, 66, 334, 296], [33, 133, 362, 263]
 
 @pytest.fixture(scope="module")
 def portrait() -> RGBImage:
-    return face_crop()[0]
+    """The head of a public-domain portrait at twice its size."""
+    head = Image.fromarray(skimage.data.astronaut()).crop((100, 0, 356, 256))
+    return np.asarray(head.resize((512, 512)))
 
 
 @pytest.fixture(scope="module")
 def face(portrait: RGBImage) -> Landmarks:
     (face,) = LandmarkFinder().find(portrait)
     return face
-
-
-@pytest.fixture(scope="module")
-def found(portrait: RGBImage, face: Landmarks) -> dict[str, Points]:
-    """The landmarks that FaceMesh finds in each expression of the portrait, in eye spans."""
-    finder, points = LandmarkFinder(), {}
-    for name, expression in EXPRESSIONS.items():
-        (expressed,) = finder.find(express(portrait, face, expression, strength=1.0))
-        points[name] = expressed.points_px / np.float32(_distance(expressed.points_px, 33, 263))
-    finder.close()
-    return points
-
-
-def _distance(points: Points, first: int, second: int) -> float:
-    return float(np.linalg.norm(points[first] - points[second]))
-
-
-def _opening(points: Points, eye: tuple[int, int, int, int]) -> float:
-    """Height of an eye relative to its width."""
-    return _distance(points, eye[2], eye[3]) / _distance(points, eye[0], eye[1])
-
-
-def _brow_height(points: Points) -> float:
-    return float(points[EYE_CORNERS, 1].mean() - points[BROWS, 1].mean())
-
-
-def _marked_pixels(image: npt.NDArray[np.generic]) -> int:
-    red, green = np.asarray(image)[..., 0], np.asarray(image)[..., 1]
-    return int(((red > 150) & (green < 60)).sum())
 
 
 def test_neutral_is_the_photo(portrait: RGBImage, face: Landmarks) -> None:
@@ -72,31 +44,49 @@ def test_neutral_is_the_photo(portrait: RGBImage, face: Landmarks) -> None:
 def test_a_closed_eye_is_no_longer_visible(
     portrait: RGBImage, face: Landmarks, expression: str, closed: set[str]
 ) -> None:
-    for side in SIDES:
+    for side in ("right", "left"):
         outline = face.points_px[UPPER_LID[side] + LOWER_LID[side][::-1]].round().astype(np.int32)
-        marked = cv2.fillPoly(portrait.copy(), [outline], (255, 0, 0))
-        before = _marked_pixels(marked)
-        after = _marked_pixels(express(marked, face, EXPRESSIONS[expression], strength=1.0))  # type: ignore[arg-type]
+        marked = np.asarray(cv2.fillPoly(portrait.copy(), [outline], (0, 255, 0)), dtype=np.uint8)
+        expressed = express(marked, face, EXPRESSIONS[expression], strength=1.0)
+        before, after = (((of[..., 1] > 150) & (of[..., 0] < 60)).sum() for of in (marked, expressed))
         assert after < 0.03 * before if side in closed else after > 0.7 * before
 
 
-def test_face_mesh_finds_each_expression(found: dict[str, Points]) -> None:
-    def left_minus_right(expression: str) -> float:
-        return _opening(found[expression], LEFT_EYE) - _opening(found[expression], RIGHT_EYE)
+def test_face_mesh_finds_each_expression(portrait: RGBImage, face: Landmarks) -> None:
+    finder, found = LandmarkFinder(), {}
+    for name, expression in EXPRESSIONS.items():
+        (expressed,) = finder.find(express(portrait, face, expression, strength=1.0))
+        found[name] = expressed.points_px / np.linalg.norm(expressed.points_px[33] - expressed.points_px[263])
+    finder.close()
+
+    def distance(expression: str, first: int, second: int) -> float:
+        return float(np.linalg.norm(found[expression][first] - found[expression][second]))
+
+    def opening(expression: str, eye: tuple[int, int, int, int]) -> float:
+        """Height of an eye relative to its width."""
+        return distance(expression, *eye[2:]) / distance(expression, *eye[:2])
+
+    def change(expression: str, measure: Callable[[str], float]) -> float:
+        return measure(expression) - measure("neutral")
+
+    def left_eye_wider(expression: str) -> float:
+        return opening(expression, LEFT_EYE) - opening(expression, RIGHT_EYE)
 
     def left_corner_raised(expression: str) -> float:
         return float(found[expression][MOUTH_CORNERS[0], 1] - found[expression][MOUTH_CORNERS[1], 1])
 
-    neutral = found["neutral"]
+    def brow_height(expression: str) -> float:
+        return float(found[expression][EYE_CORNERS, 1].mean() - found[expression][BROWS, 1].mean())
+
     for eye in (RIGHT_EYE, LEFT_EYE):
-        assert _opening(found["eyes_closed"], eye) < 0.7 * _opening(neutral, eye)
-    assert left_minus_right("wink_left") < left_minus_right("neutral") - 0.008
-    assert left_minus_right("wink_right") > left_minus_right("neutral") + 0.008
-    assert _distance(found["mouth_open"], *INNER_LIPS) > _distance(neutral, *INNER_LIPS) + 0.05
-    assert _distance(found["pucker"], *MOUTH_CORNERS) < 0.93 * _distance(neutral, *MOUTH_CORNERS)
-    assert left_corner_raised("lopsided_smile") > left_corner_raised("neutral") + 0.015
-    assert _brow_height(found["brows_raised"]) > _brow_height(neutral) + 0.04
-    assert _brow_height(found["brows_lowered"]) < _brow_height(neutral) - 0.015
+        assert opening("eyes_closed", eye) < 0.7 * opening("neutral", eye)
+    assert change("wink_left", left_eye_wider) < -0.008
+    assert change("wink_right", left_eye_wider) > 0.008
+    assert distance("mouth_open", *INNER_LIPS) > distance("neutral", *INNER_LIPS) + 0.04
+    assert distance("pucker", *MOUTH_CORNERS) < 0.93 * distance("neutral", *MOUTH_CORNERS)
+    assert change("lopsided_smile", left_corner_raised) > 0.015
+    assert change("brows_raised", brow_height) > 0.04
+    assert change("brows_lowered", brow_height) < -0.015
 
 
 def test_files_repeat_exactly_and_photos_without_a_face_are_skipped_and_named(

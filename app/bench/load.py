@@ -28,9 +28,8 @@ def multipart_request(url: str, images: Sequence[bytes]) -> bytes:
     """A POST of images as the bytes that go over the wire."""
     files = [("images", (f"{index}.jpg", image)) for index, image in enumerate(images)]
     request = httpx.Request("POST", url, files=files)
-    headers = [f"{name}: {value}" for name, value in request.headers.items()]
-    lines = [f"POST {request.url.path} HTTP/1.1", *headers, "", ""]
-    return "\r\n".join(lines).encode() + request.read()
+    headers = [b"%s: %s" % header for header in request.headers.raw]
+    return b"\r\n".join([b"POST %s HTTP/1.1" % request.url.raw_path, *headers, b"", request.read()])
 
 
 async def closed_loop(url: str, requests: Sequence[bytes], *, clients: int, duration_s: float) -> Load:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from model.classifier import Classifier, ClassScore
 from model.errors import CsrnError
 from model.support_set import Example, Features
 from model.vision.landmarks import LANDMARK_COUNT
-from model.vision.patches import PARTS
+from model.vision.patches import PART_COUNT
 
 SHAPES = ((3, 3), (7, 5), (20, 10))
 """Way and shot"""
@@ -62,8 +62,13 @@ def bench_score(
     return figures
 
 
-def _measure_shape(classifier: Classifier, way: int, shot: int) -> list[ScoreFigures]:
-    faces = _random_faces(way * shot + max(BATCHES), classifier.checkpoint.config.layout.size_px)
+def _measure_shape(classifier: Classifier, way: int, shot: int) -> Iterator[ScoreFigures]:
+    rng, size_px = np.random.default_rng(0), classifier.checkpoint.config.layout.size_px
+    count = way * shot + max(BATCHES)
+    faces = FaceBatch(
+        patches=rng.integers(0, 256, (count, PART_COUNT, size_px, size_px, 3), dtype=np.uint8),
+        points=rng.random((count, LANDMARK_COUNT, 2), dtype=np.float32),
+    )
     examples, queries = faces[: way * shot], faces[way * shot :]
 
     def encode(batch: FaceBatch) -> Features:
@@ -90,27 +95,15 @@ def _measure_shape(classifier: Classifier, way: int, shot: int) -> list[ScoreFig
         raise ScoresDiffer(f"scores differ by {float((scores - expected).abs().max()):.4f}")
 
     plain_us = median_us(plain, queries[:1])
-    figures = []
     for size in BATCHES:
         us = median_us(score, queries[:size])
-        figures.append(
-            ScoreFigures(
-                way=way,
-                shot=shot,
-                batch=size,
-                us_per_query=us,
-                encode_us_per_query=median_us(encode, queries[:size]),
-                queries_per_s=1e6 / us,
-                plain_us_per_query=plain_us,
-                ratio=plain_us / us,
-            )
+        yield ScoreFigures(
+            way=way,
+            shot=shot,
+            batch=size,
+            us_per_query=us,
+            encode_us_per_query=median_us(encode, queries[:size]),
+            queries_per_s=1e6 / us,
+            plain_us_per_query=plain_us,
+            ratio=plain_us / us,
         )
-    return figures
-
-
-def _random_faces(count: int, size_px: int) -> FaceBatch:
-    rng = np.random.default_rng(0)
-    return FaceBatch(
-        patches=rng.integers(0, 256, (count, len(PARTS), size_px, size_px, 3), dtype=np.uint8),
-        points=rng.random((count, LANDMARK_COUNT, 2), dtype=np.float32),
-    )

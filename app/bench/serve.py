@@ -9,7 +9,7 @@ import io
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -36,8 +36,8 @@ CLIENTS = (1, 4, 16, 64)
 SHOTS = 3
 BOUND_FOR_S = 3.0
 
-Support = Mapping[str, Sequence[Path]]
-"""Label to image files"""
+Support = Sequence[tuple[str, Path]]
+"""Labels and image files"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def bench_serve(
         others are the queries.
     """
     folders = sorted(folder for folder in samples.iterdir() if folder.is_dir())
-    support = {folder.name: sorted(folder.iterdir())[:SHOTS] for folder in folders}
+    support = [(folder.name, path) for folder in folders for path in sorted(folder.iterdir())[:SHOTS]]
     queries = [path for folder in folders for path in sorted(folder.iterdir())[SHOTS:]]
     classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
     bounds: list[Bound] = []
@@ -147,18 +147,13 @@ def bench_serve(
 
 
 def _load(
-    url: str,
-    process: psutil.Process,
-    images: Sequence[bytes],
-    bound: Bound,
-    clients: int,
-    seconds: float,
+    url: str, process: psutil.Process, images: Sequence[bytes], bound: Bound, clients: int, seconds: float
 ) -> ServeFigures:
     requests = [multipart_request(url, [image]) for image in images]
     asyncio.run(closed_loop(url, requests, clients=clients, duration_s=min(1.0, seconds)))
-    service_s, client_s = _cpu_s(process), time.process_time()
+    service_s, client_s = sum(process.cpu_times()[:2]), time.process_time()
     load = asyncio.run(closed_loop(url, requests, clients=clients, duration_s=seconds))
-    service_s, client_s = _cpu_s(process) - service_s, time.process_time() - client_s
+    service_s, client_s = sum(process.cpu_times()[:2]) - service_s, time.process_time() - client_s
     p50, p95, p99 = np.percentile(load.latencies_ms or [float("nan")], (50, 95, 99)).tolist()
     per_s = len(load.latencies_ms) / load.wall_s
     return ServeFigures(
@@ -205,15 +200,14 @@ def _time_faces(images: Sequence[bytes]) -> Timing:
 def _network_cpu_ms(classifier: Classifier, image: bytes, support: Support) -> float:
     """Processor time of encoding and scoring one query."""
     reader = FaceReader(classifier.checkpoint.config.layout)
-    files = [(label, file) for label, files in support.items() for file in files]
-    faces = FaceBatch.of([reader.read_single(file.read_bytes()) for _, file in files])
+    faces = FaceBatch.of([reader.read_single(file.read_bytes()) for _, file in support])
     query = FaceBatch.of([reader.read_single(image)])
     reader.close()
     support_set = classifier.build_support_set(
         [
             Example(example_id=file.name, label=label, features=features)
             for (label, file), features in zip(
-                files, classifier.encode(faces.patches, faces.points), strict=True
+                support, classifier.encode(faces.patches, faces.points), strict=True
             )
         ]
     )
@@ -227,7 +221,7 @@ def _classify_url(service: ServiceProcess, support: Support) -> str:
     """The address for queries to a new session with these examples."""
     with Client(service.url) as client:
         session = client.create_session()
-        client.add_support(session.id, [(label, file) for label, files in support.items() for file in files])
+        client.add_support(session.id, support)
     return f"{service.url}/v1/sessions/{session.id}/classify"
 
 
@@ -238,8 +232,3 @@ def _resized(file: Path, size_px: tuple[int, int]) -> bytes:
         fitted = ImageOps.pad(image.convert("RGB"), size_px, color=(128, 128, 128))
     fitted.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)

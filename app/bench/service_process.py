@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
+
+import httpx
 
 from model.errors import CsrnError
 
@@ -70,17 +70,16 @@ class ServiceProcess:
     def wait_until_ready(self) -> None:
         """Raises: ServiceFailed."""
         deadline = time.monotonic() + START_LIMIT_S
-        while not self.ready():
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop(signal.SIGKILL)
                 raise ServiceFailed(f"the service does not start: {self.log_text}")
             time.sleep(0.02)
 
-    def ready(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as response:  # noqa: S310
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
             return False
 
     def wait(self, limit_s: float) -> int:

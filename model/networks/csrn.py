@@ -117,16 +117,6 @@ class CSRN(nn.Module):
         self.geometry = BlendshapeNetwork() if geometry else None
 
     @property
-    def mean_parts(self) -> tuple[str, ...]:
-        """Names of the parts that compare a query's description with the mean description of each class."""
-        present = {
-            "cosine": self.has_cosine,
-            "votes": self.votes is not None,
-            "geometry": self.geometry is not None,
-        }
-        return tuple(name for name, is_present in present.items() if is_present)
-
-    @property
     def numbers_per_face(self) -> int:
         """Length of a face's features as one vector."""
         return PART_COUNT * math.prod(self.feature_shape) + BLENDSHAPE_COUNT * (self.geometry is not None)
@@ -146,7 +136,7 @@ class CSRN(nn.Module):
         return FaceFeatures(maps=maps, blendshapes=blendshapes)
 
     def describe(self, faces: FaceFeatures) -> dict[str, Tensor]:
-        """The descriptions (..., D) of faces that each of `mean_parts` compares."""
+        """Descriptions (..., D) of faces by name of the part that compares them with a class's mean."""
         described = {}
         if self.has_cosine:
             assert self.pooled is not None
@@ -157,13 +147,9 @@ class CSRN(nn.Module):
             described["geometry"] = self.geometry.standardise(faces.blendshapes)
         return described
 
-    def support_half(self, maps: Tensor) -> Half:
-        """Halves (..., 3 parts, ...) of the feature maps (..., 3 parts, C, H, W) of examples."""
-        return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps))
-
-    def prototype_half(self, maps: Tensor) -> Half:
-        """Halves of the selected prototypes (..., C, H, W) of faces."""
-        return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps, FACE))
+    def support_half(self, maps: Tensor, part: int | slice = slice(None)) -> Half:
+        """Halves of the feature maps (..., 3 parts, C, H, W) of examples, or of one part (..., C, H, W)."""
+        return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps, part))
 
     def query_half(self, maps: Tensor) -> Half:
         """Halves (..., 3 parts, ...) of the feature maps (..., 3 parts, C, H, W) of queries."""

@@ -20,10 +20,10 @@ class EpisodeScores:
     prototypes: Tensor
     """(..., queries, way) in (0, 1): the selected prototype of each class with each query's face"""
     means: dict[str, Tensor]
-    """(..., queries, way) in [0, 1] of each of the network's `mean_parts`"""
+    """(..., queries, way) in [0, 1] of each part of `CSRN.describe`"""
 
     def class_parts(self) -> Tensor:
-        """(..., queries, way, parts): face, eyes and lips averaged over shots, prototype, `mean_parts`."""
+        """(..., queries, way, parts): face, eyes and lips averaged over shots, prototype, then `means`."""
         others = torch.stack([self.prototypes, *self.means.values()], dim=-1)
         return torch.cat([self.pairs.mean(dim=-2), others], dim=-1)
 
@@ -39,7 +39,7 @@ def score_episodes(network: CSRN, support: FaceFeatures, query: FaceFeatures) ->
     return score_halves(
         network,
         support_halves=network.support_half(support.maps),
-        prototype_halves=network.prototype_half(select_prototypes(support.maps[..., FACE, :, :, :])),
+        prototype_halves=network.support_half(select_prototypes(support.maps[..., FACE, :, :, :]), FACE),
         query_halves=network.query_half(query.maps),
         class_means={name: found.mean(dim=-2) for name, found in network.describe(support).items()},
         query_descriptions=network.describe(query),
@@ -60,7 +60,7 @@ def score_halves(
     Args:
         support_halves, prototype_halves, query_halves: leading dimensions (..., way, shot, 3 parts),
             (..., way) and (..., queries, 3 parts).
-        class_means, query_descriptions: (..., way, D) and (..., queries, D) of each of `mean_parts`.
+        class_means, query_descriptions: (..., way, D) and (..., queries, D) of each part of `CSRN.describe`.
     """
     by_class = _insert(query_halves, at=1)
     faces = Half(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.networks.csrn import CSRN, FACE
+from model.networks.csrn import CSRN
 from model.networks.relation import RELATION_CHANNELS, Half, RelationModule
 
 PAIRS_AT_ONCE = 2048
@@ -58,15 +58,10 @@ class FoldedRelation:
         self._fc1, self._fc1_bias = columns.mT.flatten(1), folded.fc1.bias.to(dtype)
         self._fc2 = folded.fc2.to(dtype)
 
-    def support_half(self, maps: Tensor) -> Half:
-        """Halves (..., 3 parts) of the feature maps (..., 3 parts, C, H, W) of examples."""
+    def support_half(self, maps: Tensor, part: int | slice = slice(None)) -> Half:
+        """Halves of the feature maps (..., 3 parts, C, H, W) of examples, or of one part (..., C, H, W)."""
         convolved = self._half(maps, self._support, self._bias)
-        return Half(convolved=convolved, direction=self._network.directions(maps))
-
-    def prototype_half(self, maps: Tensor) -> Half:
-        """Halves of selected prototypes (..., C, H, W) of faces."""
-        convolved = self._half(maps, self._support, self._bias)
-        return Half(convolved=convolved, direction=self._network.directions(maps, FACE))
+        return Half(convolved=convolved, direction=self._network.directions(maps, part))
 
     def query_half(self, maps: Tensor) -> Half:
         """Halves (..., 3 parts) of the feature maps (..., 3 parts, C, H, W) of queries."""

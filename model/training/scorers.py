@@ -64,9 +64,7 @@ class RelationScorer:
             query.append(network.query_half(faces.maps))
             described.append(network.describe(faces))
         self._support_halves, self._query_halves = _joined(support), _joined(query)
-        self._descriptions = {
-            name: torch.cat([batch[name] for batch in described]) for name in network.mean_parts
-        }
+        self._descriptions = {name: torch.cat([batch[name] for batch in described]) for name in described[0]}
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
         """Class scores (episodes, queries, way) with the checkpoint's part weights."""
@@ -113,7 +111,7 @@ class RelationScorer:
         scores = score_halves(
             network,
             support_halves=_whole(self._support_halves[chosen]),
-            prototype_halves=network.prototype_half(select_prototypes(faces)),
+            prototype_halves=network.support_half(select_prototypes(faces), FACE),
             query_halves=_whole(self._query_halves[queries]),
             class_means={name: found[chosen].mean(dim=2) for name, found in self._descriptions.items()},
             query_descriptions={name: found[queries] for name, found in self._descriptions.items()},

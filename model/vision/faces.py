@@ -70,7 +70,7 @@ class FaceReader:
     def __init__(self, layout: PatchLayout, *, max_pixels: int = MAX_PIXELS, tracking: bool = False) -> None:
         """layout: the patches that the checkpoint needs. tracking: images are frames of a video."""
         self._layout = layout
-        self._finder = LandmarkFinder(tracking=True, max_faces=1) if tracking else LandmarkFinder()
+        self._finder = LandmarkFinder(tracking=tracking)
         self._max_pixels = max_pixels
 
     def read(self, data: bytes, *, all_faces: bool = False) -> list[Face]:

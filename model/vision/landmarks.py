@@ -58,8 +58,8 @@ class Landmarks:
 class LandmarkFinder:
     """One FaceMesh instance. Not thread-safe: use one per thread (it releases the GIL while it works)."""
 
-    def __init__(self, *, tracking: bool = False, max_faces: int = 8, min_confidence: float = 0.3) -> None:
-        """tracking: images are frames of one video; the search starts where the last frame had its face."""
+    def __init__(self, *, tracking: bool = False) -> None:
+        """tracking: images are frames of one video; each search starts at the one face of the last frame."""
         self._tracking = tracking
         with muted_native_log():
             # Imported here because it takes a second; commands that read no image start without it.
@@ -67,8 +67,8 @@ class LandmarkFinder:
 
             self._mesh: Any = FaceMesh(
                 static_image_mode=not tracking,
-                max_num_faces=max_faces,
-                min_detection_confidence=min_confidence,
+                max_num_faces=1 if tracking else 8,
+                min_detection_confidence=0.3,
             )
             # The first image makes FaceMesh load its models.
             self._mesh.process(np.zeros((64, 64, 3), dtype=np.uint8))

@@ -19,18 +19,14 @@ pytestmark = pytest.mark.bench
 DTYPE = choose_precision("auto", "cpu")
 
 
-def test_a_stored_session_scores_many_times_faster_than_the_plain_formula(
-    shipped_weights: Path,
-) -> None:
+def test_a_stored_session_scores_many_times_faster_than_the_plain_formula(shipped_weights: Path) -> None:
     figures = bench_score(load_checkpoint(shipped_weights), DTYPE)
     single = {(figure.way, figure.shot): figure.ratio for figure in figures if figure.batch == 1}
     assert single[3, 3] > 6
     assert single[20, 10] > 40
 
 
-def test_the_service_adds_little_to_the_time_of_faces_and_network(
-    shipped_weights: Path,
-) -> None:
+def test_the_service_adds_little_to_the_time_of_faces_and_network(shipped_weights: Path) -> None:
     report = bench_serve(load_checkpoint(shipped_weights), SAMPLES, encoder_dtype=DTYPE, seconds=4)
     small = {figure.clients: figure for figure in report.figures if figure.size_px == (350, 350)}
     assert small[16].share_of_bound > 0.55

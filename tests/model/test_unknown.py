@@ -96,30 +96,6 @@ def test_each_example_is_scored_by_the_others(classes: list[int]) -> None:
     assert found.rival == (pytest.approx(np.mean(rival), abs=1e-6) if rival else None)
 
 
-def test_one_class_has_no_rival_and_one_shot_has_no_low_score() -> None:
-    one_class = describe_session(descriptions(4), np.zeros(4, dtype=np.int64), WEIGHTS)
-    assert one_class.rival is None
-    assert one_class.low is not None
-    one_shot = describe_session(descriptions(4), np.arange(4), WEIGHTS)
-    assert one_shot.low is None
-    assert one_shot.rival is not None
-
-
-def test_classes_that_are_more_alike_have_a_higher_rival_score() -> None:
-    classes = np.repeat(np.arange(3), 4)
-    centers = torch.eye(3)[classes]
-
-    def found(common: float) -> SessionStatistics:
-        return describe_session({"cosine": centers + common}, classes, {"cosine": 1.0})
-
-    apart, alike = found(0.0), found(1.0)
-    assert apart.rival is not None
-    assert alike.rival is not None
-    assert apart.rival == pytest.approx(0.5)
-    assert alike.rival > apart.rival + 0.2
-    assert (apart.low, alike.low) == pytest.approx((1.0, 1.0))
-
-
 def test_a_network_without_added_parts_has_statistics_too() -> None:
     found = describe_session({}, np.array([0, 0, 1]), {})
     assert found.way == 2

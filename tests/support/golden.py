@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks.csrn import CSRN, FaceFeatures
+from model.networks.csrn import CSRN, FACE, FaceFeatures
 from model.networks.episode_scores import score_episodes
 from model.networks.relation import gather_channels, select_shots
 
@@ -85,7 +85,7 @@ def assert_reproduces(network: CSRN, case: dict[str, Any]) -> None:
         torch.testing.assert_close(distances[:, 0], distances[:, 1], atol=1e-6, rtol=0)
         with torch.inference_mode():
             prototype_scores = network.relation.relate(
-                network.prototype_half(gather_channels(faces, published)),
+                network.support_half(gather_channels(faces, published), FACE),
                 network.query_half(query)[:, None, 0],
             )
     else:

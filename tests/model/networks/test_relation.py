@@ -7,9 +7,9 @@ import torch
 
 from model.networks.csrn import CSRN, VoteHeads
 from model.networks.episode_scores import score_episodes
-from model.networks.relation import RESIDUAL_REACH, select_prototypes, select_shots
+from model.networks.relation import RESIDUAL_REACH, select_shots
 from tests.support import golden
-from tests.support.golden import assert_reproduces, faces_of
+from tests.support.golden import assert_reproduces
 from tests.support.networks import FULL, full_network
 
 
@@ -20,16 +20,6 @@ def case_name(case: dict[str, Any]) -> str:
 @pytest.mark.parametrize("case", golden.CASES["seeded"], ids=case_name)
 def test_seeded_network_reproduces_the_published_modules(case: dict[str, Any]) -> None:
     assert_reproduces(golden.seeded_network(), case)
-
-
-def test_the_published_relation_score_is_the_sigmoid_of_the_modules_output() -> None:
-    network = golden.seeded_network()
-    support, query = torch.rand(2, 5, 3, *network.feature_shape)
-    with torch.inference_mode():
-        scores = network.relation.relate(network.support_half(support), network.query_half(query))
-        for part in range(3):
-            expected = network.relation(support[:, part], query[:, part]).sigmoid()
-            torch.testing.assert_close(scores[:, part], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -76,25 +66,6 @@ def test_features_are_the_maps_of_the_parts_followed_by_the_blendshapes() -> Non
     plain = CSRN()
     assert plain.numbers_per_face == 3 * 64 * 14 * 14
     assert plain.unpack(torch.rand(2, plain.numbers_per_face)).blendshapes is None
-
-
-def test_each_prototype_channel_comes_from_the_shot_nearest_to_the_class_mean() -> None:
-    support = torch.randn(4, 3, 8, 5, 5, generator=torch.Generator().manual_seed(0))
-    prototypes = select_prototypes(support)
-    for label in range(4):
-        for channel in range(8):
-            means = support[label, :, channel].mean(dim=(-2, -1))
-            nearest = (means - means.mean()).abs().argmin()
-            assert torch.equal(prototypes[label, channel], support[label, nearest, channel])
-
-
-def test_a_prototype_of_one_class_does_not_depend_on_the_query_order() -> None:
-    network = golden.seeded_network()
-    support, query = torch.randn(2, 3, 3, 64, 14, 14), torch.randn(4, 3, 64, 14, 14)
-    with torch.inference_mode():
-        forward = score_episodes(network, faces_of(support), faces_of(query)).prototypes
-        backward = score_episodes(network, faces_of(support), faces_of(query.flip(0))).prototypes
-    torch.testing.assert_close(backward.flip(0), forward)
 
 
 def test_the_first_of_two_shots_is_selected_because_both_are_equally_near() -> None:

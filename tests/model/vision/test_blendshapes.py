@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from model.errors import DatasetInvalid
@@ -21,32 +20,23 @@ def teacher() -> Iterator[BlendshapeTeacher]:
     teacher.close()
 
 
-def blendshapes_of(teacher: BlendshapeTeacher, expression: str, index: int) -> npt.NDArray[np.float32]:
-    finder = LandmarkFinder()
-    pixels = np.asarray(sample_image(expression, index))
-    blendshapes = teacher.blendshapes(pixels, finder.find(pixels)[0].points_px)
-    finder.close()
-    assert blendshapes is not None
-    return blendshapes
-
-
 @needs_face_landmarker
 def test_a_smile_and_an_open_mouth_show_in_the_blendshapes(teacher: BlendshapeTeacher) -> None:
-    found = {expression: blendshapes_of(teacher, expression, 0) for expression in EXPRESSIONS}
-    for blendshapes in found.values():
+    finder, found = LandmarkFinder(), {}
+    for expression in EXPRESSIONS:
+        pixels = np.asarray(sample_image(expression, 0))
+        blendshapes = teacher.blendshapes(pixels, finder.find(pixels)[0].points_px)
+        assert blendshapes is not None
+        found[expression] = blendshapes
         assert blendshapes.shape == (len(BLENDSHAPE_NAMES),)
         assert blendshapes.dtype == np.float32
-        assert blendshapes.min() >= 0
-        assert blendshapes.max() <= 1
+        assert 0 <= blendshapes.min() <= blendshapes.max() <= 1
+    finder.close()
     strongest = {
         name: max(EXPRESSIONS, key=lambda expression: found[expression][BLENDSHAPE_NAMES.index(name)])
         for name in ("mouthSmileLeft", "mouthSmileRight", "jawOpen")
     }
-    assert strongest == {
-        "mouthSmileLeft": "happiness",
-        "mouthSmileRight": "happiness",
-        "jawOpen": "surprise",
-    }
+    assert [*strongest.values()] == ["happiness", "happiness", "surprise"]
 
 
 @needs_face_landmarker
@@ -67,8 +57,3 @@ def test_a_file_that_is_not_a_bundle_is_refused(content: bytes, tmp_path: Path) 
     (tmp_path / "other.task").write_bytes(content)
     with pytest.raises(DatasetInvalid, match=r"other.task is not a Face Landmarker bundle"):
         BlendshapeTeacher(tmp_path / "other.task")
-
-
-def test_there_are_52_names_with_neutral_first() -> None:
-    assert len(set(BLENDSHAPE_NAMES)) == 52
-    assert BLENDSHAPE_NAMES[0] == "_neutral"

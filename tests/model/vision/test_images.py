@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import io
 import resource
 import struct
@@ -12,19 +11,27 @@ from PIL import Image
 from model.errors import ImageUnreadable
 from model.vision.image_files import still_image_file
 from model.vision.images import decode_image
-from tests.support.bombs import BOMBS, FILE_BYTES
-from tests.support.image_seeds import image_seeds
-from tests.support.samples import encoded, sample_bytes
+from tests.support.bombs import ACCEPTED, BOMBS, FILE_BYTES
+from tests.support.peak_memory import peak_memory, reset_peak_memory
+from tests.support.samples import encoded
 
 GRADIENT = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1)))
 """Dark on the left, light on the right, 64 wide and 48 high."""
+COLOUR = GRADIENT.convert("RGB")
+WIDTH_PX, HEIGHT_PX = 4000, 3000
 
 
-def with_orientation(orientation: int) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = GRADIENT.convert("RGB")
-    return encoded(stored, "PNG", exif=exif)
+@pytest.mark.parametrize(("image_format", "bytes_per_pixel"), [("PNG", 8), ("JPEG", 8), ("WEBP", 18)])
+def test_a_large_image_is_held_about_once_while_it_is_decoded(
+    image_format: str, bytes_per_pixel: int
+) -> None:
+    ramp = np.add.outer(np.arange(HEIGHT_PX), np.arange(WIDTH_PX)).astype(np.uint8)
+    image = Image.merge("RGB", [Image.fromarray(band) for band in (ramp, ramp[::-1].copy(), 255 - ramp)])
+    data = encoded(image, image_format, compress_level=1, progressive=True, method=0)
+    decode_image(data)  # loads what a first image needs
+    start_bytes = reset_peak_memory()
+    assert decode_image(data).reduction == 2
+    assert 3 < (peak_memory() - start_bytes) / (WIDTH_PX * HEIGHT_PX) < bytes_per_pixel
 
 
 @pytest.mark.parametrize(
@@ -39,17 +46,11 @@ def with_orientation(orientation: int) -> bytes:
 def test_exif_orientation_is_applied(
     orientation: int, shape: tuple[int, int], light_edge: tuple[slice, int]
 ) -> None:
-    image = decode_image(with_orientation(orientation)).pixels
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode_image(encoded(COLOUR, exif=exif)).pixels
     assert image.shape[:2] == shape
     assert image[light_edge].min() == 252
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
-def test_png_modes_become_rgb(mode: str) -> None:
-    image = decode_image(encoded(GRADIENT.convert(mode))).pixels
-    assert image.shape == (48, 64, 3)
-    assert image.dtype == np.uint8
-    assert image[:, :16].mean() < 64 < 192 < image[:, -16:].mean()
 
 
 def test_sixteen_bit_grey_keeps_its_range() -> None:
@@ -68,10 +69,6 @@ def test_cmyk_jpeg_becomes_rgb() -> None:
 def test_transparent_pixels_become_white() -> None:
     hidden = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     assert decode_image(encoded(hidden)).pixels.min() == 255
-
-
-def test_webp_is_read() -> None:
-    assert decode_image(encoded(GRADIENT.convert("RGB"), "WEBP")).pixels.shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -98,22 +95,6 @@ def test_truncated_images_are_refused(image_format: str) -> None:
             decode_image(data[: int(len(data) * share)])
 
 
-def test_damaged_bytes_never_raise_anything_else() -> None:
-    rng = np.random.default_rng(1)
-    original = np.frombuffer(sample_bytes("anger", 0), dtype=np.uint8)
-    for _ in range(150):
-        damaged = original.copy()
-        damaged[rng.integers(0, len(damaged), 20)] = rng.integers(0, 255, 20)
-        # Some damage is not detected; detected damage must raise ImageUnreadable.
-        with contextlib.suppress(ImageUnreadable):
-            assert decode_image(damaged.tobytes()).pixels.shape == (256, 256, 3)
-
-
-def test_more_pixels_than_allowed_are_refused_before_decoding() -> None:
-    with pytest.raises(ImageUnreadable, match="64 x 48 pixels"):
-        decode_image(encoded(GRADIENT), max_pixels=3000)
-
-
 @pytest.mark.parametrize(
     ("size", "reduced"),
     [((1920, 1080), (1080, 1920)), ((2700, 2600), (1300, 1350)), ((4001, 5203), (2602, 2001))],
@@ -121,41 +102,31 @@ def test_more_pixels_than_allowed_are_refused_before_decoding() -> None:
 def test_a_jpeg_with_far_more_pixels_than_needed_is_decoded_reduced(
     size: tuple[int, int], reduced: tuple[int, int]
 ) -> None:
-    decoded = decode_image(encoded(GRADIENT.convert("RGB").resize(size), "JPEG"))
+    decoded = decode_image(encoded(COLOUR.resize(size), "JPEG"))
     assert decoded.pixels.shape[:2] == reduced
     assert decoded.reduction == pytest.approx(size[0] / reduced[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("image_format", ["WEBP", "PNG"])
 def test_an_animation_is_refused_and_says_so(image_format: str) -> None:
-    stored = GRADIENT.convert("RGB")
-    frames = {"save_all": True, "append_images": [stored.rotate(180)]}
     with pytest.raises(ImageUnreadable, match="an animation"):
-        decode_image(encoded(stored, image_format, **frames))
-    one_frame = encoded(stored, image_format, save_all=True)
-    np.testing.assert_allclose(decode_image(one_frame).pixels, np.asarray(stored), atol=12)
+        decode_image(encoded(COLOUR, image_format, save_all=True, append_images=[COLOUR.rotate(180)]))
+    one_frame = encoded(COLOUR, image_format, save_all=True)
+    np.testing.assert_allclose(decode_image(one_frame).pixels, np.asarray(COLOUR), atol=12)
 
 
-def test_the_first_picture_of_a_file_with_several_is_decoded() -> None:
-    stored = GRADIENT.convert("RGB")
-    several = encoded(stored, "MPO", save_all=True, append_images=[stored.rotate(180)], quality=95)
-    np.testing.assert_array_equal(
-        decode_image(several).pixels, decode_image(encoded(stored, "JPEG", quality=95)).pixels
-    )
-
-
-def test_a_video_appended_to_a_photo_is_ignored() -> None:
-    photo = encoded(GRADIENT.convert("RGB"), "JPEG")
-    video = np.random.default_rng(0).integers(0, 255, 2**20, dtype=np.uint8).tobytes()
-    np.testing.assert_array_equal(decode_image(photo + video).pixels, decode_image(photo).pixels)
+def test_a_photo_is_decoded_without_the_pictures_or_the_video_that_follow_it() -> None:
+    photo = encoded(COLOUR, "JPEG")
+    several = encoded(COLOUR, "MPO", save_all=True, append_images=[COLOUR.rotate(180)])
+    video = np.random.default_rng(0).bytes(2**20)
+    for data in (several, photo + video):
+        np.testing.assert_array_equal(decode_image(data).pixels, decode_image(photo).pixels)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 def test_an_image_with_damaged_exif_is_decoded(image_format: str) -> None:
-    stored = GRADIENT.convert("RGB")
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"):
-        image = decode_image(encoded(stored, image_format, exif=exif)).pixels
-        assert image.shape == (48, 64, 3)
+        assert decode_image(encoded(COLOUR, image_format, exif=exif)).pixels.shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
@@ -163,7 +134,7 @@ def test_orientation_is_read_from_exif_in_every_format_and_byte_order(image_form
     for order, mark in (("<", b"II*\0"), (">", b"MM\0*")):
         entry = struct.pack(order + "IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0)
         exif = b"Exif\0\0" + mark + entry + bytes(4)
-        image = decode_image(encoded(GRADIENT.convert("RGB"), image_format, exif=exif)).pixels
+        image = decode_image(encoded(COLOUR, image_format, exif=exif)).pixels
         assert image.shape == (64, 48, 3)
         assert image[-1].mean() > 240
 
@@ -179,7 +150,7 @@ def test_an_image_that_is_too_narrow_is_refused(image: bytes) -> None:
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 def test_a_panorama_is_reduced_until_its_longer_side_fits(image_format: str) -> None:
-    decoded = decode_image(encoded(GRADIENT.convert("RGB").resize((9000, 600)), image_format))
+    decoded = decode_image(encoded(COLOUR.resize((9000, 600)), image_format))
     assert decoded.pixels.shape[:2] == (150, 2250)
     assert decoded.reduction == pytest.approx(4)
     assert decoded.pixels[:, 0].mean() < 10 < 240 < decoded.pixels[:, -1].mean()
@@ -198,7 +169,7 @@ def test_a_large_png_of_any_mode_is_reduced_by_averaging(mode: str) -> None:
 
 
 def test_pixels_are_counted_as_the_decoder_holds_them() -> None:
-    photo, limit = GRADIENT.convert("RGB").resize((5200, 2600)), 4_000_000
+    photo, limit = COLOUR.resize((5200, 2600)), 4_000_000
     # At half size it has 3.4 million pixels; a progressive JPEG is held in full, like a PNG.
     assert decode_image(encoded(photo, "JPEG"), max_pixels=limit).reduction == 2
     for data in (encoded(photo, "JPEG", progressive=True), encoded(photo, "PNG", compress_level=1)):
@@ -223,24 +194,16 @@ def test_the_metadata_of_a_file_does_not_change_its_pixels() -> None:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_costs_little_memory_and_is_refused_unless_it_is_a_valid_image(name: str) -> None:
-    sound, make = BOMBS[name]
-    data = make()
+    data = BOMBS[name]()
     assert len(data) <= FILE_BYTES
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if sound:
+    if name in ACCEPTED:
         assert min(decode_image(data).pixels.shape[:2]) >= 16
     else:
         with pytest.raises(ImageUnreadable):
             decode_image(data)
     # In KiB. Decoded in full, each of them would take over 1 GiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
-
-
-def test_decoders_do_not_warn(recwarn: pytest.WarningsRecorder) -> None:
-    for data in image_seeds():
-        with contextlib.suppress(ImageUnreadable):
-            decode_image(data)
-    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_scans_hidden_behind_a_segment_without_a_length_are_refused() -> None:

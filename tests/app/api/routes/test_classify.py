@@ -99,7 +99,7 @@ def test_a_hostile_image_or_an_animation_is_unreadable_and_says_why(
     client: TestClient, taught: str, bomb: str, detail: str
 ) -> None:
     frames = {"save_all": True, "append_images": [sample_image("anger", 1)]}
-    data = encoded(sample_image("anger", 0), "WEBP", **frames) if bomb == "animation" else BOMBS[bomb][1]()
+    data = encoded(sample_image("anger", 0), "WEBP", **frames) if bomb == "animation" else BOMBS[bomb]()
     response = client.post(f"{taught}/classify", files=[image(data)])
     assert_problem(response, 400, "image_unreadable")
     assert detail in response.json()["detail"]
