@@ -17,8 +17,9 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from tests.support.api import teach
 from tests.support.samples import EXPRESSIONS, no_face, sample_bytes, two_faces
-from tests.support.service import Service, teach
+from tests.support.service import Service
 
 HEADERS = {"Authorization": "Bearer secret-a"}
 LIMITS = settings(
@@ -38,7 +39,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     service = Service(folder, CSRN_API_KEYS="ann:secret-a")
     try:
         service.client.headers.update(HEADERS)
-        path = teach(service.client, EXPRESSIONS, 1)
+        path = teach(service.client, dict.fromkeys(EXPRESSIONS, 1))
         yield service.url, path.rpartition("/")[2], service.client.get(f"{path}/export").content
     finally:
         service.stop()

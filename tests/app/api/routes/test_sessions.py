@@ -6,8 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import MAX_EXPORTS_PER_KEY
-from tests.support.api import assert_problem, sample
-from tests.support.api_client import client_of, new_session
+from tests.support.api import assert_problem, client_of, new_session, sample, state_of
 from tests.support.networks import save_full_checkpoint
 
 
@@ -93,7 +92,7 @@ def test_an_imported_session_gives_the_same_results_as_the_exported_one(
 
 
 def test_a_key_has_a_limited_number_of_exports_at_once(client: TestClient, taught: str) -> None:
-    exports = client.app.state.exports  # type: ignore[attr-defined]
+    exports = state_of(client).exports
     with exports.hold("local"):
         assert [client.get(f"{taught}/export").status_code for _ in range(MAX_EXPORTS_PER_KEY)] == [200, 200]
         with exports.hold("local"):
