@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +14,18 @@ from app.bench.service_process import CSRN, ServiceProcess
 
 
 class Service(ServiceProcess):
-    """A service that is ready once it is made. By default its session store is in `folder`."""
+    """A service that is ready once it is made. Its session store is in `folder`."""
 
-    def __init__(
-        self, folder: Path, *, store: str | None = None, csrn: Sequence[str | Path] = (CSRN,), **env: str
-    ) -> None:
+    def __init__(self, folder: Path, *, csrn: Sequence[str | Path] = (CSRN,), **env: str) -> None:
         """env: further settings."""
-        store = store or f"sqlite:///{folder}/s.sqlite3"
-        super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu", **env}, csrn=csrn)
+        store = {"CSRN_STORE": f"sqlite:///{folder}/s.sqlite3", "CSRN_DEVICE": "cpu"}
+        super().__init__(folder / "serve.log", {**store, **env}, csrn=csrn)
         self.client = httpx.Client(base_url=self.url, timeout=30)
         self.wait_until_ready()
+
+    def __exit__(self, *_: object) -> None:
+        # A graceful shutdown takes seconds, and has a test of its own.
+        self.stop(signal.SIGKILL)
 
 
 def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
