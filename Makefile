@@ -13,7 +13,7 @@ serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
 
 test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(READY)  ## what this machine does, and the guards on its ratios; a few minutes
 	$(BIN)/csrn bench score

@@ -11,6 +11,12 @@ from model.vision.patches import LAYOUTS
 from tests.support.golden import seeded_network
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that both workers are busy to the end."""
+    slow = ("deploy", "e2e", "fuzz", "training")
+    items.sort(key=lambda item: item.path.parent.name not in slow)
+
+
 @pytest.fixture(scope="session")
 def reader() -> Iterator[FaceReader]:
     """One reader for all tests: FaceMesh takes a moment to start."""

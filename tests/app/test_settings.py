@@ -28,6 +28,11 @@ def test_a_container_has_the_cores_of_its_quota(tmp_path: Path, cpu_max: str | N
     assert usable_cores(tmp_path / "cpu.max") == cores
 
 
+def test_a_setting_can_come_from_a_secret_file(tmp_path: Path) -> None:
+    (tmp_path / "csrn_api_keys").write_text("ann:one\nbob:two\n")
+    assert Settings(_secrets_dir=tmp_path).api_keys.get_secret_value() == "ann:one\nbob:two"
+
+
 @pytest.mark.parametrize("rate", ["often", "0/minute", "10/minute;5/second"])
 def test_a_rate_that_cannot_be_kept_is_refused(rate: str) -> None:
     with pytest.raises(ValueError, match="expected"):

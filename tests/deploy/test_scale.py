@@ -1,8 +1,9 @@
-"""Replicas are rolled and killed behind the shipped proxy, which also disconnects slow clients."""
+"""Replicas on one PostgreSQL behind the shipped proxy: they share sessions, are rolled and are killed."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import socket
 import time
@@ -13,10 +14,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from csrn_client import Client
+from tests.support.api import assert_problem, bearer, teach
 from tests.support.postgresql import needs_postgresql
 from tests.support.proxied import KEY, Proxied, needs_haproxy
-from tests.support.samples import sample_bytes
-from tests.support.traffic import CLIENTS, Traffic, new_session
+from tests.support.samples import SAMPLES, sample_bytes
+from tests.support.traffic import CLIENTS, Traffic
 
 pytestmark = [needs_haproxy, needs_postgresql]
 SLOW_CLIENTS = 15
@@ -49,7 +52,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
 
 def stream(proxied: Proxied, path: str) -> contextlib.AbstractContextManager[ClientConnection]:
     url = "ws://{}:{}".format(*proxied.address) + f"{path}/stream"
-    return connect(url, additional_headers={"Authorization": f"Bearer {KEY}"})
+    return connect(url, additional_headers=bearer(KEY))
 
 
 def close_code(socket: ClientConnection) -> int | None:
@@ -81,7 +84,7 @@ def test_the_proxy_refuses_in_the_words_of_the_service(proxied: Proxied) -> None
             (client.post("/v1/classify", content=b"x" * (MAX_BODY_BYTES + 1)), 413, "body_too_large"),
             (client.get("/v1/model", headers={"X-Long": "x" * 8000}), 431, "headers_too_large"),
             (client.get("/metrics"), 404, "not_found"),
-            (client.get("/v1/model", headers={"Authorization": "Bearer other"}), 401, "unauthorized"),
+            (client.get("/v1/model", headers=bearer("other")), 401, "unauthorized"),
         ):
             assert (response.status_code, response.json()["code"]) == (status, code)
 
@@ -96,7 +99,7 @@ def test_slow_clients_are_disconnected_and_others_are_served_meanwhile(proxied: 
         slow = [
             pool.submit(send_slowly, proxied.address, beginning, then=then) for beginning, then, *_ in kinds
         ]
-        path = new_session(client)
+        path = teach(client, {"anger": 1})
         query = {"images": sample_bytes("anger", 5)}
         assert client.post(f"{path}/classify", files=query).status_code == 200
         assert not slow[-1].done()
@@ -105,9 +108,60 @@ def test_slow_clients_are_disconnected_and_others_are_served_meanwhile(proxied: 
             assert limit_s - 0.2 < after_s < limit_s + 4
 
 
+def test_a_write_acknowledged_by_one_replica_is_seen_by_the_others_at_once(proxied: Proxied) -> None:
+    clients = [Client(replica.url, api_key=KEY, retries=0) for replica in proxied.replicas]
+    session_id, images = clients[0].create_session().id, [SAMPLES / "anger" / "00.jpg"]
+    for writer, reader in itertools.permutations(clients, 2):
+        for label in ("calm", "angry"):
+            writer.add_examples(session_id, label, images)
+            (face,) = reader.classify(session_id, images).results[0].faces
+            assert label in {score.label for score in face.scores}
+        writer.delete_class(session_id, "angry")
+        (face,) = reader.classify(session_id, images).results[0].faces
+        assert [score.label for score in face.scores] == ["calm"]
+        writer.delete_class(session_id, "calm")
+        assert reader.get_session(session_id).classes == []
+
+
+def test_writers_to_all_replicas_share_a_session(proxied: Proxied) -> None:
+    clients = [Client(replica.url, api_key=KEY, retries=0) for replica in proxied.replicas]
+    session_id, ids = clients[0].create_session().id, [f"n{number}" for number in range(16)]
+
+    def add(number: int) -> None:
+        images = [SAMPLES / "anger" / f"{number % 8:02}.jpg"]
+        clients[number % 3].add_examples(session_id, "anger", images, example_ids=ids[number : number + 1])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(16)))
+    assert sorted(clients[1].get_class(session_id, "anger").example_ids) == sorted(ids)
+    assert clients[1].get_session(session_id).revision == 16
+
+
+def test_the_service_is_not_ready_while_postgresql_is_down_and_needs_no_restart(proxied: Proxied) -> None:
+    with proxied.client(proxied.replicas[0].url) as client:
+        path, query = teach(client, {"anger": 1}), {"images": sample_bytes("anger", 1)}
+        before = client.get(path).json()
+        proxied.postgresql.stop(signal.SIGKILL)
+        assert client.get("/livez").status_code == 200
+        for response in (
+            client.get("/readyz"),
+            client.get(path),
+            client.post("/v1/sessions"),
+            client.post(f"{path}/classes/a/examples", files=query),
+            client.post(f"{path}/classify", files=query),
+        ):
+            assert_problem(response, 503, "not_ready")
+            assert int(response.headers["retry-after"]) >= 1
+        proxied.postgresql.start()
+        assert client.get("/readyz").status_code == 200
+        assert client.get(path).json() == before
+        assert client.post(f"{path}/classify", files=query).status_code == 200
+    proxied.wait_until_noticed()
+
+
 def test_a_rolled_replica_loses_no_request_and_its_streams_open_anew_elsewhere(proxied: Proxied) -> None:
     with proxied.client() as client, contextlib.ExitStack() as streams:
-        path = new_session(client)
+        path = teach(client, {"anger": 1})
         # The proxy gives each stream to the replica with the fewest connections.
         opened = [streams.enter_context(stream(proxied, path)) for _ in range(3)]
         assert [close_code(one) for one in opened] == [None] * 3

@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.support.api import image
+from tests.support.api import bearer, image, new_session
 from tests.support.samples import encoded, sample_image
 from tests.support.service import Service
 from tests.support.trace_collector import TraceCollector, trace_collector
@@ -33,16 +33,15 @@ def collector() -> Iterator[TraceCollector]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, collector: TraceCollector) -> Iterator[Service]:
-    service = Service(
+    with Service(
         tmp_path_factory.mktemp("observed"),
         CSRN_API_KEYS=f"ann:{KEY}",
         CSRN_LOG_LEVEL="debug",
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_port}",
         OTEL_BSP_SCHEDULE_DELAY="100",
-    )
-    service.client.headers["Authorization"] = f"Bearer {KEY}"
-    yield service
-    service.stop()
+    ) as service:
+        service.client.headers.update(bearer(KEY))
+        yield service
 
 
 def wait_for(found: Callable[[], list[Any]], count: int) -> list[Any]:
@@ -62,7 +61,7 @@ def log_lines(service: Service, request_id: str) -> list[dict[str, Any]]:
 def test_a_request_is_a_log_line_and_a_trace_with_its_stages(
     service: Service, collector: TraceCollector
 ) -> None:
-    path = "/v1/sessions/" + service.client.post("/v1/sessions").json()["id"]
+    path = new_session(service.client)
     service.client.post(f"{path}/classes/a/examples", files=[image(MARKED_IMAGE)])
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-ID": "mine"}
     service.client.post(f"{path}/classify", files=[image(MARKED_IMAGE)], headers=headers)
@@ -82,7 +81,7 @@ def test_a_request_is_a_log_line_and_a_trace_with_its_stages(
 def requests_with_marks(service: Service) -> list[httpx.Response]:
     """Valid and invalid requests with the mark wherever a client can put text."""
     client, marked = service.client, image(MARKED_IMAGE, f"{MARK}.jpg")
-    path = "/v1/sessions/" + client.post("/v1/sessions", json={"metadata": {MARK: MARK}}).json()["id"]
+    path = new_session(client, json={"metadata": {MARK: MARK}})
     in_class = f"{path}/classes/{urllib.parse.quote(LABEL, safe='')}"
     ids, form = {"example_ids": [MARK]}, {"content-type": f"multipart/form-data; boundary={MARK}"}
     return [
@@ -94,7 +93,7 @@ def requests_with_marks(service: Service) -> list[httpx.Response]:
         client.get(in_class),
         client.delete(f"{in_class}/examples/{MARK}"),
         client.get(f"/{MARK}?key={KEY}"),
-        client.get(path, headers={"Authorization": f"Bearer wrong-{MARK}"}),
+        client.get(path, headers=bearer(f"wrong-{MARK}")),
         client.get(f"/v1/sessions?cursor={MARK}", headers={"X-Request-ID": f"a {MARK}", "User-Agent": MARK}),
         client.post("/v1/sessions", json={"metadata": {MARK: [MARK]}}),
         client.post("/v1/sessions/import", content=client.get(f"{path}/export").content),
@@ -107,7 +106,7 @@ def test_log_and_traces_hide_what_users_send(service: Service, collector: TraceC
     assert {200, 201, 400, 401, 404, 409, 422} <= {*statuses}
     encoded_key = base64.urlsafe_b64encode(KEY.encode()).decode().rstrip("=")
     protocols = [Subprotocol("csrn.v1"), Subprotocol(f"csrn.key.{encoded_key}")]
-    path = "/v1/sessions/" + service.client.post("/v1/sessions", json={"name": MARK}).json()["id"]
+    path = new_session(service.client, json={"name": MARK})
     url = f"{service.url}{path}/stream?q={MARK}".replace("http", "ws")
     with connect(url, subprotocols=protocols) as stream:
         stream.send(MARKED_IMAGE)

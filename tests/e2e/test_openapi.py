@@ -17,10 +17,11 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from tests.support.api import bearer, teach
 from tests.support.samples import EXPRESSIONS, no_face, sample_bytes, two_faces
-from tests.support.service import Service, teach
+from tests.support.service import Service
 
-HEADERS = {"Authorization": "Bearer secret-a"}
+HEADERS = bearer("secret-a")
 LIMITS = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "8")),  # For each operation. make fuzz makes more.
     derandomize="FUZZ_EXAMPLES" not in os.environ,
@@ -34,14 +35,10 @@ IMAGES = (sample_bytes("anger", 1), sample_bytes("happiness", 1), two_faces(), n
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, bytes]]:
     """The address of a service with keys, the id of a session with four classes, and its export."""
-    folder = tmp_path_factory.mktemp("served")
-    service = Service(folder, CSRN_API_KEYS="ann:secret-a")
-    try:
+    with Service(tmp_path_factory.mktemp("served"), CSRN_API_KEYS="ann:secret-a") as service:
         service.client.headers.update(HEADERS)
-        path = teach(service.client, EXPRESSIONS, 1)
+        path = teach(service.client, dict.fromkeys(EXPRESSIONS, 1))
         yield service.url, path.rpartition("/")[2], service.client.get(f"{path}/export").content
-    finally:
-        service.stop()
     assert "Traceback" not in service.log_text, service.log_text[-4000:]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from csrn_client import AsyncClient, Client, ServiceProblem
-from tests.support.api import image
+from tests.support.api import assert_problem, image, teach
+from tests.support.command_line import csrn_succeeds
 from tests.support.samples import EXPRESSIONS, SAMPLES, no_face, sample_bytes
-from tests.support.service import Service, csrn, teach
+from tests.support.service import Service, csrn
 from tests.support.shared_data import SHARED, needs_shared_faces
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service")) as service:
+    with Service(tmp_path_factory.mktemp("service"), CSRN_DRAIN_S="1.5") as service:
         yield service
 
 
@@ -35,7 +37,7 @@ def classify(client: httpx.Client, path: str, images: list[bytes]) -> list[list[
 
 
 def test_the_shipped_weights_recognise_most_sample_expressions(service: Service) -> None:
-    path = teach(service.client, EXPRESSIONS, 3)
+    path = teach(service.client, dict.fromkeys(EXPRESSIONS, 3))
     expected = [expression for expression in EXPRESSIONS for _ in range(3, 8)]
     queries = [sample_bytes(expression, index) for expression in EXPRESSIONS for index in range(3, 8)]
     predicted = [face["predicted"] for (face,) in classify(service.client, path, queries)]
@@ -46,24 +48,11 @@ def test_the_shipped_weights_recognise_most_sample_expressions(service: Service)
 def test_faces_are_found_in_real_photos(service: Service) -> None:
     folder = SHARED / "faces"
     labels = sorted(entry.name for entry in folder.iterdir())
-    path = teach(service.client, labels, 5, folder)
+    path = teach(service.client, dict.fromkeys(labels, 5), folder=folder)
     added = sum(item["examples"] for item in service.client.get(path).json()["classes"])
     queries = [(folder / label / f"{index:02}.jpg").read_bytes() for label in labels for index in (5, 6, 7)]
     found = sum(bool(faces) for faces in classify(service.client, path, queries))
     assert added + found >= 46, "of 48"
-
-
-def test_acknowledged_examples_survive_kill_9(tmp_path: Path) -> None:
-    query = [sample_bytes("anger", 5)]
-    with Service(tmp_path) as service:
-        path = teach(service.client, EXPRESSIONS, 2)
-        session, faces = service.client.get(path).json(), classify(service.client, path, query)
-        service.stop(signal.SIGKILL)
-        service.start()
-        service.wait_until_ready()
-        assert service.client.get(path).json() == session
-        assert classify(service.client, path, query) == faces
-        assert service.log_text.count("ready: device cpu") == 2
 
 
 def test_the_python_client_covers_the_api(service: Service) -> None:
@@ -104,7 +93,7 @@ def test_the_python_client_covers_the_api(service: Service) -> None:
 
 
 def test_the_stream_classifies_frames_and_refuses_large_ones(service: Service) -> None:
-    path = teach(service.client, ("anger", "surprise"), 3)
+    path = teach(service.client, {"anger": 3, "surprise": 3})
     with connect(service.url.replace("http", "ws") + f"{path}/stream") as socket:
         for index, expression in enumerate(("anger", "surprise")):
             socket.send(sample_bytes(expression, 5))
@@ -120,10 +109,8 @@ def test_the_stream_classifies_frames_and_refuses_large_ones(service: Service) -
 def test_csrn_classify_gives_the_same_scores_with_and_without_a_service(service: Service) -> None:
     query = SAMPLES / "surprise" / "07.jpg"
     scores = []
-    for url in ([], ["--url", service.url]):
-        finished = csrn("classify", "--support", SAMPLES, "--json", query, *url)
-        assert finished.returncode == 0, finished.stderr
-        (face,) = json.loads(finished.stdout)["faces"]
+    for url in ("", f"--url {service.url}"):
+        (face,) = json.loads(csrn_succeeds("classify --support", SAMPLES, "--json", query, url))["faces"]
         scores.append({score["label"]: score["score"] for score in face["scores"]})
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     left = service.client.get("/v1/sessions", params={"limit": 1000}).json()["sessions"]
@@ -131,16 +118,54 @@ def test_csrn_classify_gives_the_same_scores_with_and_without_a_service(service:
 
 
 @pytest.mark.parametrize(
-    "env",
+    ("setting", "value", "said"),
     [
-        {"CSRN_STORE": "mysql://x"},
-        {"CSRN_STORE": "sqlite:////proc/x/s"},
-        {"CSRN_STORE": "postgresql://127.0.0.1:port/csrn"},
-        {"CSRN_WEIGHTS": __file__},
+        ("STORE", "mysql://x", "expected sqlite"),
+        ("WEIGHTS", __file__, __file__),
+        ("API_KEYS", "ann:sha256:s3cret", "entry 1"),
+        ("API_KEYS", "", "CSRN_ALLOW_ANONYMOUS"),
     ],
 )
-def test_serve_fails_with_one_line_if_a_setting_is_unusable(env: dict[str, str]) -> None:
-    failed = csrn("serve", "--port", "0", **env)
+def test_serve_says_in_one_line_why_a_setting_is_unusable(setting: str, value: str, said: str) -> None:
+    host = "0.0.0.0" if value == "" else "127.0.0.1"
+    failed = csrn("serve", "--port", "0", "--host", host, **{f"CSRN_{setting}": value})
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr
     assert failed.stderr.splitlines()[-1].startswith("csrn: ")
+    assert said in failed.stderr
+    assert "s3cret" not in failed.stdout + failed.stderr
+
+
+def test_a_port_that_is_in_use_is_reported(service: Service, tmp_path: Path) -> None:
+    refused = csrn(
+        "serve", "--port", str(service.port), CSRN_STORE=f"sqlite:///{tmp_path}/s", CSRN_DEVICE="cpu"
+    )
+    assert refused.returncode == 1
+    assert "address already in use" in refused.stderr
+    assert str(service.port) in refused.stderr
+
+
+def test_a_service_that_shuts_down_completes_its_requests_and_closes_its_streams(service: Service) -> None:
+    """This is the last test of the file, because it stops the service."""
+    path, query = (
+        teach(service.client, dict.fromkeys(EXPRESSIONS, 1)),
+        sample_bytes("anger", 4),
+    )
+    with ThreadPoolExecutor() as pool:
+        with connect(service.url.replace("http", "ws") + f"{path}/stream") as stream:
+            stream.send(query)
+            assert '"faces"' in str(stream.recv(20))
+            begun = pool.submit(classify, service.client, path, [query] * 60)
+            time.sleep(0.1)
+            ending = pool.submit(service.stop)
+            time.sleep(0.3)
+            assert_problem(httpx.get(f"{service.url}/readyz"), 503, "not_ready")
+            # A proxy that has not noticed yet is still served.
+            assert httpx.get(f"{service.url}{path}").status_code == 200
+            with pytest.raises(ConnectionClosed):
+                stream.recv(20)
+            assert stream.close_code == 1012
+        assert len(begun.result(30)) == 60
+        assert ending.result(30) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{service.url}/livez")

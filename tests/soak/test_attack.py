@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from model.vision.images import MAX_PIXELS
-from tests.support.api import image
+from tests.support.api import image, teach
 from tests.support.samples import EXPRESSIONS, encoded, sample_bytes
-from tests.support.service import Service, teach
+from tests.support.service import Service
 
 pytestmark = pytest.mark.soak
 UPLOADS = 50
@@ -28,7 +28,7 @@ def test_memory_is_bounded_under_the_most_expensive_uploads(tmp_path: Path) -> N
     most_bytes = [image(bytes(MAX_IMAGE_BYTES))] * 6
     service = Service(tmp_path)
     process, peak_mb = psutil.Process(service.pid), 0.0
-    classify = f"{service.url}{teach(service.client, EXPRESSIONS, 1)}/classify"
+    classify = service.url + teach(service.client, dict.fromkeys(EXPRESSIONS, 1)) + "/classify"
 
     def upload(number: int) -> int:
         return httpx.post(classify, files=most_pixels if number % 2 else most_bytes, timeout=300).status_code

@@ -19,9 +19,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.api import image
+from tests.support.api import image, teach
 from tests.support.samples import EXPRESSIONS, no_face, sample_bytes
-from tests.support.service import Service, teach
+from tests.support.service import Service
 
 pytestmark = pytest.mark.soak
 SECONDS = 60 * float(os.environ.get("CSRN_SOAK_MINUTES", "15"))
@@ -86,7 +86,7 @@ def test_memory_handles_and_threads_stay_flat(tmp_path: Path) -> None:
     service = Service(tmp_path)
     process = psutil.Process(service.pid)
     try:
-        session = teach(service.client, EXPRESSIONS, 3)
+        session = teach(service.client, dict.fromkeys(EXPRESSIONS, 3))
         rate_per_s = SHARE_OF_LOAD * len(run_load(service.url, session, 10)) / 10
         usages = []
         with ThreadPoolExecutor(1) as pool:

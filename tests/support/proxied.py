@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from app.bench.service_process import ServiceProcess, free_port
+from tests.support.api import bearer
 from tests.support.names import Names
 from tests.support.postgresql import PostgresqlServer
 
@@ -30,15 +31,15 @@ class Proxied:
 
     def __init__(self, folder: Path, **proxy_settings: str) -> None:
         self._folder, self._port, self._started = folder, free_port(), 0
-        self._replicas: list[ServiceProcess] = []
+        self.replicas: list[ServiceProcess] = []
         port, metrics_port = free_port(), free_port()
         self.address = ("127.0.0.1", port)
         self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         with contextlib.ExitStack() as stack:
             self._names = Names()
             stack.callback(self._names.close)
-            self._postgresql = PostgresqlServer()
-            stack.callback(self._postgresql.remove)
+            self.postgresql = PostgresqlServer()
+            stack.callback(self.postgresql.remove)
             settings = {
                 "CSRN_BIND": f"127.0.0.1:{port}",
                 "CSRN_PROXY_METRICS": f"127.0.0.1:{metrics_port}",
@@ -52,47 +53,51 @@ class Proxied:
             stack.callback(haproxy.kill)
             self._stack = stack.pop_all()
 
-    def client(self) -> httpx.Client:
-        """A client of the proxy that sends a key."""
-        url = "http://{}:{}".format(*self.address)
-        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
+    def client(self, url: str | None = None) -> httpx.Client:
+        """A client that sends the key, by default to the proxy."""
+        url = url or "http://{}:{}".format(*self.address)
+        return httpx.Client(base_url=url, headers=bearer(KEY), timeout=30)
 
     def start(self, count: int) -> None:
         """Start replicas, and wait until the proxy has found them ready."""
+        settings = {
+            "CSRN_API_KEYS": f"test:{KEY}",
+            "CSRN_DEVICE": "cpu",
+            "CSRN_DRAIN_S": "2",
+            "CSRN_FACE_THREADS": "1",
+            "CSRN_NETWORK_THREADS": "1",
+            "CSRN_STORE": self.postgresql.url(),
+        }
         added = []
         for _ in range(count):
             self._started += 1
-            settings = {
-                "CSRN_API_KEYS": f"test:{KEY}",
-                "CSRN_DEVICE": "cpu",
-                "CSRN_DRAIN_S": "2",
-                "CSRN_FACE_THREADS": "1",
-                "CSRN_NETWORK_THREADS": "1",
-                "CSRN_STORE": self._postgresql.url(),
-            }
             log, host = self._folder / f"replica-{self._started}.log", f"127.0.0.{self._started + 1}"
             added.append(ServiceProcess(log, settings, host=host, port=self._port))
         for replica in added:
             replica.wait_until_ready()
-        self._replicas += added
+        self.replicas += added
         self._update_names()
 
     def stop_oldest(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop a replica while the proxy still knows it. Returns its exit code."""
-        replica = self._replicas.pop(0)
+        replica = self.replicas.pop(0)
         code = replica.stop(how)
         self._update_names()
         return code
 
     def close(self) -> None:
-        while self._replicas:
-            self._replicas.pop().stop(signal.SIGKILL)
+        while self.replicas:
+            self.replicas.pop().stop(signal.SIGKILL)
         self._stack.close()
 
     def _update_names(self) -> None:
-        self._names.addresses = {replica.host for replica in self._replicas}
+        self._names.addresses = {replica.host for replica in self.replicas}
+        self.wait_until_noticed()
+
+    def wait_until_noticed(self) -> None:
+        """Wait until the proxy knows which replicas are ready."""
         deadline = time.monotonic() + LIMIT_S
-        while self._ready_count() != len(self._replicas):
+        while self._ready_count() != len(self.replicas):
             assert time.monotonic() < deadline, "the proxy has not noticed which replicas are ready"
             time.sleep(0.05)
 

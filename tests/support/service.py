@@ -11,40 +11,21 @@ from pathlib import Path
 import httpx
 
 from app.bench.service_process import CSRN, ServiceProcess
-from tests.support.api import image
-from tests.support.samples import SAMPLES
 
 
 class Service(ServiceProcess):
-    """A service that is ready once it is made. By default its session store is in `folder`."""
+    """A service that is ready once it is made. Its session store is in `folder`."""
 
-    def __init__(
-        self, folder: Path, *, store: str | None = None, csrn: Sequence[str | Path] = (CSRN,), **env: str
-    ) -> None:
+    def __init__(self, folder: Path, *, csrn: Sequence[str | Path] = (CSRN,), **env: str) -> None:
         """env: further settings."""
-        store = store or f"sqlite:///{folder}/s.sqlite3"
-        super().__init__(folder / "serve.log", {"CSRN_STORE": store, "CSRN_DEVICE": "cpu", **env}, csrn=csrn)
+        store = {"CSRN_STORE": f"sqlite:///{folder}/s.sqlite3", "CSRN_DEVICE": "cpu"}
+        super().__init__(folder / "serve.log", {**store, **env}, csrn=csrn)
         self.client = httpx.Client(base_url=self.url, timeout=30)
         self.wait_until_ready()
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        # The service waits for open connections before it ends.
-        self.client.close()
-        self.client = httpx.Client(base_url=self.url, timeout=30)
-        return super().stop(how)
-
-
-def teach(client: httpx.Client, labels: Sequence[str], shots: int, folder: Path = SAMPLES) -> str:
-    """Create a session with the first images of each label in a folder. Returns the path of the session."""
-    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
-    images = [(folder / label / f"{index:02}.jpg").read_bytes() for label in labels for index in range(shots)]
-    response = client.post(
-        f"{path}/support",
-        files=[image(data) for data in images],
-        data={"labels": [label for label in labels for _ in range(shots)]},
-    )
-    assert response.status_code == 201, response.text
-    return path
+    def __exit__(self, *_: object) -> None:
+        # A graceful shutdown takes seconds, and has a test of its own.
+        self.stop(signal.SIGKILL)
 
 
 def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +28,21 @@ def example(example_id: str, label: str = "a", numbers: int = NUMBERS) -> Exampl
     rng = np.random.default_rng([*example_id.encode()])
     features = rng.standard_normal(numbers).astype(np.float16)
     return Example(example_id=example_id, label=label, features=features)
+
+
+def session(session_id: str, revision: int = 1, ttl_s: float | None = None) -> Session:
+    """A session as a store returns it, which was created on the first day of 2026."""
+    created_at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    return Session(
+        id=session_id,
+        name="n",
+        created_at=created_at,
+        expires_at=None if ttl_s is None else created_at + datetime.timedelta(seconds=ttl_s),
+        revision=revision,
+        weights_sha256="0" * 64,
+        metadata={"k": "v", "n": 1},
+        classes=[],
+    )
 
 
 async def create(

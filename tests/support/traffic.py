@@ -9,20 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from tests.support.api import teach
 from tests.support.proxied import Proxied
 from tests.support.samples import sample_bytes
 
 CLIENTS = 4
+KEPT = 5
+"""Examples that a client has added and not yet deleted"""
 
 
 class Traffic:
-    """Clients that add examples and classify, each in a session of its own; none repeats a failed request."""
+    """Clients that add, classify and delete, each in its own session. None repeats a failed request."""
 
     def __init__(self, proxied: Proxied) -> None:
         self.failures: list[str] = []
         self.answered = 0
         self.lost: set[str] = set()
-        """Acknowledged examples that are not in their session in the end"""
+        """Examples whose acknowledged addition or deletion has no effect in the end"""
         self._proxied, self._end = proxied, threading.Event()
 
     def __enter__(self) -> Traffic:
@@ -47,19 +50,28 @@ class Traffic:
 
     def _run(self) -> None:
         with self._proxied.client() as client:
-            path, acknowledged = new_session(client), set[str]()
-            for name in map(str, itertools.count()):
+            path, added, deleted = teach(client, {"anger": 1}), set[str](), set[str]()
+            of_class = f"{path}/classes/anger"
+            for number in itertools.count():
                 if self._end.is_set():
                     break
-                if self._answered(client, f"{path}/classes/anger/examples", name, example_ids=name):
-                    acknowledged.add(name)
-                self._answered(client, f"{path}/classify", name)
-            self.lost |= acknowledged - {*client.get(f"{path}/classes/anger").json()["example_ids"]}
+                name, old = str(number), str(number - KEPT)
+                image = {"images": sample_bytes("anger", 5) + name.encode()}
+                if self._answered(client, "POST", f"{of_class}/examples", image, example_ids=name):
+                    added.add(name)
+                self._answered(client, "POST", f"{path}/classify", image)
+                if old in added:
+                    added.remove(old)
+                    if self._answered(client, "DELETE", f"{of_class}/examples/{old}"):
+                        deleted.add(old)
+            held = {*client.get(of_class).json()["example_ids"]}
+            self.lost |= (added - held) | (deleted & held)
 
-    def _answered(self, client: httpx.Client, path: str, name: str, **fields: str) -> bool:
-        image = sample_bytes("anger", 5) + name.encode()
+    def _answered(
+        self, client: httpx.Client, method: str, path: str, files: dict[str, bytes] | None = None, **form: str
+    ) -> bool:
         try:
-            response = client.post(path, files={"images": image}, data=fields)
+            response = client.request(method, path, files=files, data=form)
         except httpx.TransportError as error:
             self.failures.append(repr(error))
             return False
@@ -67,11 +79,3 @@ class Traffic:
             self.failures.append(f"{response.status_code} {response.text}")
         self.answered += response.is_success
         return response.is_success
-
-
-def new_session(client: httpx.Client) -> str:
-    """The path of a session with one example."""
-    path = "/v1/sessions/" + str(client.post("/v1/sessions").json()["id"])
-    images = {"images": sample_bytes("anger", 0)}
-    assert client.post(f"{path}/classes/anger/examples", files=images).status_code == 201
-    return path

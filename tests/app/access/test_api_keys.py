@@ -6,6 +6,7 @@ import pytest
 
 from app.access.api_keys import LOCAL_OWNER, ApiKeys, new_key
 from app.access.errors import KeysInvalid
+from tests.support.command_line import csrn_succeeds
 
 
 def test_without_keys_every_request_has_the_local_owner() -> None:
@@ -51,11 +52,12 @@ def test_a_malformed_entry_is_refused_without_stating_the_key(configured: str, s
     assert "s3cret" not in str(raised.value)
 
 
-def test_a_new_key_matches_its_entry_which_does_not_contain_it() -> None:
-    key, entry = new_key("ann")
-    assert key not in entry
-    assert ApiKeys(entry).owner(key) == "ann"
-    assert new_key("ann")[0] != key
+def test_csrn_key_makes_different_keys_of_one_owner_and_entries_without_them() -> None:
+    printed = [csrn_succeeds("key ann").split() for _ in range(2)]
+    keys, entries = {words[5] for words in printed}, ",".join(words[-1] for words in printed)
+    assert len(keys) == 2
+    assert {ApiKeys(entries).owner(key) for key in keys} == {"ann"}
+    assert not [key for key in keys if key in entries]
     with pytest.raises(KeysInvalid):
         new_key("a:b")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.support.api_client import client_of, new_session, teach
+from tests.support.api import client_of, new_session, teach
 from tests.support.samples import EXPRESSIONS
 
 LIMITS = {"max_body_bytes": 2**20, "max_images": 40, "max_image_bytes": 2**19, "max_streams": 2}
@@ -28,4 +28,4 @@ def session(client: TestClient) -> str:
 @pytest.fixture
 def taught(client: TestClient, session: str) -> str:
     """The path of a session with two examples of each expression."""
-    return teach(client, session, dict.fromkeys(EXPRESSIONS, 2))
+    return teach(client, dict.fromkeys(EXPRESSIONS, 2), session)

@@ -11,8 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from tests.support.api import assert_problem, sample, settings
-from tests.support.api_client import bearer, client_of, new_session
+from tests.support.api import assert_problem, bearer, client_of, new_session, sample, settings, state_of
 
 KEYS = "ann:key-of-ann,bob:key-of-bob,zoe:key-of-zoe"
 ANN, BOB, ZOE = (bearer(f"key-of-{name}") for name in ("ann", "bob", "zoe"))
@@ -74,13 +73,6 @@ def test_the_rate_of_a_key_counts_requests_and_images(client: TestClient) -> Non
     assert client.get("/v1/model", headers=ZOE).status_code == 200
 
 
-def test_a_request_with_more_images_than_the_rate_is_refused(client: TestClient) -> None:
-    path = new_session(client, headers=ANN)
-    refused = client.post(f"{path}/classify", files=[sample("anger", 0)] * 21, headers=ANN)
-    assert_problem(refused, 429, "rate_limited")
-    assert "at most 20 images" in refused.json()["detail"]
-
-
 def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp_path: Path) -> None:
     app = create_app(settings(weights, tmp_path, api_keys=KEYS, max_requests=5, max_requests_per_key=3))
     started, end = asyncio.Semaphore(0), asyncio.Event()
@@ -117,8 +109,10 @@ def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp
 
 def test_a_body_that_does_not_fit_beside_others_of_the_key_is_refused(weights: Path, tmp_path: Path) -> None:
     limits = {"max_body_bytes": 1000, "max_body_bytes_in_progress": 2000}
-    app = create_app(settings(weights, tmp_path, api_keys=KEYS, **limits))
-    with TestClient(app, base_url="http://127.0.0.1") as client, app.state.body_bytes.hold("ann", 990):
+    with (
+        client_of(weights, tmp_path, api_keys=KEYS, **limits) as client,
+        state_of(client).body_bytes.hold("ann", 990),
+    ):
         body = {"name": "a name"}
         assert_problem(client.post("/v1/sessions", json=body, headers=ANN), 429, "overloaded")
         assert client.post("/v1/sessions", json=body, headers=BOB).status_code == 201

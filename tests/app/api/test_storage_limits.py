@@ -9,8 +9,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.support.api import assert_problem
-from tests.support.api_client import client_of
+from tests.support.api import assert_problem, client_of
 from tests.support.small_disk import small_files
 
 LARGE = {"metadata": {str(number): "x" * 1000 for number in range(15)}}

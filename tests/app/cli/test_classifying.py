@@ -3,60 +3,44 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.samples import EXPRESSIONS, SAMPLES, no_face
 
-QUERY = str(SAMPLES / "surprise" / "07.jpg")
-Csrn = Callable[..., tuple[int, str, str]]
+QUERY = SAMPLES / "surprise" / "07.jpg"
 
 
-@pytest.fixture
-def csrn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, weights: Path) -> Csrn:
-    """Runs a csrn command in this process. Returns its exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def _seeded_weights(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     monkeypatch.setenv("CSRN_WEIGHTS", str(weights))
-    monkeypatch.setenv("CSRN_DEVICE", "cpu")
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["csrn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return run
 
 
-def test_classify_prints_a_table_with_the_score_of_each_class(csrn: Csrn) -> None:
-    code, output, _ = csrn("classify", "--support", SAMPLES, QUERY)
-    assert code == 0
+def test_classify_prints_a_table_with_the_score_of_each_class() -> None:
+    output = csrn_succeeds("classify --support", SAMPLES, QUERY)
     assert all(word in output for word in (*EXPRESSIONS, "score", "eyes", "prototype"))
 
 
-def test_classify_prints_one_json_result_of_the_api_for_each_file(csrn: Csrn) -> None:
-    code, output, _ = csrn("classify", "--support", SAMPLES, "--json", *[QUERY] * 17)
-    assert code == 0
+def test_classify_prints_one_json_result_of_the_api_for_each_file() -> None:
+    output = csrn_succeeds("classify --support", SAMPLES, "--json", *[QUERY] * 17)
     results = [json.loads(line) for line in output.splitlines()]
-    assert [(result["index"], result["filename"]) for result in results] == [(i, QUERY) for i in range(17)]
+    assert [(result["index"], result["filename"]) for result in results] == [
+        (i, str(QUERY)) for i in range(17)
+    ]
     (face,) = results[16]["faces"]
     best = face["scores"][0]
     assert Path(best["nearest_example_id"]).parent == SAMPLES / best["label"]
 
 
-def test_classify_prints_one_csv_line_for_each_face(csrn: Csrn, tmp_path: Path) -> None:
+def test_classify_prints_one_csv_line_for_each_face(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "plain.png").write_bytes(no_face())
-    pattern = str(SAMPLES / "anger" / "0[5-7].jpg")
-    code, output, error = csrn(
-        *("classify", "--support", SAMPLES, "--csv", "--unknown-below", "0.5"),
-        *(SAMPLES / "surprise", pattern, tmp_path),
-    )
-    assert (code, error.splitlines()[0].split(": ")[:2]) == (1, ["csrn", f"{tmp_path}/text.jpg"])
-    rows = list(csv.DictReader(io.StringIO(output)))
+    files = (SAMPLES / "surprise", SAMPLES / "anger" / "0[5-7].jpg", tmp_path)
+    ended = csrn("classify --support", SAMPLES, "--csv --unknown-below 0.5", *files)
+    assert (ended.code, ended.stderr.splitlines()[0].split(": ")[:2]) == (1, ["csrn", f"{tmp_path}/text.jpg"])
+    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
     assert len(rows) == 8 + 3 + 2
     assert rows[8]["filename"].endswith("anger/05.jpg")
     assert [row["error"] for row in rows[-2:]] == ["no_face", "image_unreadable"]
@@ -65,52 +49,51 @@ def test_classify_prints_one_csv_line_for_each_face(csrn: Csrn, tmp_path: Path) 
         assert row["predicted"] == (best if float(row[f"score {best}"]) >= 0.5 else "")
 
 
-def test_classify_names_support_files_that_are_not_used(csrn: Csrn, tmp_path: Path) -> None:
+def test_classify_names_support_files_that_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "calm").mkdir()
     (tmp_path / "calm" / "wall.png").write_bytes(no_face())
-    code, output, error = csrn("classify", "--support", tmp_path, QUERY)
-    assert (code, output) == (1, "")
-    assert "wall.png is not used: " in error
-    (tmp_path / "calm" / "face.jpg").write_bytes(Path(QUERY).read_bytes())
-    assert csrn("classify", "--support", tmp_path, QUERY)[0] == 0
+    ended = csrn("classify --support", tmp_path, QUERY)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert "wall.png is not used: " in ended.stderr
+    (tmp_path / "calm" / "face.jpg").write_bytes(QUERY.read_bytes())
+    csrn_succeeds("classify --support", tmp_path, QUERY)
 
 
-def test_classify_fails_with_one_line_for_each_unreadable_image(csrn: Csrn, tmp_path: Path) -> None:
+def test_classify_fails_with_one_line_for_each_unreadable_image(tmp_path: Path) -> None:
     files = [tmp_path / "one.jpg", tmp_path / "two.jpg"]
     for file in files:
         file.write_text("no image")
-    code, output, error = csrn("classify", "--support", SAMPLES, *files)
-    assert (code, output) == (1, "")
-    assert [line.split(": ")[:2] for line in error.splitlines()] == [["csrn", str(file)] for file in files]
+    ended = csrn("classify --support", SAMPLES, *files)
+    assert (ended.code, ended.stdout) == (1, "")
+    named = [line.split(": ")[:2] for line in ended.stderr.splitlines()]
+    assert named == [["csrn", str(file)] for file in files]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["classify", "--support", "/nowhere", "x.jpg"], 1),
-        (["classify", "--support", SAMPLES, "/nowhere.jpg"], 1),
-        (["classify", "x.jpg"], 2),
-        (["classify", "--session", "s", "x.jpg"], 2),
-        (["classify", "--support", SAMPLES, "--json", "--csv", "x.jpg"], 2),
-        (["classify", "--support", SAMPLES, "--url", "http://127.0.0.1:9", QUERY], 1),
-        (["classify", "--support", SAMPLES, "--url", "127.0.0.1", QUERY], 1),
-        (["convert", "/nowhere", "/nowhere", "/tmp/x"], 1),
-        (["evaluate", "/nowhere"], 1),
-        (["prepare", "cifar", "/nowhere", "/tmp/x"], 2),
-        (["prepare", "fer2013", "/nowhere", "/tmp/x"], 1),
-        (["nonsense"], 2),
-        (["train", "/nowhere", "--out", "/tmp/x"], 1),
-        (["train", "/nowhere", "--out", "/tmp/x", "--seed", "-1"], 2),
-        (["train", "/nowhere", "--out", "/tmp/x", "--cosine-weight", "nan"], 2),
-        (["evaluate", "/nowhere", "--way", "0"], 2),
+        ("classify --support /nowhere x.jpg", 1),
+        (f"classify --support {SAMPLES} /nowhere.jpg", 1),
+        ("classify x.jpg", 2),
+        ("classify --session s x.jpg", 2),
+        (f"classify --support {SAMPLES} --json --csv x.jpg", 2),
+        (f"classify --support {SAMPLES} --url http://127.0.0.1:9 {QUERY}", 1),
+        (f"classify --support {SAMPLES} --url 127.0.0.1 {QUERY}", 1),
+        ("convert /nowhere /nowhere /tmp/x", 1),
+        ("evaluate /nowhere", 1),
+        ("prepare cifar /nowhere /tmp/x", 2),
+        ("prepare fer2013 /nowhere /tmp/x", 1),
+        ("nonsense", 2),
+        ("train /nowhere --out /tmp/x", 1),
+        ("train /nowhere --out /tmp/x --seed -1", 2),
+        ("train /nowhere --out /tmp/x --cosine-weight nan", 2),
+        ("evaluate /nowhere --way 0", 2),
     ],
 )
-def test_a_failure_is_one_line_with_exit_code_1_and_bad_usage_is_2(
-    csrn: Csrn, arguments: list[str | Path], code: int
-) -> None:
-    ended_with, _, error = csrn(*arguments)
-    assert ended_with == code
-    assert "Traceback" not in error
+def test_a_failure_is_one_line_with_exit_code_1_and_bad_usage_is_2(arguments: str, code: int) -> None:
+    ended = csrn(arguments)
+    assert ended.code == code
+    assert "Traceback" not in ended.stderr
     if code == 1:
-        (line,) = error.splitlines()
+        (line,) = ended.stderr.splitlines()
         assert line.startswith("csrn: ")

@@ -23,7 +23,7 @@ def pool() -> Iterator[FacePool]:
     pool.queue.close()
 
 
-def test_a_query_has_its_largest_face_or_all_its_faces(pool: FacePool) -> None:
+def test_an_image_has_its_largest_face_or_all_its_faces_or_its_only_face(pool: FacePool) -> None:
     images = [sample_bytes("anger", 0), two_faces(), no_face(), b"no image"]
     *largest, unreadable = asyncio.run(pool.find_faces(images))
     assert [len(faces) for faces in largest if isinstance(faces, list)] == [1, 1, 0]
@@ -31,10 +31,6 @@ def test_a_query_has_its_largest_face_or_all_its_faces(pool: FacePool) -> None:
     (both,) = asyncio.run(pool.find_faces([two_faces()], all_faces=True))
     assert isinstance(both, list)
     assert both[0].landmarks.area_px >= both[1].landmarks.area_px
-
-
-def test_a_support_image_has_one_face_or_an_error(pool: FacePool) -> None:
-    images = [sample_bytes("anger", 0), two_faces(), no_face(), b"no image"]
     one, *errors = asyncio.run(pool.find_single_faces(images))
     assert isinstance(one, list)
     assert one[0].patches.shape == (3, 48, 48, 3)

@@ -17,7 +17,7 @@ from app.inference.watchdog import EXIT_CODE
 from app.main import create_app
 from model.classifier import Classifier
 from model.vision.faces import FaceReader
-from tests.support.api import LOCAL, assert_problem, sample, settings
+from tests.support.api import LOCAL, assert_problem, sample, settings, teach
 from tests.support.samples import sample_bytes
 
 SECRET = "internal text"
@@ -38,10 +38,7 @@ def client(weights: Path, tmp_path: Path, exit_codes: list[int]) -> Iterator[Tes
 
 @pytest.fixture
 def taught(client: TestClient) -> str:
-    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
-    files = [sample("anger", 0), sample("happiness", 0)]
-    assert client.post(f"{path}/support", files=files, data={"labels": ["a", "b"]}).status_code == 201
-    return path
+    return teach(client, {"anger": 1, "happiness": 1})
 
 
 def classify(client: TestClient, path: str, *images: int) -> Any:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,23 +14,11 @@ from app.inference.support_cache import SupportCache
 from csrn_client.schemas import Session
 from model.networks.relation import Half
 from model.support_set import Example, SupportSet
+from tests.support.stores import example, session
 
 pytestmark = pytest.mark.anyio
 SIZE_BYTES = 16
 """Of one support set"""
-
-
-def session(name: str, revision: int) -> Session:
-    return Session(
-        id=name,
-        name=None,
-        created_at=datetime.datetime.now(datetime.UTC),
-        expires_at=None,
-        revision=revision,
-        weights_sha256="",
-        metadata={},
-        classes=[],
-    )
 
 
 class Store:
@@ -48,9 +35,7 @@ class Store:
         await asyncio.sleep(0)
         if session_id not in self.current:
             raise ValueError
-        features = np.zeros(1, dtype=np.float16)
-        examples = [Example(example_id="1", label="a", features=features)] * self.examples
-        return session(session_id, self.current[session_id]), examples
+        return session(session_id, self.current[session_id]), [example("1")] * self.examples
 
     async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]:
         return {name: self.current[name] for name in session_ids if name in self.current}

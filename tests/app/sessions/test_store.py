@@ -11,11 +11,6 @@ import pytest
 
 from app.sessions.errors import (
     ByteLimit,
-    ClassLimit,
-    ClassNotFound,
-    ExampleExists,
-    ExampleLimit,
-    ExampleNotFound,
     SessionLimit,
     SessionNotFound,
 )
@@ -43,46 +38,6 @@ async def test_a_write_is_there_after_a_restart(opener: Opener) -> None:
     assert session == written == await store.get("ann", created.id)
     assert names(examples) == [("a", "1"), ("笑", "2")]
     await store.close()
-
-
-async def test_a_refused_write_changes_nothing(store: SessionStore) -> None:
-    before = await create(store, "ann", example("1"), example("2", "b"))
-    add, replace = store.add_examples, store.replace_class
-    many = [example(str(index)) for index in range(10, 10 + QUOTAS.examples)]
-    of_many_classes = [example(str(index), str(index)) for index in range(10, 10 + QUOTAS.classes)]
-    for error, call in (
-        (ExampleExists, add("ann", before.id, [example("3"), example("1")])),
-        (ExampleExists, add("ann", before.id, [example("3"), example("3")])),
-        (ExampleExists, replace("ann", before.id, "a", [example("2")])),
-        (ExampleLimit, add("ann", before.id, many)),
-        (ExampleLimit, replace("ann", before.id, "a", many)),
-        (ExampleLimit, create(store, "ann", *many, example("1"))),
-        (ClassLimit, add("ann", before.id, of_many_classes)),
-        (ClassNotFound, store.delete_class("ann", before.id, "c")),
-        (ClassNotFound, store.delete_example("ann", before.id, "c", "1")),
-        (ExampleNotFound, store.delete_example("ann", before.id, "b", "1")),
-    ):
-        await raises(error, call)
-        session, examples = await store.load_examples("ann", before.id)
-        assert (session, names(examples)) == (before, [("a", "1"), ("b", "2")])
-    assert await store.list_page("ann", limit=9, cursor=None) == ([before], None)
-
-
-async def test_another_owner_finds_nothing(store: SessionStore) -> None:
-    session = await create(store, "ann", example("1"))
-    for call in (
-        store.get("bob", session.id),
-        store.load_examples("bob", session.id),
-        store.example_ids("bob", session.id, "a"),
-        store.add_examples("bob", session.id, [example("2")]),
-        store.replace_class("bob", session.id, "a", [example("2")]),
-        store.delete_example("bob", session.id, "a", "1"),
-        store.delete_class("bob", session.id, "a"),
-        store.delete("bob", session.id),
-    ):
-        await raises(SessionNotFound, call)
-    assert await store.list_page("bob", limit=9, cursor=None) == ([], None)
-    assert await store.get("ann", session.id) == session
 
 
 async def test_a_cursor_stays_valid_when_sessions_are_deleted_and_created(store: SessionStore) -> None:

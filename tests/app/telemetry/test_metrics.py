@@ -13,9 +13,8 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.inference.engine import Engine
-from app.main import create_app
 from app.sessions.errors import StoreUnavailable
-from tests.support.api import LOCAL, image, sample, settings
+from tests.support.api import bearer, client_of, image, new_session, sample, state_of, teach
 from tests.support.samples import no_face, sample_bytes, two_faces
 
 DASHBOARD = Path(__file__).parents[3] / "deploy/grafana/csrn.json"
@@ -49,22 +48,14 @@ class Change:
 
 
 @pytest.fixture(scope="module")
-def app(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return create_app(settings(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**20))
-
-
-@pytest.fixture(scope="module")
-def client(app: Any) -> Iterator[TestClient]:
-    with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
+def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client_of(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**20) as client:
         yield client
 
 
 @pytest.fixture
 def session(client: TestClient) -> str:
-    path: str = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
-    for label in ("anger", "joy"):
-        client.post(f"{path}/classes/{label}/examples", files=[sample("anger", 0)])
-    return path
+    return teach(client, {"anger": 1, "happiness": 1})
 
 
 def test_requests_are_counted_and_timed_by_route_template(client: TestClient, session: str) -> None:
@@ -88,8 +79,8 @@ def test_requests_are_counted_and_timed_by_route_template(client: TestClient, se
     assert not [name for name in handlers if re.search("secret|nowhere|livez|metrics", name)]
 
 
-def test_a_fault_is_counted_as_500(client: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.state.store, "list_page", None)
+def test_a_fault_is_counted_as_500(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_of(client).store, "list_page", None)
     change = Change(client)
     assert client.get("/v1/sessions").status_code == 500
     assert change.requests("GET", "/v1/sessions", 500) == 1
@@ -113,11 +104,11 @@ def test_stages_batches_faces_and_the_support_cache_are_measured(client: TestCli
 
 
 def test_queues_show_their_length_and_what_they_refused(
-    client: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = Change(client)
     monkeypatch.setattr(Engine, "queued_work", {"faces": 7, "device": 0})
-    app.state.metrics.queue_was_full("faces")
+    state_of(client).metrics.queue_was_full("faces")
     assert change.of("csrn_queued_work", queue="faces") == 7
     assert change.of("csrn_overloaded_total", queue="faces") == 1
     assert change.of("csrn_overloaded_total", queue="device") == 0
@@ -147,35 +138,24 @@ async def _fail() -> int:
 
 @pytest.mark.parametrize("count", [_hang, _fail])
 def test_a_store_that_does_not_answer_makes_the_service_unready(
-    client: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch, count: Any
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, count: Any
 ) -> None:
     monkeypatch.setattr("app.api.routes.system.STORE_LIMIT_S", 0.1)
     assert scraped(client)["csrn_ready", frozenset()] == 1
-    monkeypatch.setattr(app.state.store, "count", count)
+    monkeypatch.setattr(state_of(client).store, "count", count)
     series = scraped(client)
     assert series["csrn_ready", frozenset()] == 0
     assert math.isnan(series["csrn_sessions", frozenset()])
 
 
 def test_metrics_need_no_key_and_count_the_sessions_of_all_keys(weights: Path, tmp_path: Path) -> None:
-    with TestClient(create_app(settings(weights, tmp_path, api_keys="ann:a,bob:b"))) as client:
+    with client_of(weights, tmp_path, api_keys="ann:a,bob:b") as client:
         for key in "ab":
-            client.post("/v1/sessions", headers={"Authorization": f"Bearer {key}"})
+            new_session(client, headers=bearer(key))
         assert scraped(client)["csrn_sessions", frozenset()] == 2
         described = client.get("/openapi.json").json()["paths"]["/metrics"]["get"]
     assert [*described["responses"]["200"]["content"]] == ["text/plain"]
     assert "security" not in described
-
-
-def test_two_applications_in_one_process_count_separately(
-    weights: Path, tmp_path: Path, client: TestClient
-) -> None:
-    change = Change(client)
-    with TestClient(create_app(settings(weights, tmp_path)), headers=LOCAL) as other:
-        other_change = Change(other)
-        other.get("/v1/model")
-        assert other_change.requests("GET", "/v1/model", 200) == 1
-    assert change.requests("GET", "/v1/model", 200) == 0
 
 
 def test_the_dashboard_shows_every_metric_and_no_other(client: TestClient) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
@@ -13,10 +12,9 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from app.api.disconnect import CancelOnDisconnect
-from app.main import create_app
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestIds
-from tests.support.api import LOCAL, image, settings
+from tests.support.api import client_of, image, new_session, state_of
 from tests.support.log_lines import logged
 from tests.support.samples import sample_bytes
 
@@ -26,13 +24,8 @@ STREAM = "/v1/sessions/{session_id}/stream"
 
 
 @pytest.fixture(scope="module")
-def app(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return create_app(settings(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**17))
-
-
-@pytest.fixture(scope="module")
-def client(app: Any) -> Iterator[TestClient]:
-    with TestClient(app, headers=LOCAL, raise_server_exceptions=False) as client:
+def client(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client_of(weights, tmp_path_factory.mktemp("store"), max_body_bytes=2**17) as client:
         yield client
 
 
@@ -50,9 +43,9 @@ def test_any_other_request_id_is_replaced(client: TestClient, sent: str) -> None
 
 
 def test_every_response_and_stream_has_the_request_id(
-    client: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.state.store, "list_page", None)
+    monkeypatch.setattr(state_of(client).store, "list_page", None)
     for response, status in (
         (client.get("/nowhere", headers=MINE), 404),
         (client.put("/v1/model", headers=MINE), 405),
@@ -88,12 +81,12 @@ def test_a_request_is_one_line_and_monitoring_requests_are_none(client: TestClie
 
 
 def test_a_fault_is_one_line_with_its_traceback_before_that_of_the_request(
-    client: TestClient, app: Any, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail_in_the_store(*_: object, **__: object) -> None:
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(app.state.store, "list_page", fail_in_the_store)
+    monkeypatch.setattr(state_of(client).store, "list_page", fail_in_the_store)
     with logged() as log:
         client.get("/v1/sessions", headers=MINE)
     fault, request = log.lines
@@ -113,7 +106,7 @@ def test_a_fault_that_quotes_the_request_hides_the_quote(
     def fail(*_: object, **__: object) -> None:
         raise KeyError(MARK)
 
-    path = "/v1/sessions/" + client.post("/v1/sessions").json()["id"]
+    path = new_session(client)
     monkeypatch.setattr(place, fail)
     with logged(logging.DEBUG) as log:
         response = client.post(

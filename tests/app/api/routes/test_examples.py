@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.support.api import assert_problem, image, sample
-from tests.support.api_client import client_of, new_session, teach
+from tests.support.api import assert_problem, client_of, image, new_session, sample, state_of, teach
 from tests.support.samples import no_face, sample_bytes, two_faces
 
 
@@ -116,10 +115,10 @@ def test_labels_that_look_the_same_are_one_class(client: TestClient, session: st
 
 def test_deleted_and_expired_examples_leave_the_device_memory(weights: Path, tmp_path: Path) -> None:
     with client_of(weights, tmp_path, upkeep_every_s=0.05) as client:
-        supports = client.app.state.supports  # type: ignore[attr-defined]
+        supports = state_of(client).supports
 
         def cached(**options: Any) -> str:
-            path = teach(client, new_session(client, json=options), {"anger": 2, "sadness": 2})
+            path = teach(client, {"anger": 2, "sadness": 2}, new_session(client, json=options))
             assert client.post(f"{path}/classify", files=[sample("anger", 2)]).status_code == 200
             assert supports.size_bytes > 0
             return path

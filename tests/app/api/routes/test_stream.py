@@ -10,8 +10,7 @@ from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from tests.support.api import sample
-from tests.support.api_client import bearer, client_of, new_session, teach
+from tests.support.api import bearer, client_of, new_session, sample, teach
 from tests.support.samples import no_face, sample_bytes
 
 
@@ -38,7 +37,7 @@ def test_each_frame_is_scored_by_the_session_as_it_is_then(client: TestClient, s
         assert (untaught["index"], untaught["error"], untaught["dropped"]) == (0, None, 0)
         (face,) = untaught["faces"]
         assert (face["scores"], face["predicted"], face["margin"]) == ([], None, None)
-        teach(client, session, {"anger": 1, "happiness": 1})
+        teach(client, {"anger": 1, "happiness": 1}, session)
         taught = ask(socket, sample_bytes("anger", 4))
         assert {score["label"] for score in taught["faces"][0]["scores"]} == {"anger", "happiness"}
         assert taught["latency_ms"] > 0
@@ -46,7 +45,7 @@ def test_each_frame_is_scored_by_the_session_as_it_is_then(client: TestClient, s
             client.delete(f"{session}/classes/{label}")
             (face,) = ask(socket, sample_bytes("anger", 4))["faces"]
             assert [score["label"] for score in face["scores"]] == left
-    teach(client, session, {"anger": 1})
+    teach(client, {"anger": 1}, session)
     (photo,) = client.post(f"{session}/classify", files=[sample("anger", 4)]).json()["results"][0]["faces"]
     assert face["box"] == pytest.approx(photo["box"], abs=4)
 
