@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,13 +70,9 @@ def train(
         int, typer.Option(min=1, help="Measure and save the state of the run after this many steps")
     ] = 250,
 ) -> None:
-    """Train weights. An interrupted run resumes where it stopped; torchrun trains on several devices.
-
-    On two GPUs: torchrun --nproc-per-node 2 --no-python csrn train DATA --out WEIGHTS
-    """
+    """Train weights. An interrupted run resumes where it stopped."""
     from model.training.inputs import TrainSettings
     from model.training.loop import Progress as TrainProgress
-    from model.training.loop import rank_and_world
     from model.training.prepared import load_prepared, training_split
     from model.training.train import train as train_weights
 
@@ -104,7 +97,7 @@ def train(
         seed=seed,
         bfloat16=bfloat16,
     )
-    with _device_of_process() as device, StageBars() as bars:
+    with StageBars() as bars:
 
         def show(progress: TrainProgress) -> None:
             figures = f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.3f}"
@@ -122,28 +115,8 @@ def train(
             trained_on=f"{data.name}, {split or 'all'} images of {', '.join(chosen)}",
             run_folder=run or out.with_suffix(".run"),
             teacher=teacher,
-            device=device,
+            device=torch_device(),
             save_every=save_every,
             progress=show,
         )
-        if rank_and_world()[0] == 0:
-            stderr.print(f"wrote {out}", markup=False)
-
-
-@contextlib.contextmanager
-def _device_of_process() -> Iterator[str]:
-    """The device to train on; under torchrun the device of this process, after it has joined the others."""
-    device = torch_device()
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield device
-        return
-    import torch.distributed
-
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield device
-    finally:
-        torch.distributed.destroy_process_group()
+        stderr.print(f"wrote {out}", markup=False)

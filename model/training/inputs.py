@@ -20,7 +20,6 @@ from model.training.batches import EpisodeBatches, cluster_samplers
 from model.training.calibrate import QUERIES, SHOTS
 from model.training.episodes import EpisodeSampler, classes_with_enough
 from model.training.landmark_components import LandmarkComponents
-from model.training.loop import rank_and_world
 from model.training.objectives import CLASS_WEIGHTS
 from model.training.patch_reader import PatchReader
 from model.training.prepared import ANY_NAME, PreparedImages
@@ -185,8 +184,7 @@ def _episode_batches(
         kinds.append(cluster_samplers(images, targets.components[:, 0], like, rng))
         if targets.has_blendshapes.any():
             kinds.append(cluster_samplers(images, targets.blendshapes[:, 0], like, rng))
-    _, world = rank_and_world()
-    return EpisodeBatches(reader, kinds or [[like]], episodes=max(settings.episodes_per_step // world, 1))
+    return EpisodeBatches(reader, kinds or [[like]], episodes=settings.episodes_per_step)
 
 
 def _sampler(

@@ -18,7 +18,7 @@ from model.training.evaluate import evaluate
 from model.training.geometry import GeometryBatches, GeometryObjective
 from model.training.inputs import TrainInputs, digest
 from model.training.landmark_components import cluster_faces
-from model.training.loop import Stage, rank_and_world
+from model.training.loop import Stage
 from model.training.objectives import CLASS_WEIGHTS, EpisodeObjective, WarmUp
 from model.training.patch_reader import pixels_of, resize_patches
 from model.training.scorers import ENCODE_BATCH, encode_images
@@ -97,7 +97,6 @@ def _warm_up_stage(
     labels = np.array([settings.classes.index(label) for label in measured.labels.tolist()])
     size_px = inputs.config.layout.size_px
     size_px = round(size_px * SMALL_SHARE) if small else size_px
-    _, world = rank_and_world()
 
     @torch.inference_mode()
     def mean_recall(averaged: nn.Module) -> float:
@@ -116,7 +115,7 @@ def _warm_up_stage(
         inputs.reader,
         inputs.targets,
         inputs.labels,
-        batch=max(settings.warmup_batch // world, 1),
+        batch=settings.warmup_batch,
         size_px=size_px,
         teacher=teacher,
     )
