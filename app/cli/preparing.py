@@ -53,29 +53,20 @@ def prepare(
     from model.training.datasets import DATASETS, open_dataset
     from model.training.datasets.votes import read_votes
     from model.training.prepare import prepare as prepare_dataset
-    from model.training.prepare_blendshapes import check_task_file, prepare_blendshapes
     from model.training.prepared import DETECTIONS, load_prepared
 
     if dataset not in DATASETS:
         raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
     with open_dataset(dataset, source) as opened, StageBars() as bars:
         table_of_votes = None if votes is None else read_votes(votes, opened.images)
-        if blendshapes is not None:
-            check_task_file(blendshapes)
         report = prepare_dataset(
             opened,
             out,
             votes=table_of_votes,
             person=None if person is None else re.compile(person),
-            progress=lambda done, total: bars.show("preparing", done, total),
+            task_file=blendshapes,
+            progress=bars.show,
         )
-        if blendshapes is not None:
-            prepare_blendshapes(
-                opened,
-                out,
-                blendshapes,
-                progress=lambda done, total: bars.show("blendshapes", done, total),
-            )
     table = Table("label", "images", *(name.replace("_", " ") for name in DETECTIONS))
     for label, counts in sorted(report.items()):
         table.add_row(escape(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))

@@ -32,7 +32,7 @@ class Evaluation:
     shot: int
     query: int
     seed: int
-    weights_sha256: str | None
+    weights_sha256: str
     episode_accuracies: npt.NDArray[np.float64]
     """(episodes,), in the order drawn"""
 
@@ -43,20 +43,6 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Mean difference of two accuracies on the same episodes, with the half-width of its 95% interval."""
-
-    difference: float
-    ci95: float
-
-    @classmethod
-    def of(cls, first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> Difference:
-        """The difference of accuracies (episodes,) of the same episodes."""
-        differences = first - second
-        return cls(difference=float(differences.mean()), ci95=_half_width(differences))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PartResult:
     """The contribution of one part of the class score, measured on the same episodes."""
 
@@ -64,17 +50,9 @@ class PartResult:
     """Accuracy of this part alone"""
     without: float | None
     """Accuracy of all other parts; None if no other part has a weight"""
-    difference: Difference | None
+    difference: float | None
     """Accuracy of all parts minus the accuracy without this part"""
-
-    def summary(self) -> dict[str, object]:
-        """The result, ready for JSON."""
-        return {
-            "alone": self.alone,
-            "without": self.without,
-            "difference": None if self.difference is None else self.difference.difference,
-            "difference_ci95": None if self.difference is None else self.difference.ci95,
-        }
+    difference_ci95: float | None
 
 
 def evaluate(
@@ -98,9 +76,10 @@ def evaluate(
         np.add.at(confusion, (numbers[:, truth], np.take_along_axis(numbers, predicted, axis=1)), 1)
         progress(len(accuracies), episodes)
     episode_accuracies = np.array(accuracies)
+    accuracy, ci95 = mean_and_ci95(episode_accuracies)
     return Evaluation(
-        accuracy=float(episode_accuracies.mean()),
-        ci95=_half_width(episode_accuracies),
+        accuracy=accuracy,
+        ci95=ci95,
         per_class={
             label: float(row[index] / row.sum())
             for index, (label, row) in enumerate(zip(classes, confusion, strict=True))
@@ -151,14 +130,18 @@ def measure_parts(
 
     def result(name: str) -> PartResult:
         others = measured.get(("without", name))
+        difference, ci95 = (None, None) if others is None else mean_and_ci95(measured["all", ""] - others)
         return PartResult(
             alone=float(measured["alone", name].mean()),
             without=None if others is None else float(others.mean()),
-            difference=None if others is None else Difference.of(measured["all", ""], others),
+            difference=difference,
+            difference_ci95=ci95,
         )
 
     return {name: result(name) for name in names}
 
 
-def _half_width(values: npt.NDArray[np.float64]) -> float:
-    return float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+def mean_and_ci95(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The mean of values (episodes,), and the half-width of its normal 95% interval: NaN for one value."""
+    ci95 = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(ci95)

@@ -27,7 +27,7 @@ class LinearScorer:
     Best scores are spread evenly over 0.1 around it: a tenth lies below the threshold.
     """
 
-    weights_sha256: str | None = None
+    weights_sha256 = ""
 
     def __init__(self, *, labels: np.ndarray = LABELS) -> None:
         self._labels = labels
