@@ -31,10 +31,10 @@ def prepare(
         ),
     ] = None,
     person: Annotated[
-        str | None,
+        re.Pattern[str] | None,
         typer.Option(
             metavar="REGEX",
-            callback=_person,
+            parser=_person,
             help="The first group of its match in an image's path names the person",
         ),
     ] = None,
@@ -63,7 +63,7 @@ def prepare(
             opened,
             out,
             votes=table_of_votes,
-            person=None if person is None else re.compile(person),
+            person=person,
             task_file=blendshapes,
             progress=bars.show,
         )
@@ -88,15 +88,14 @@ def convert(
     print(f"wrote {out}")
 
 
-def _person(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            groups = re.compile(text).groups
-        except re.error as error:
-            raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
-        if groups == 0:
-            raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
-    return text
+def _person(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
+    if pattern.groups == 0:
+        raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
+    return pattern
 
 
 def _print_extras(faces: PreparedImages) -> None:

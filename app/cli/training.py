@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from app.cli.options import AtLeastOne, Classes, Seed, split_list
 
 
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
     out: Annotated[Path, typer.Option(help="Weights to write (.safetensors)")],
     split: Annotated[
@@ -79,23 +81,9 @@ def train(
     split = split or training_split(data)
     images = load_prepared(data, split=split)
     chosen = split_list(classes) or tuple(sorted(set(images.labels.tolist())))
+    given = {field.name: context.params.get(field.name) for field in dataclasses.fields(TrainSettings)}
     settings = TrainSettings(
-        classes=chosen,
-        encoder=encoder,
-        warmup_steps=warmup_steps,
-        small_warmup_steps=small_warmup_steps,
-        whole_learning_rate=whole_learning_rate,
-        warmup_batch=warmup_batch,
-        steps=steps,
-        way=way,
-        shot=shot,
-        query=query,
-        episodes_per_step=episodes_per_step,
-        label_episodes=label_episodes,
-        teacher_share=teacher_share,
-        votes_weight=votes_weight,
-        seed=seed,
-        bfloat16=bfloat16,
+        **{name: value for name, value in given.items() if value is not None} | {"classes": chosen}
     )
     with StageBars() as bars:
 

@@ -16,8 +16,15 @@ from model.checkpoint import load_checkpoint
 from model.classifier import Classifier
 from model.errors import CheckpointInvalid, EpisodeImpossible
 from model.training.episodes import EpisodeSampler
-from model.training.evaluate import Evaluation, PartResult, evaluate, mean_and_ci95, measure_parts
-from model.training.open_set import UnknownResult, measure_unknown
+from model.training.evaluate import (
+    Evaluation,
+    PartResult,
+    UnknownResult,
+    evaluate,
+    mean_and_ci95,
+    measure_parts,
+    measure_unknown,
+)
 from model.training.prepared import PreparedImages
 from model.training.scorers import (
     BASELINES,
