@@ -69,7 +69,7 @@ def evaluate(
     from model.training.episodes import classes_with_enough
     from model.training.prepared import load_prepared
     from model.training.report import draw_confusion, measure_weights
-    from model.training.voted_labels import label_by_votes
+    from model.training.targets import label_by_votes
 
     images = load_prepared(data, split=split)
     names = split_list(classes)

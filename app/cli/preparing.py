@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,9 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.console import StageBars
-
-if TYPE_CHECKING:
-    from model.training.prepared import PreparedImages
 
 
 def prepare(
@@ -73,7 +70,14 @@ def prepare(
     whole = sum(report.values(), Counter[str]())
     table.add_row("all", str(whole.total()), *(str(whole[name]) for name in DETECTIONS), style="bold")
     Console().print(table)
-    _print_extras(load_prepared(out))
+    faces = load_prepared(out)
+    persons = set(faces.persons.tolist()) - {""}
+    with_blendshapes = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
+    print(
+        f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
+        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
+        f"{with_blendshapes} with blendshapes"
+    )
 
 
 def convert(
@@ -96,14 +100,3 @@ def _person(text: str) -> re.Pattern[str]:
     if pattern.groups == 0:
         raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
     return pattern
-
-
-def _print_extras(faces: PreparedImages) -> None:
-    """Print how many of the faces have votes, a known person and blendshapes."""
-    persons = set(faces.persons.tolist()) - {""}
-    with_blendshapes = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
-    print(
-        f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
-        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
-        f"{with_blendshapes} with blendshapes"
-    )

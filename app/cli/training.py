@@ -81,6 +81,7 @@ def train(
     split = split or training_split(data)
     images = load_prepared(data, split=split)
     chosen = split_list(classes) or tuple(sorted(set(images.labels.tolist())))
+    # The options have the names of the settings.
     given = {field.name: context.params.get(field.name) for field in dataclasses.fields(TrainSettings)}
     settings = TrainSettings(
         **{name: value for name, value in given.items() if value is not None} | {"classes": chosen}

@@ -24,8 +24,7 @@ from model.training.objectives import CLASS_WEIGHTS
 from model.training.patch_reader import PatchReader
 from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import RelationScorer, encode_images
-from model.training.targets import Targets, build_targets
-from model.training.voted_labels import shows_another_class, voted_names
+from model.training.targets import Targets, build_targets, shows_another_class, voted_names
 
 COMPONENTS = 24
 PART_WEIGHTS = PartWeights(

@@ -134,19 +134,17 @@ class _RunState:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return 0
         state = torch.load(self._path, weights_only=True, map_location="cpu")
+        mismatch = RunMismatch(
+            f"{self._path} belongs to a run on other images, with other settings or by another version: "
+            "remove it, or choose another run folder"
+        )
         if state["fingerprint"] != self._fingerprint:
-            raise RunMismatch(
-                f"{self._path} belongs to a run on other images or with other settings: "
-                "remove it, or choose another run folder"
-            )
+            raise mismatch
         try:
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError):
-            raise RunMismatch(
-                f"{self._path} belongs to another version of the network: "
-                "remove it, or choose another run folder"
-            ) from None
+            raise mismatch from None
         self.best, self._best_accuracy = state["best"], state["best_accuracy"]
         return int(state["step"])
 

@@ -22,9 +22,8 @@ from model.training.loop import Stage
 from model.training.objectives import CLASS_WEIGHTS, EpisodeObjective, WarmUp
 from model.training.patch_reader import pixels_of, resize_patches
 from model.training.scorers import ENCODE_BATCH, encode_images
-from model.training.targets import build_targets
+from model.training.targets import build_targets, voted_names
 from model.training.teacher import TeacherTargets, describe_by_teacher
-from model.training.voted_labels import voted_names
 
 DESCRIBED_IMAGES = 8000
 """Number of training images from which the mean, deviation and whitening of pooled maps are computed"""

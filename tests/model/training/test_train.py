@@ -87,7 +87,7 @@ def test_runs_that_differ_in_episodes_alone_share_a_warm_up(
     images: PreparedImages, whole: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(whole.with_suffix(""), tmp_path / "run")
-    with pytest.raises(RunMismatch, match=r"geometry\.pt belongs to a run on other images or with other"):
+    with pytest.raises(RunMismatch, match=r"geometry\.pt belongs to a run on other images, with other"):
         run(images, folder, dataclasses.replace(SETTINGS, seed=1))
     longer = dataclasses.replace(SETTINGS, steps=4)
     with pytest.raises(RunMismatch, match=r"episodes\.pt belongs to a run"):
