@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from app.cli.console import StageBars
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="fer2013 | rafdb | sfew | afew | folder")],
+    dataset: Annotated[Literal["fer2013", "rafdb", "sfew", "afew", "folder"], typer.Argument()],
     source: Annotated[Path, typer.Argument(help="Folder, zip or CSV of the data set")],
     out: Annotated[Path, typer.Argument(help="Folder to write; an interrupted run is resumed")],
     votes: Annotated[
@@ -47,13 +47,11 @@ def prepare(
 
     Run the command again on a finished folder to add blendshapes, or to change votes or persons.
     """
-    from model.training.datasets import DATASETS, open_dataset
+    from model.training.datasets import open_dataset
     from model.training.datasets.votes import read_votes
     from model.training.prepare import prepare as prepare_dataset
     from model.training.prepared import DETECTIONS, load_prepared
 
-    if dataset not in DATASETS:
-        raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
     with open_dataset(dataset, source) as opened, StageBars() as bars:
         table_of_votes = None if votes is None else read_votes(votes, opened.images)
         report = prepare_dataset(

@@ -11,7 +11,6 @@ from torch import nn
 
 from model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from model.networks.csrn import VoteHeads
-from model.training.calibrate import RuleFit
 from model.training.inputs import TrainInputs, TrainSettings
 from model.training.loop import Progress, Stage, run_stage
 from model.training.objectives import WarmUp
@@ -31,7 +30,7 @@ def train(
     device: torch.device | str = "cpu",
     save_every: int = 250,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> RuleFit:
+) -> None:
     """Train on `images` and write weights to `out`; resumes an interrupted run in `run_folder`.
 
     If the folder was prepared with blendshapes, the blendshape network is trained first. Then the encoder
@@ -85,7 +84,6 @@ def train(
     )
     config = inputs.config.model_copy(update={"unknown_rule": fit.rule})
     save_checkpoint(out, network, config=config, provenance=provenance)
-    return fit
 
 
 def _copy_heads(votes: VoteHeads, warmed: WarmUp) -> None:
