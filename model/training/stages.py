@@ -80,9 +80,8 @@ def warm_up(
         counts = {name: outputs[name] for name in CLASS_WEIGHTS if name in outputs}
         teacher = describe_by_teacher(guide, inputs.trained, counts, share=settings.teacher_share)
         outputs["teacher"] = teacher.maps.shape[-1]
-    torch.manual_seed(
-        settings.seed
-    )  # The warm-up starts from the same weights whatever parts the network has.
+    # The start of the warm-up does not depend on the parts of the network.
+    torch.manual_seed(settings.seed)
     learner = WarmUp(network.encoder, outputs=outputs, maps_weight=1 - settings.teacher_share)
     if settings.small_warmup_steps:
         learner = run(_warm_up_stage(learner, inputs, teacher, small=True))  # type: ignore[assignment]

@@ -43,8 +43,7 @@ def fit_regression(
         ema_decay=ema_decay,
         bfloat16=False,
     )
-    device = torch.device("cpu")
-    learner = run_stage(stage, folder, seed=0, device=device, save_every=7, progress=progress)
+    learner = run_stage(stage, folder, seed=0, device=torch.device("cpu"), save_every=7, progress=progress)
     return learner.get_parameter("linear.weight").detach()
 
 
