@@ -50,8 +50,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Compare on the same episodes with other weights, or with a baseline: cosine "
-            "(nearest class mean on the same encoder), geometry (blendshapes alone) or landmarks "
-            "(principal components alone); repeatable"
+            "(nearest class mean on the same encoder) or geometry (blendshapes alone); repeatable"
         ),
     ] = None,
     parts: Annotated[
@@ -70,7 +69,7 @@ def evaluate(
     from model.training.episodes import classes_with_enough
     from model.training.prepared import load_prepared
     from model.training.report import draw_confusion, measure_weights
-    from model.training.voted_labels import label_by_votes
+    from model.training.targets import label_by_votes
 
     images = load_prepared(data, split=split)
     names = split_list(classes)
@@ -133,18 +132,18 @@ def _print_report(report: Report) -> None:
         f"seed {evaluation.seed}, chance {100 / evaluation.way:.1f} %)"
     )
     for comparison in report.against:
-        other, difference = comparison.evaluation, comparison.difference
+        other = comparison.evaluation
         print(
             f"against {comparison.name}: {_percent(other.accuracy, other.ci95)}, "
-            f"difference {_percent(difference.difference, difference.ci95)} on the same episodes"
+            f"difference {_percent(comparison.difference, comparison.difference_ci95)} on the same episodes"
         )
     if report.parts:
         table = Table("part", "alone", "without it", "contribution")
         for name, part in report.parts.items():
-            without = "" if part.without is None else f"{100 * part.without:.2f} %"
-            gain = (
-                "" if part.difference is None else _percent(part.difference.difference, part.difference.ci95)
-            )
+            without = gain = ""
+            if part.without is not None and part.difference is not None and part.difference_ci95 is not None:
+                without = f"{100 * part.without:.2f} %"
+                gain = _percent(part.difference, part.difference_ci95)
             table.add_row(escape(name), f"{100 * part.alone:.2f} %", without, gain)
         console.print(table)
     if report.unknown is not None:

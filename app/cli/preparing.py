@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,12 +14,9 @@ from rich.table import Table
 
 from app.cli.console import StageBars
 
-if TYPE_CHECKING:
-    from model.training.prepared import PreparedImages
-
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="fer2013 | rafdb | sfew | afew | folder")],
+    dataset: Annotated[Literal["fer2013", "rafdb", "sfew", "afew", "folder"], typer.Argument()],
     source: Annotated[Path, typer.Argument(help="Folder, zip or CSV of the data set")],
     out: Annotated[Path, typer.Argument(help="Folder to write; an interrupted run is resumed")],
     votes: Annotated[
@@ -31,10 +28,10 @@ def prepare(
         ),
     ] = None,
     person: Annotated[
-        str | None,
+        re.Pattern[str] | None,
         typer.Option(
             metavar="REGEX",
-            callback=_person,
+            parser=_person,
             help="The first group of its match in an image's path names the person",
         ),
     ] = None,
@@ -50,39 +47,35 @@ def prepare(
 
     Run the command again on a finished folder to add blendshapes, or to change votes or persons.
     """
-    from model.training.datasets import DATASETS, open_dataset
+    from model.training.datasets import open_dataset
     from model.training.datasets.votes import read_votes
     from model.training.prepare import prepare as prepare_dataset
-    from model.training.prepare_blendshapes import check_task_file, prepare_blendshapes
     from model.training.prepared import DETECTIONS, load_prepared
 
-    if dataset not in DATASETS:
-        raise typer.BadParameter(f"known data sets: {', '.join(DATASETS)}")
     with open_dataset(dataset, source) as opened, StageBars() as bars:
         table_of_votes = None if votes is None else read_votes(votes, opened.images)
-        if blendshapes is not None:
-            check_task_file(blendshapes)
         report = prepare_dataset(
             opened,
             out,
             votes=table_of_votes,
-            person=None if person is None else re.compile(person),
-            progress=lambda done, total: bars.show("preparing", done, total),
+            person=person,
+            task_file=blendshapes,
+            progress=bars.show,
         )
-        if blendshapes is not None:
-            prepare_blendshapes(
-                opened,
-                out,
-                blendshapes,
-                progress=lambda done, total: bars.show("blendshapes", done, total),
-            )
     table = Table("label", "images", *(name.replace("_", " ") for name in DETECTIONS))
     for label, counts in sorted(report.items()):
         table.add_row(escape(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))
     whole = sum(report.values(), Counter[str]())
     table.add_row("all", str(whole.total()), *(str(whole[name]) for name in DETECTIONS), style="bold")
     Console().print(table)
-    _print_extras(load_prepared(out))
+    faces = load_prepared(out)
+    persons = set(faces.persons.tolist()) - {""}
+    with_blendshapes = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
+    print(
+        f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
+        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
+        f"{with_blendshapes} with blendshapes"
+    )
 
 
 def convert(
@@ -97,23 +90,11 @@ def convert(
     print(f"wrote {out}")
 
 
-def _person(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            groups = re.compile(text).groups
-        except re.error as error:
-            raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
-        if groups == 0:
-            raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
-    return text
-
-
-def _print_extras(faces: PreparedImages) -> None:
-    """Print how many of the faces have votes, a known person and blendshapes."""
-    persons = set(faces.persons.tolist()) - {""}
-    with_blendshapes = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())
-    print(
-        f"{len(faces)} faces: {int(faces.votes.any(axis=1).sum())} with votes, "
-        f"{int((faces.persons != '').sum())} with a known person ({len(persons)} persons), "
-        f"{with_blendshapes} with blendshapes"
-    )
+def _person(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from None
+    if pattern.groups == 0:
+        raise typer.BadParameter(f"{text!r} needs a group around the person, such as '(S[0-9]+)_'")
+    return pattern

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +13,7 @@ from app.cli.options import AtLeastOne, Classes, Seed, split_list
 
 
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Output of csrn prepare")],
     out: Annotated[Path, typer.Option(help="Weights to write (.safetensors)")],
     split: Annotated[
@@ -73,38 +72,21 @@ def train(
         int, typer.Option(min=1, help="Measure and save the state of the run after this many steps")
     ] = 250,
 ) -> None:
-    """Train weights. An interrupted run resumes where it stopped; torchrun trains on several devices.
-
-    On two GPUs: torchrun --nproc-per-node 2 --no-python csrn train DATA --out WEIGHTS
-    """
+    """Train weights. An interrupted run resumes where it stopped."""
     from model.training.inputs import TrainSettings
     from model.training.loop import Progress as TrainProgress
-    from model.training.loop import rank_and_world
     from model.training.prepared import load_prepared, training_split
     from model.training.train import train as train_weights
 
     split = split or training_split(data)
     images = load_prepared(data, split=split)
     chosen = split_list(classes) or tuple(sorted(set(images.labels.tolist())))
+    # The options have the names of the settings.
+    given = {field.name: context.params.get(field.name) for field in dataclasses.fields(TrainSettings)}
     settings = TrainSettings(
-        classes=chosen,
-        encoder=encoder,
-        warmup_steps=warmup_steps,
-        small_warmup_steps=small_warmup_steps,
-        whole_learning_rate=whole_learning_rate,
-        warmup_batch=warmup_batch,
-        steps=steps,
-        way=way,
-        shot=shot,
-        query=query,
-        episodes_per_step=episodes_per_step,
-        label_episodes=label_episodes,
-        teacher_share=teacher_share,
-        votes_weight=votes_weight,
-        seed=seed,
-        bfloat16=bfloat16,
+        **{name: value for name, value in given.items() if value is not None} | {"classes": chosen}
     )
-    with _device_of_process() as device, StageBars() as bars:
+    with StageBars() as bars:
 
         def show(progress: TrainProgress) -> None:
             figures = f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.3f}"
@@ -122,28 +104,8 @@ def train(
             trained_on=f"{data.name}, {split or 'all'} images of {', '.join(chosen)}",
             run_folder=run or out.with_suffix(".run"),
             teacher=teacher,
-            device=device,
+            device=torch_device(),
             save_every=save_every,
             progress=show,
         )
-        if rank_and_world()[0] == 0:
-            stderr.print(f"wrote {out}", markup=False)
-
-
-@contextlib.contextmanager
-def _device_of_process() -> Iterator[str]:
-    """The device to train on; under torchrun the device of this process, after it has joined the others."""
-    device = torch_device()
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield device
-        return
-    import torch.distributed
-
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield device
-    finally:
-        torch.distributed.destroy_process_group()
+        stderr.print(f"wrote {out}", markup=False)

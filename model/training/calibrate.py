@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from model.errors import EpisodeImpossible
 from model.training.episodes import EpisodeSampler, classes_with_enough
-from model.training.open_set import BestScores, UnknownResult, draw_best_scores, judge_thresholds
+from model.training.evaluate import BestScores, UnknownResult, draw_best_scores, judge_thresholds
 from model.training.scorers import ThresholdScorer
 from model.unknown import TERMS, SessionStatistics, UnknownRule
 
@@ -54,33 +55,27 @@ def session_samplers(
     ways: Sequence[int] = WAYS,
     shots: Sequence[int] = SHOTS,
     query: int = QUERIES,
-    groups: npt.NDArray[np.str_] | None = None,
-    persons: npt.NDArray[np.str_] | None = None,
+    **options: Any,
 ) -> list[EpisodeSampler]:
     """Build a sampler for each kind of classes and each way and shot for which it has enough images.
 
     Args:
         kinds: labels (images,) of the same images, one array per kind; "" for an image without a class.
         ways: numbers of classes of a support set; each sampler draws one more class.
-        query, groups, persons: as for EpisodeSampler.
+        query, options: as for EpisodeSampler.
     Raises: EpisodeImpossible if there is no sampler at all.
     """
     samplers = []
     for labels in kinds:
         for shot in shots:
-            classes = classes_with_enough(labels, shot=shot, query=query, groups=groups, persons=persons)
+            classes = classes_with_enough(labels, shot=shot, query=query, **options)
             for way in ways:
                 with contextlib.suppress(EpisodeImpossible):
-                    sampler = EpisodeSampler(
-                        labels,
-                        classes=classes,
-                        way=way + 1,
-                        shot=shot,
-                        query=query,
-                        groups=groups,
-                        persons=persons,
+                    samplers.append(
+                        EpisodeSampler(
+                            labels, classes=classes, way=way + 1, shot=shot, query=query, **options
+                        )
                     )
-                    samplers.append(sampler)
     if not samplers:
         raise EpisodeImpossible(
             f"fitting `unknown_below` needs classes with {min(shots) + query} images each; there are none"

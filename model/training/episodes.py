@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -179,29 +180,15 @@ class EpisodeSampler:
         return [images for images in enough if len(images) >= self.way]
 
 
-def classes_with_enough(
-    labels: npt.NDArray[np.str_],
-    *,
-    shot: int,
-    query: int,
-    groups: npt.NDArray[np.str_] | None = None,
-    persons: npt.NDArray[np.str_] | None = None,
-    personal: bool = False,
-) -> tuple[str, ...]:
-    """The classes with enough images for an episode, sorted by name; the label "" is not a class."""
+def classes_with_enough(labels: npt.NDArray[np.str_], **options: Any) -> tuple[str, ...]:
+    """The classes with enough images for an episode, sorted by name; the label "" is not a class.
+
+    Args: labels (images,); options, as for EpisodeSampler, but without classes and way.
+    """
 
     def is_enough(label: str) -> bool:
         try:
-            EpisodeSampler(
-                labels,
-                classes=(label,),
-                way=1,
-                shot=shot,
-                query=query,
-                groups=groups,
-                persons=persons,
-                personal=personal,
-            )
+            EpisodeSampler(labels, classes=(label,), way=1, **options)
         except EpisodeImpossible:
             return False
         return True

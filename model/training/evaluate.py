@@ -1,4 +1,7 @@
-"""Measure few-shot accuracy over seeded episodes: interval, confusion, differences, parts."""
+"""Measure few-shot accuracy over seeded episodes: interval, confusion, parts, unknown faces.
+
+A known query belongs to a class of the support set; an absent class has no examples in it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from model.training.episodes import EpisodeSampler
-from model.training.scorers import EpisodeScorer, RelationScorer
+from model.training.scorers import EpisodeScorer, RelationScorer, ThresholdScorer
 
 Progress = Callable[[int, int], None]
 """Called with (episodes done, episodes in total)"""
@@ -32,7 +35,7 @@ class Evaluation:
     shot: int
     query: int
     seed: int
-    weights_sha256: str | None
+    weights_sha256: str
     episode_accuracies: npt.NDArray[np.float64]
     """(episodes,), in the order drawn"""
 
@@ -43,20 +46,6 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Mean difference of two accuracies on the same episodes, with the half-width of its 95% interval."""
-
-    difference: float
-    ci95: float
-
-    @classmethod
-    def of(cls, first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> Difference:
-        """The difference of accuracies (episodes,) of the same episodes."""
-        differences = first - second
-        return cls(difference=float(differences.mean()), ci95=_half_width(differences))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PartResult:
     """The contribution of one part of the class score, measured on the same episodes."""
 
@@ -64,17 +53,35 @@ class PartResult:
     """Accuracy of this part alone"""
     without: float | None
     """Accuracy of all other parts; None if no other part has a weight"""
-    difference: Difference | None
+    difference: float | None
     """Accuracy of all parts minus the accuracy without this part"""
+    difference_ci95: float | None
 
-    def summary(self) -> dict[str, object]:
-        """The result, ready for JSON."""
-        return {
-            "alone": self.alone,
-            "without": self.without,
-            "difference": None if self.difference is None else self.difference.difference,
-            "difference_ci95": None if self.difference is None else self.difference.ci95,
-        }
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BestScores:
+    """The highest class score of each query of some episodes."""
+
+    support: npt.NDArray[np.int64]
+    """(episodes, way, shot) image indices of the support sets"""
+    known: npt.NDArray[np.float64]
+    """(episodes, queries) of the classes of the support set"""
+    absent: npt.NDArray[np.float64]
+    """(episodes, queries) of one absent class"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnknownResult:
+    """The effect of thresholds in sessions of one way and shot; each figure is a fraction."""
+
+    known_kept: float
+    """Share of the known queries whose best score reaches the threshold"""
+    absent_told: float
+    """Share of the queries of absent classes whose best score is below the threshold"""
+    auroc: float
+    """Probability that a known query exceeds its threshold by more than an absent one; ties count half"""
+    way: int
+    shot: int
 
 
 def evaluate(
@@ -98,9 +105,10 @@ def evaluate(
         np.add.at(confusion, (numbers[:, truth], np.take_along_axis(numbers, predicted, axis=1)), 1)
         progress(len(accuracies), episodes)
     episode_accuracies = np.array(accuracies)
+    accuracy, ci95 = mean_and_ci95(episode_accuracies)
     return Evaluation(
-        accuracy=float(episode_accuracies.mean()),
-        ci95=_half_width(episode_accuracies),
+        accuracy=accuracy,
+        ci95=ci95,
         per_class={
             label: float(row[index] / row.sum())
             for index, (label, row) in enumerate(zip(classes, confusion, strict=True))
@@ -151,14 +159,81 @@ def measure_parts(
 
     def result(name: str) -> PartResult:
         others = measured.get(("without", name))
+        difference, ci95 = (None, None) if others is None else mean_and_ci95(measured["all", ""] - others)
         return PartResult(
             alone=float(measured["alone", name].mean()),
             without=None if others is None else float(others.mean()),
-            difference=None if others is None else Difference.of(measured["all", ""], others),
+            difference=difference,
+            difference_ci95=ci95,
         )
 
     return {name: result(name) for name in names}
 
 
-def _half_width(values: npt.NDArray[np.float64]) -> float:
-    return float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+def draw_best_scores(
+    scorer: EpisodeScorer,
+    sampler: EpisodeSampler,
+    *,
+    episodes: int,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> BestScores:
+    """Score episodes in which the last class has queries but no examples.
+
+    Args: sampler, whose way is one more than that of the support sets.
+    """
+    way = sampler.way - 1
+    supports, known, absent = [], [], []
+    for _, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
+        scores = scorer.class_scores(support[:, :way], query.reshape(len(query), -1))
+        best = scores.amax(dim=-1).reshape(query.shape).double().numpy()
+        supports.append(support[:, :way])
+        known.append(best[:, :way].reshape(len(query), -1))
+        absent.append(best[:, way])
+        progress(sum(map(len, supports)), episodes)
+    return BestScores(
+        support=np.concatenate(supports), known=np.concatenate(known), absent=np.concatenate(absent)
+    )
+
+
+def measure_unknown(
+    scorer: ThresholdScorer,
+    sampler: EpisodeSampler,
+    *,
+    episodes: int,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> UnknownResult:
+    """Measure the thresholds that sessions compute for themselves, on episodes with an absent class.
+
+    Args: sampler, whose way is one more than that of the support sets.
+    """
+    best = draw_best_scores(scorer, sampler, episodes=episodes, seed=seed, progress=progress)
+    return judge_thresholds(best, scorer.thresholds(best.support).double().numpy())
+
+
+def judge_thresholds(best: BestScores, thresholds: npt.NDArray[np.float64]) -> UnknownResult:
+    """Apply the thresholds (episodes,); a query is unknown if its best score is below the threshold."""
+    known, absent = (scores - thresholds[:, None] for scores in (best.known, best.absent))
+    _, way, shot = best.support.shape
+    return UnknownResult(
+        known_kept=float((known >= 0).mean()),
+        absent_told=float((absent < 0).mean()),
+        auroc=area_under_roc(known.ravel(), absent.ravel()),
+        way=way,
+        shot=shot,
+    )
+
+
+def area_under_roc(higher: npt.NDArray[np.float64], lower: npt.NDArray[np.float64]) -> float:
+    """Probability that one of the first exceeds one of the second; ties count half (Mann and Whitney's U)."""
+    ordered = np.sort(lower)
+    below = np.searchsorted(ordered, higher, side="left")
+    not_above = np.searchsorted(ordered, higher, side="right")
+    return float((below + not_above).mean() / 2 / len(lower))
+
+
+def mean_and_ci95(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The mean of values (episodes,), and the half-width of its normal 95% interval: NaN for one value."""
+    ci95 = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(ci95)

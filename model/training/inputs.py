@@ -20,13 +20,11 @@ from model.training.batches import EpisodeBatches, cluster_samplers
 from model.training.calibrate import QUERIES, SHOTS
 from model.training.episodes import EpisodeSampler, classes_with_enough
 from model.training.landmark_components import LandmarkComponents
-from model.training.loop import rank_and_world
 from model.training.objectives import CLASS_WEIGHTS
 from model.training.patch_reader import PatchReader
 from model.training.prepared import ANY_NAME, PreparedImages
 from model.training.scorers import RelationScorer, encode_images
-from model.training.targets import Targets, build_targets
-from model.training.voted_labels import shows_another_class, voted_names
+from model.training.targets import Targets, build_targets, shows_another_class, voted_names
 
 COMPONENTS = 24
 PART_WEIGHTS = PartWeights(
@@ -185,8 +183,7 @@ def _episode_batches(
         kinds.append(cluster_samplers(images, targets.components[:, 0], like, rng))
         if targets.has_blendshapes.any():
             kinds.append(cluster_samplers(images, targets.blendshapes[:, 0], like, rng))
-    _, world = rank_and_world()
-    return EpisodeBatches(reader, kinds or [[like]], episodes=max(settings.episodes_per_step // world, 1))
+    return EpisodeBatches(reader, kinds or [[like]], episodes=settings.episodes_per_step)
 
 
 def _sampler(

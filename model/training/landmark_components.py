@@ -1,7 +1,7 @@
 """Principal components of aligned landmarks, and clusters of faces.
 
 The components describe the shape of a face by its 468 points, without its size, position and rotation in the
-image. They serve as a baseline, as a regression target beside noisy labels, and as a source of classes
+image. They serve as a regression target beside noisy labels, and as a source of classes
 without label noise for training episodes.
 """
 

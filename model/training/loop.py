@@ -1,8 +1,7 @@
-"""The training loop of one stage: AdamW with a moving average, resumable, on one or several devices."""
+"""The training loop of one stage: AdamW with a moving average, resumable."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -11,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -35,7 +32,7 @@ class Stage:
     learner: nn.Module
     """Takes a batch from `draw` and returns its loss and accuracy"""
     draw: Callable[[np.random.Generator], tuple[Any, ...]]
-    """Draws a batch for this process, from the generator alone"""
+    """Draws a batch from the generator alone"""
     measure: Callable[[nn.Module], float]
     """Accuracy of a learner on held-out images of the training classes"""
     learning_rate: float
@@ -69,36 +66,30 @@ def run_stage(
     """Train a stage to its end, and return the moving average with the best held-out accuracy.
 
     An interrupted run resumes from its last saved state in `folder`. Every step draws from a generator seeded
-    with (seed, step, rank), so a resumed run gives the same result as an uninterrupted one.
+    with (seed, step), so a resumed run gives the same result as an uninterrupted one.
 
     Raises: RunMismatch if `folder` holds this stage of a run with other images or settings.
     """
-    rank, world = rank_and_world()
     stage.learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learner = DistributedDataParallel(stage.learner) if world > 1 else stage.learner
     average = AveragedModel(stage.learner, multi_avg_fn=_moving_average(stage.ema_decay), use_buffers=True)
     trained = [parameter for parameter in stage.learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, stage.steps))
     parts = {"learner": stage.learner, "average": average, "optimizer": optimizer, "schedule": schedule}
-    # The result also depends on which averages are measured, and on how processes divide the batches.
-    fingerprint = f"{stage.fingerprint}, {world} processes, measured every {save_every} steps"
+    # The result also depends on which averages are measured.
+    fingerprint = f"{stage.fingerprint}, measured every {save_every} steps"
     state = _RunState(folder / f"{stage.name}.pt", fingerprint, parts)
     first_step = state.load()
 
-    with contextlib.ExitStack() as stack:
-        curves = None
-        if rank == 0:
-            curves = SummaryWriter(str(folder / stage.name), purge_step=first_step + 1)
-            stack.callback(curves.close)
+    with SummaryWriter(str(folder / stage.name), purge_step=first_step + 1) as curves:
         for step in range(first_step, stage.steps):
-            rng = np.random.default_rng((seed, step, rank))
+            rng = np.random.default_rng((seed, step))
             batch = stage.draw(rng)
             torch.manual_seed(int(rng.integers(2**62)))  # for dropout
             batch = tuple(item.to(device) if isinstance(item, Tensor) else item for item in batch)
-            learner.train()
+            stage.learner.train()
             with torch.autocast(device.type, torch.bfloat16, enabled=stage.bfloat16):
-                loss, accuracy = learner(*batch)
+                loss, accuracy = stage.learner(*batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
@@ -108,23 +99,24 @@ def run_stage(
 
             done, held_out_accuracy = step + 1, None
             if done % save_every == 0 or done == stage.steps:
-                if rank == 0:
-                    held_out_accuracy = stage.measure(average.module.eval())
-                    state.save(done, held_out_accuracy)
-                _wait_for_all()
-            if rank == 0:
-                shown = Progress(
-                    stage=stage.name,
-                    step=done,
-                    steps=stage.steps,
-                    loss=loss.item(),
-                    accuracy=accuracy.item(),
-                    held_out_accuracy=held_out_accuracy,
-                )
-                _draw_curves(curves, shown, float(schedule.get_last_lr()[0]))
-                progress(shown)
+                held_out_accuracy = stage.measure(average.module.eval())
+                state.save(done, held_out_accuracy)
+            shown = Progress(
+                stage=stage.name,
+                step=done,
+                steps=stage.steps,
+                loss=loss.item(),
+                accuracy=accuracy.item(),
+                held_out_accuracy=held_out_accuracy,
+            )
+            curves.add_scalar("train/loss", shown.loss, done)
+            curves.add_scalar("train/accuracy", shown.accuracy, done)
+            curves.add_scalar("train/learning_rate", float(schedule.get_last_lr()[0]), done)
+            if held_out_accuracy is not None:
+                curves.add_scalar("held_out/accuracy", held_out_accuracy, done)
+            progress(shown)
     best: nn.Module = average.module
-    best.load_state_dict(state.best())
+    best.load_state_dict(state.best)
     return best.eval()
 
 
@@ -133,7 +125,7 @@ class _RunState:
 
     def __init__(self, path: Path, fingerprint: str, parts: dict[str, Any]) -> None:
         self._path, self._fingerprint, self._parts = path, fingerprint, parts
-        self._best: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
         self._best_accuracy = -math.inf
 
     def load(self) -> int:
@@ -142,55 +134,35 @@ class _RunState:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return 0
         state = torch.load(self._path, weights_only=True, map_location="cpu")
+        mismatch = RunMismatch(
+            f"{self._path} belongs to a run on other images, with other settings or by another version: "
+            "remove it, or choose another run folder"
+        )
         if state["fingerprint"] != self._fingerprint:
-            raise RunMismatch(
-                f"{self._path} belongs to a run on other images or with other settings: "
-                "remove it, or choose another run folder"
-            )
+            raise mismatch
         try:
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError):
-            raise RunMismatch(
-                f"{self._path} belongs to another version of the network: "
-                "remove it, or choose another run folder"
-            ) from None
-        self._best, self._best_accuracy = state["best"], state["best_accuracy"]
+            raise mismatch from None
+        self.best, self._best_accuracy = state["best"], state["best_accuracy"]
         return int(state["step"])
 
     def save(self, step: int, accuracy: float) -> None:
         if accuracy >= self._best_accuracy:
             average = self._parts["average"].module
-            self._best = {name: tensor.cpu().clone() for name, tensor in average.state_dict().items()}
+            self.best = {name: tensor.cpu().clone() for name, tensor in average.state_dict().items()}
             self._best_accuracy = accuracy
         state = {
             "step": step,
             "fingerprint": self._fingerprint,
-            "best": self._best,
+            "best": self.best,
             "best_accuracy": self._best_accuracy,
             **{name: part.state_dict() for name, part in self._parts.items()},
         }
         partial = self._path.with_name(self._path.name + ".partial")
         torch.save(state, partial)
         partial.replace(self._path)
-
-    def best(self) -> dict[str, Tensor]:
-        """The best average; every process reads it from the file that the first process saved."""
-        state = torch.load(self._path, weights_only=True, map_location="cpu")
-        best: dict[str, Tensor] = state["best"]
-        return best
-
-
-def rank_and_world() -> tuple[int, int]:
-    """The number of this process and the number of processes; (0, 1) without torchrun."""
-    if not torch.distributed.is_initialized():
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
-def _wait_for_all() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -209,13 +181,3 @@ def _rate_factor(step: int, steps: int) -> float:
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
-
-
-def _draw_curves(curves: SummaryWriter | None, progress: Progress, learning_rate: float) -> None:
-    if curves is None:
-        return
-    curves.add_scalar("train/loss", progress.loss, progress.step)
-    curves.add_scalar("train/accuracy", progress.accuracy, progress.step)
-    curves.add_scalar("train/learning_rate", learning_rate, progress.step)
-    if progress.held_out_accuracy is not None:
-        curves.add_scalar("held_out/accuracy", progress.held_out_accuracy, progress.step)

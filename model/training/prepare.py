@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import os
 import re
 import threading
@@ -23,8 +24,10 @@ from model.errors import DatasetInvalid, ImageUnreadable
 from model.training.datasets import Dataset, LabelledImage
 from model.training.datasets.dataset import content_hash
 from model.training.datasets.votes import VoteTable
+from model.training.prepare_blendshapes import prepare_blendshapes
 from model.training.prepared import (
     ANY_NAME,
+    CHUNK_IMAGES,
     COLUMNS,
     DETECTIONS,
     DUPLICATE,
@@ -37,21 +40,20 @@ from model.training.prepared import (
     UNFINISHED,
     UNREADABLE,
     Row,
+    open_rows,
     read_manifest,
-    refuse_earlier_version,
+    write_manifest,
 )
+from model.vision.blendshapes import BlendshapeTeacher
 from model.vision.faces import find_faces
 from model.vision.landmarks import LANDMARK_COUNT, LandmarkFinder
 from model.vision.patches import LAYOUTS, PART_COUNT, LayoutName, Patches
 
 MEASURED_SPLITS = ("test", "val")
 """An image that is in several splits stays in the first of these alone, so training never sees it"""
-CHUNK_IMAGES = 256
 
 Report = dict[str, collections.Counter[str]]
 """Number of images per label and result of face detection"""
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in total)"""
 
 
 def prepare(
@@ -60,8 +62,8 @@ def prepare(
     *,
     votes: VoteTable | None = None,
     person: re.Pattern[str] | None = None,
-    threads: int | None = None,
-    progress: Progress = lambda done, total: None,
+    task_file: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Report:
     """Prepare every image of a data set in `folder`, and resume an earlier run.
 
@@ -70,11 +72,13 @@ def prepare(
             votes that are shipped for the data set.
         person: the first group of its first match in an image's source names the person shown; by default a
             finished folder keeps its persons.
-        threads: number of FaceMesh instances that work in parallel; by default one per core.
-    Raises: DatasetInvalid if the folder holds the output for other images, is damaged, or was written by an
-        earlier version, or if `person` matches no image.
+        task_file: bundle of MediaPipe's Face Landmarker, to add blendshapes; those of a finished folder stay.
+        progress: called with (stage, images done, images in total).
+    Raises: DatasetInvalid if the folder holds the output for other images or is damaged, if `person` matches
+        no image, or if `task_file` is no such bundle; OSError.
     """
-    refuse_earlier_version(folder)
+    if task_file is not None:
+        BlendshapeTeacher(task_file).close()  # to refuse a wrong file before any work
     images = dataset.images
     persons = None if person is None else match_persons(images, person)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +86,7 @@ def prepare(
     manifest_path = folder / (MANIFEST if finished else UNFINISHED)
     done = _resume(manifest_path, images)
     patches = {
-        name: _open_rows(
+        name: open_rows(
             folder / PATCHES[name],
             (len(images), PART_COUNT, layout.size_px, layout.size_px, 3),
             np.uint8,
@@ -90,15 +94,13 @@ def prepare(
         )
         for name, layout in LAYOUTS.items()
     }
-    landmarks = _open_rows(folder / LANDMARKS, (len(images), LANDMARK_COUNT, 3), np.float32, resumed=done > 0)
-    progress(done, len(images))
+    landmarks = open_rows(folder / LANDMARKS, (len(images), LANDMARK_COUNT, 3), np.float32, resumed=done > 0)
+    progress("preparing", done, len(images))
     with manifest_path.open("a", newline="", encoding="utf-8", errors=ANY_NAME) as manifest:
         writer = csv.DictWriter(manifest, COLUMNS, lineterminator="\n")
         if manifest.tell() == 0:
             writer.writeheader()
-        for index, (image, outcome) in enumerate(
-            _read_faces(dataset, images[done:], threads or os.cpu_count() or 1), start=done
-        ):
+        for index, (image, outcome) in enumerate(_read_faces(dataset, images[done:]), start=done):
             if outcome.landmarks is not None:
                 for name, of_layout in outcome.patches.items():
                     patches[name][index] = of_layout
@@ -109,7 +111,7 @@ def prepare(
             )
             if (index + 1) % CHUNK_IMAGES == 0 or index + 1 == len(images):
                 manifest.flush()
-                progress(index + 1, len(images))
+                progress("preparing", index + 1, len(images))
     for array in (*patches.values(), landmarks):
         array.flush()
 
@@ -123,8 +125,10 @@ def prepare(
             row["votes"] = " ".join(map(str, counts))
         if persons is not None:
             row["person"] = persons[row["source"]]
-    _write_manifest(folder / MANIFEST, rows)
+    write_manifest(folder / MANIFEST, rows)
     (folder / UNFINISHED).unlink(missing_ok=True)
+    if task_file is not None:
+        prepare_blendshapes(dataset, folder, task_file, progress=functools.partial(progress, "blendshapes"))
     report: Report = {row["label"]: collections.Counter(dict.fromkeys(DETECTIONS, 0)) for row in rows}
     for row in rows:
         report[row["label"]][row["detection"]] += 1
@@ -157,9 +161,7 @@ class _Outcome:
     """(468, 3): x, y and depth in pixels of the image; None without a face"""
 
 
-def _read_faces(
-    dataset: Dataset, images: list[LabelledImage], threads: int
-) -> Iterator[tuple[LabelledImage, _Outcome]]:
+def _read_faces(dataset: Dataset, images: list[LabelledImage]) -> Iterator[tuple[LabelledImage, _Outcome]]:
     """Each image with its outcome, in order, read by several threads."""
     finders = threading.local()
 
@@ -186,7 +188,7 @@ def _read_faces(
             landmarks=np.column_stack([landmarks.points_px, landmarks.depths_px]),
         )
 
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), CHUNK_IMAGES):
             chunk = images[start : start + CHUNK_IMAGES]
             yield from zip(chunk, pool.map(read, chunk), strict=True)
@@ -206,24 +208,6 @@ def _mark_duplicates(rows: list[Row]) -> None:
             row["detection"] = DUPLICATE
 
 
-def _open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, resumed: bool) -> np.memmap:
-    """Open the array of an earlier run, or create one of zeros for a new run."""
-    if not path.exists():
-        if resumed:
-            raise DatasetInvalid(f"{path} is missing: remove {path.parent} and run `csrn prepare` again")
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    try:
-        np.load(path, mmap_mode="r")  # fails on a truncated file, which opening for writing would extend
-        rows = np.lib.format.open_memmap(path, mode="r+")
-    except (ValueError, EOFError):
-        raise DatasetInvalid(
-            f"{path} is damaged: remove {path.parent} and run `csrn prepare` again"
-        ) from None
-    if rows.shape != shape or rows.dtype != dtype:
-        raise DatasetInvalid(f"{path.parent} holds the output for another data set")
-    return rows
-
-
 def _resume(manifest: Path, images: list[LabelledImage]) -> int:
     """The number of images that an earlier run completed; also removes an incomplete last line."""
     if not manifest.exists():
@@ -232,19 +216,10 @@ def _resume(manifest: Path, images: list[LabelledImage]) -> int:
     for row, image in zip(rows, images, strict=False):
         if tuple(row) != COLUMNS or any(row[name] != value for name, value in _expected(image).items()):
             raise DatasetInvalid(f"{manifest.parent} holds the output for another data set")
-    _write_manifest(manifest, rows)
+    write_manifest(manifest, rows)
     return len(rows)
 
 
 def _expected(image: LabelledImage) -> Row:
     """The columns of an image's row that depend on the data set alone."""
     return {"source": image.source, "label": image.label, "split": image.split, "group": image.group}
-
-
-def _write_manifest(path: Path, rows: list[Row]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8", errors=ANY_NAME) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)

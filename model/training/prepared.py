@@ -27,8 +27,6 @@ from model.vision.patches import LAYOUTS, LayoutName
 MANIFEST, UNFINISHED = "manifest.csv", "manifest.csv.unfinished"
 PATCHES: dict[LayoutName, str] = {name: f"patches-{name}.npy" for name in LAYOUTS}
 LANDMARKS, BLENDSHAPES = "landmarks.npy", "blendshapes.npy"
-EARLIER_PATCHES = "patches.npy"
-"""The only patches in a folder that an earlier version prepared"""
 ANY_NAME = "surrogateescape"
 """Error handler for encoding and decoding manifests: a file name may contain any bytes"""
 COLUMNS = ("source", "label", "split", "group", "person", "votes", "content", "detection")
@@ -40,6 +38,9 @@ DETECTIONS = FOUND, FOUND_AFTER_PADDING, NOT_FOUND, UNREADABLE, DUPLICATE = (
     "duplicate",
 )
 """Results of face detection; `duplicate` marks an image whose bytes are also in a split for measuring"""
+
+CHUNK_IMAGES = 256
+"""Number of images after which progress is saved and shown"""
 
 Row = dict[str, str]
 
@@ -152,22 +153,41 @@ def training_split(folder: Path) -> str | None:
     return "train" if any(row.get("split") == "train" for row in _finished_rows(folder)) else None
 
 
-def refuse_earlier_version(folder: Path) -> None:
-    """Raises: DatasetInvalid if an earlier version prepared the folder, which knew a single patch layout."""
-    if (folder / EARLIER_PATCHES).exists():
-        raise DatasetInvalid(
-            f"{folder} was prepared by an earlier version: remove it and run `csrn prepare` again"
-        )
-
-
 def read_manifest(path: Path) -> list[Row]:
     """Read the rows of a manifest, without an incomplete last line. Raises: OSError."""
     whole_lines = path.read_text(encoding="utf-8", errors=ANY_NAME).rpartition("\n")[0]
     return list(csv.DictReader(io.StringIO(whole_lines, newline="")))
 
 
+def write_manifest(path: Path, rows: list[Row]) -> None:
+    """Replace a manifest atomically."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8", errors=ANY_NAME) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def open_rows(path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, resumed: bool) -> np.memmap:
+    """Open the array of an earlier run, or create one of zeros for a new run. Raises: DatasetInvalid."""
+    if not path.exists():
+        if resumed:
+            raise DatasetInvalid(f"{path} is missing: remove {path.parent} and run `csrn prepare` again")
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    try:
+        np.load(path, mmap_mode="r")  # fails on a truncated file, which opening for writing would extend
+        rows = np.lib.format.open_memmap(path, mode="r+")
+    except (ValueError, EOFError):
+        raise DatasetInvalid(
+            f"{path} is damaged: remove {path.parent} and run `csrn prepare` again"
+        ) from None
+    if rows.shape != shape or rows.dtype != dtype:
+        raise DatasetInvalid(f"{path.parent} holds the output for another data set")
+    return rows
+
+
 def _finished_rows(folder: Path) -> list[Row]:
-    refuse_earlier_version(folder)
     if (folder / UNFINISHED).exists():
         raise DatasetInvalid(f"{folder} is not completely prepared: run `csrn prepare` again")
     try:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -15,20 +16,24 @@ from model.checkpoint import load_checkpoint
 from model.classifier import Classifier
 from model.errors import CheckpointInvalid, EpisodeImpossible
 from model.training.episodes import EpisodeSampler
-from model.training.evaluate import Difference, Evaluation, PartResult, evaluate, measure_parts
-from model.training.open_set import UnknownResult, measure_unknown
+from model.training.evaluate import (
+    Evaluation,
+    PartResult,
+    UnknownResult,
+    evaluate,
+    mean_and_ci95,
+    measure_parts,
+    measure_unknown,
+)
 from model.training.prepared import PreparedImages
 from model.training.scorers import (
+    BASELINES,
+    GEOMETRY,
     EpisodeScorer,
-    LandmarkScorer,
+    MeanScorer,
     RelationScorer,
-    cosine_scorer,
     encode_images,
-    geometry_scorer,
 )
-
-COSINE, LANDMARKS, GEOMETRY = BASELINES = "cosine", "landmarks", "geometry"
-"""Nearest class mean by cosine on the same encoder, by landmark components, and by blendshapes alone"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,8 @@ class Comparison:
 
     name: str
     evaluation: Evaluation
-    difference: Difference
+    difference: float
+    difference_ci95: float
 
     def summary(self) -> dict[str, object]:
         """The comparison, ready for JSON."""
@@ -47,8 +53,8 @@ class Comparison:
             **({} if self.name in BASELINES else {"weights_sha256": other.weights_sha256}),
             "accuracy": other.accuracy,
             "ci95": other.ci95,
-            "difference": self.difference.difference,
-            "difference_ci95": self.difference.ci95,
+            "difference": self.difference,
+            "difference_ci95": self.difference_ci95,
         }
 
 
@@ -70,7 +76,7 @@ class Report:
         summary["unknown"] = None if self.unknown is None else dataclasses.asdict(self.unknown)
         summary["against"] = [comparison.summary() for comparison in self.against]
         if self.parts:
-            summary["parts"] = {name: part.summary() for name, part in self.parts.items()}
+            summary["parts"] = {name: dataclasses.asdict(part) for name, part in self.parts.items()}
         if self.shot_curve:
             summary["shot_curve"] = [
                 {"shot": point.shot, "accuracy": point.accuracy, "ci95": point.ci95}
@@ -134,37 +140,30 @@ def measure_weights(
     scorer = RelationScorer(classifier, features)
 
     def opponent(name: str) -> EpisodeScorer:
-        if name == COSINE:
-            return cosine_scorer(classifier, features)
-        if name == GEOMETRY:
-            return geometry_scorer(classifier, features)
-        if name == LANDMARKS:
-            return LandmarkScorer(images)
+        if name in BASELINES:
+            return MeanScorer(classifier, features, baseline=name)
         return RelationScorer(others[name], encode_images(others[name], images, progress))
 
-    def measure(scorer: EpisodeScorer, shot: int, stage: str) -> Evaluation:
-        show = functools.partial(progress, stage)
-        return evaluate(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show)
+    def options(stage: str) -> dict[str, Any]:
+        return {"episodes": episodes, "seed": seed, "progress": functools.partial(progress, stage)}
 
-    evaluation = measure(scorer, shot, "episodes")
+    evaluation = evaluate(scorer, samplers[shot], **options("episodes"))
     comparisons = []
     for name in against:
-        other = measure(opponent(name), shot, f"against {name}")
-        difference = Difference.of(evaluation.episode_accuracies, other.episode_accuracies)
-        comparisons.append(Comparison(name=name, evaluation=other, difference=difference))
-    unknown, of_parts = None, {}
-    if (with_absent := _with_absent_class(sampler, shot, way)) is not None:
-        show = functools.partial(progress, "unknown classes")
-        unknown = measure_unknown(scorer, with_absent, episodes=episodes, seed=seed, progress=show)
-    if parts:
-        show = functools.partial(progress, "parts")
-        of_parts = measure_parts(scorer, samplers[shot], episodes=episodes, seed=seed, progress=show)
+        other = evaluate(opponent(name), samplers[shot], **options(f"against {name}"))
+        difference, ci95 = mean_and_ci95(evaluation.episode_accuracies - other.episode_accuracies)
+        comparisons.append(
+            Comparison(name=name, evaluation=other, difference=difference, difference_ci95=ci95)
+        )
+    absent = _with_absent_class(sampler, shot, way)
     return Report(
         evaluation=evaluation,
-        unknown=unknown,
+        unknown=None if absent is None else measure_unknown(scorer, absent, **options("unknown classes")),
         against=tuple(comparisons),
-        parts=of_parts,
-        shot_curve=tuple(measure(scorer, number, f"{number}-shot episodes") for number in shot_curve),
+        parts=measure_parts(scorer, samplers[shot], **options("parts")) if parts else {},
+        shot_curve=tuple(
+            evaluate(scorer, samplers[number], **options(f"{number}-shot episodes")) for number in shot_curve
+        ),
     )
 
 

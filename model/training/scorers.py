@@ -15,21 +15,20 @@ from model.networks.csrn import FACE
 from model.networks.episode_scores import cosine_similarity, score_halves
 from model.networks.relation import Half, select_prototypes
 from model.support_set import Indices
-from model.training.landmark_components import LandmarkComponents
 from model.training.prepared import PreparedImages
 from model.unknown import SessionStatistics, describe_session
 
 ENCODE_BATCH = 128
 PAIRS_AT_ONCE = 4096
 """Episodes are scored together up to about this many pairs; more do not fit in the processor's cache"""
-LANDMARK_COMPONENTS = 20
+COSINE, GEOMETRY = BASELINES = "cosine", "geometry"
+"""Names of the baselines: the same encoder without relation scores, and the blendshapes alone"""
 
 
 class EpisodeScorer(Protocol):
     """Scores the queries of episodes over a fixed set of images."""
 
-    weights_sha256: str | None
-    """Hash of the weights; None for a scorer without weights"""
+    weights_sha256: str
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
         """Scores (episodes, queries, way) for image indices (episodes, way, shot) and (episodes, queries)."""
@@ -51,7 +50,7 @@ class RelationScorer:
     @torch.inference_mode()
     def __init__(self, classifier: Classifier, features: Tensor) -> None:
         """features: from `encode_images`, of every image."""
-        self.weights_sha256: str | None = classifier.checkpoint.sha256
+        self.weights_sha256 = classifier.checkpoint.sha256
         self.part_names = classifier.part_names
         self._config = classifier.checkpoint.config
         self.part_weights = self._config.part_weights.by_name()
@@ -120,63 +119,33 @@ class RelationScorer:
 
 
 class MeanScorer:
-    """Nearest class mean by the cosine of one description per image."""
+    """A baseline: the nearest class mean by the cosine of one description per image."""
 
-    def __init__(self, descriptions: Tensor, weights_sha256: str | None) -> None:
-        """descriptions: (images, D)."""
-        self.weights_sha256 = weights_sha256
-        self._descriptions = descriptions
+    @torch.inference_mode()
+    def __init__(self, classifier: Classifier, features: Tensor, *, baseline: str) -> None:
+        """Describe every image.
+
+        Args:
+            features: from `encode_images`, of every image.
+            baseline: COSINE describes an image by the spatial means of its feature maps, standardised if the
+                checkpoint has the mean and deviation of the channels; GEOMETRY by its blendshapes.
+        """
+        self.weights_sha256 = classifier.checkpoint.sha256
+        network, described = classifier.network, []
+        for batch in torch.split(features, ENCODE_BATCH):
+            faces = network.unpack(batch.to(classifier.device))
+            if baseline == GEOMETRY:
+                description = network.describe(faces)["geometry"]
+            else:
+                maps, pooled = faces.maps, network.pooled
+                description = (maps.mean(dim=(-2, -1)) if pooled is None else pooled(maps)).flatten(1)
+            described.append(description.cpu())
+        self._descriptions = torch.cat(described)
 
     def class_scores(self, support: Indices, query: Indices) -> Tensor:
         """Cosines (episodes, queries, way)."""
         means = self._descriptions[torch.from_numpy(support)].mean(dim=2)
         return cosine_similarity(means, self._descriptions[torch.from_numpy(query)])
-
-
-@torch.inference_mode()
-def cosine_scorer(classifier: Classifier, features: Tensor) -> MeanScorer:
-    """Compare the spatial means of the three feature maps, to measure the encoder alone.
-
-    Channels are standardised if the checkpoint has their mean and deviation.
-
-    Args: features, from `encode_images`, of every image.
-    """
-    network, described = classifier.network, []
-    for batch in torch.split(features, ENCODE_BATCH):
-        maps = network.unpack(batch.to(classifier.device)).maps
-        pooled: Tensor = maps.mean(dim=(-2, -1)) if network.pooled is None else network.pooled(maps)
-        described.append(pooled.flatten(1).cpu())
-    return MeanScorer(torch.cat(described), classifier.checkpoint.sha256)
-
-
-@torch.inference_mode()
-def geometry_scorer(classifier: Classifier, features: Tensor) -> MeanScorer:
-    """Compare the blendshape coefficients, to measure the `geometry` part alone.
-
-    Args: features, from `encode_images`, of every image, with geometry.
-    """
-    network = classifier.network
-    described = [
-        network.describe(network.unpack(batch.to(classifier.device)))["geometry"].cpu()
-        for batch in torch.split(features, ENCODE_BATCH)
-    ]
-    return MeanScorer(torch.cat(described), classifier.checkpoint.sha256)
-
-
-class LandmarkScorer:
-    """Nearest class mean of landmark components, to measure the landmarks alone."""
-
-    weights_sha256: str | None = None
-
-    def __init__(self, images: PreparedImages) -> None:
-        points = images.landmarks()[:, :, :2]
-        components = LandmarkComponents.fit(points, count=min(LANDMARK_COMPONENTS, len(points) - 1))
-        self._components = torch.from_numpy(components.of(points))
-
-    def class_scores(self, support: Indices, query: Indices) -> Tensor:
-        """Negative Euclidean distances (episodes, queries, way)."""
-        means = self._components[torch.from_numpy(support)].mean(dim=2)
-        return -torch.cdist(self._components[torch.from_numpy(query)], means)
 
 
 def encode_images(

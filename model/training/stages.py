@@ -18,13 +18,12 @@ from model.training.evaluate import evaluate
 from model.training.geometry import GeometryBatches, GeometryObjective
 from model.training.inputs import TrainInputs, digest
 from model.training.landmark_components import cluster_faces
-from model.training.loop import Stage, rank_and_world
+from model.training.loop import Stage
 from model.training.objectives import CLASS_WEIGHTS, EpisodeObjective, WarmUp
 from model.training.patch_reader import pixels_of, resize_patches
 from model.training.scorers import ENCODE_BATCH, encode_images
-from model.training.targets import build_targets
+from model.training.targets import build_targets, voted_names
 from model.training.teacher import TeacherTargets, describe_by_teacher
-from model.training.voted_labels import voted_names
 
 DESCRIBED_IMAGES = 8000
 """Number of training images from which the mean, deviation and whitening of pooled maps are computed"""
@@ -81,9 +80,8 @@ def warm_up(
         counts = {name: outputs[name] for name in CLASS_WEIGHTS if name in outputs}
         teacher = describe_by_teacher(guide, inputs.trained, counts, share=settings.teacher_share)
         outputs["teacher"] = teacher.maps.shape[-1]
-    torch.manual_seed(
-        settings.seed
-    )  # The warm-up starts from the same weights whatever parts the network has.
+    # The start of the warm-up does not depend on the parts of the network.
+    torch.manual_seed(settings.seed)
     learner = WarmUp(network.encoder, outputs=outputs, maps_weight=1 - settings.teacher_share)
     if settings.small_warmup_steps:
         learner = run(_warm_up_stage(learner, inputs, teacher, small=True))  # type: ignore[assignment]
@@ -97,7 +95,6 @@ def _warm_up_stage(
     labels = np.array([settings.classes.index(label) for label in measured.labels.tolist()])
     size_px = inputs.config.layout.size_px
     size_px = round(size_px * SMALL_SHARE) if small else size_px
-    _, world = rank_and_world()
 
     @torch.inference_mode()
     def mean_recall(averaged: nn.Module) -> float:
@@ -116,7 +113,7 @@ def _warm_up_stage(
         inputs.reader,
         inputs.targets,
         inputs.labels,
-        batch=max(settings.warmup_batch // world, 1),
+        batch=settings.warmup_batch,
         size_px=size_px,
         teacher=teacher,
     )

@@ -11,9 +11,8 @@ from torch import nn
 
 from model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from model.networks.csrn import VoteHeads
-from model.training.calibrate import RuleFit
 from model.training.inputs import TrainInputs, TrainSettings
-from model.training.loop import Progress, Stage, rank_and_world, run_stage
+from model.training.loop import Progress, Stage, run_stage
 from model.training.objectives import WarmUp
 from model.training.prepared import PreparedImages
 from model.training.stages import episode_stage, fit_pooled_maps, fit_rule, geometry_stage, warm_up
@@ -31,14 +30,14 @@ def train(
     device: torch.device | str = "cpu",
     save_every: int = 250,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> RuleFit:
+) -> None:
     """Train on `images` and write weights to `out`; resumes an interrupted run in `run_folder`.
 
     If the folder was prepared with blendshapes, the blendshape network is trained first. Then the encoder
     learns to predict labels, votes and geometry, and a teacher's feature maps if there is a teacher. Then the
     encoder is frozen, and the relation module learns from episodes. Each stage returns the moving average
     with the best accuracy on held-out images of the training classes. The rule for a session's threshold is
-    fitted on held-out images too. Under torchrun each process takes its share of every batch.
+    fitted on held-out images too.
 
     Raises: EpisodeImpossible; DatasetInvalid; CheckpointInvalid; RunMismatch if run_folder holds a run with
         other images or settings.
@@ -73,21 +72,18 @@ def train(
     network = run(episode_stage(network, inputs)).network  # type: ignore[assignment]
 
     fit = fit_rule(network, inputs)
-    if rank_and_world()[0] == 0:
-        provenance = Provenance(
-            trained_on=trained_on,
-            recipe={
-                **dataclasses.asdict(settings),
-                "save_every": save_every,
-                "processes": rank_and_world()[1],
-                "images": len(inputs.trained),
-                "torch": torch.__version__,
-            },
-            evaluation={"unknown": fit.summary()},
-        )
-        config = inputs.config.model_copy(update={"unknown_rule": fit.rule})
-        save_checkpoint(out, network, config=config, provenance=provenance)
-    return fit
+    provenance = Provenance(
+        trained_on=trained_on,
+        recipe={
+            **dataclasses.asdict(settings),
+            "save_every": save_every,
+            "images": len(inputs.trained),
+            "torch": torch.__version__,
+        },
+        evaluation={"unknown": fit.summary()},
+    )
+    config = inputs.config.model_copy(update={"unknown_rule": fit.rule})
+    save_checkpoint(out, network, config=config, provenance=provenance)
 
 
 def _copy_heads(votes: VoteHeads, warmed: WarmUp) -> None:

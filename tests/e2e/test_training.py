@@ -1,8 +1,7 @@
-"""Offline training from the command line: prepare, train, a kill in the middle, evaluate, convert."""
+"""Offline training from the command line: prepare, train, a kill in the middle, convert."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -82,24 +81,6 @@ def test_a_killed_run_resumes_with_the_result_of_an_uninterrupted_one(
     assert not weights.exists()
     csrn_succeeds("train", data, "--out", weights, BRIEFLY)
     assert_same_weights(weights, trained)
-
-
-def test_a_recorded_evaluation_is_in_the_weights_that_it_names(
-    data: Path, trained: Path, tmp_path: Path
-) -> None:
-    weights = tmp_path / "recorded.safetensors"
-    shutil.copy(trained, weights)
-    options = "--split test --way 2 --shot 1 --episodes 5 --record quick --against cosine --json"
-    command = [str(CSRN), "evaluate", str(data), "--weights", str(weights), *options.split()]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert ended.returncode == 0, ended.stderr
-    result = json.loads(ended.stdout.splitlines()[-1])
-    recorded = load_checkpoint(weights)
-    assert result["weights_sha256"] == recorded.sha256 == load_checkpoint(trained).sha256
-    assert recorded.provenance.evaluation["quick"]["accuracy"] == result["accuracy"]
-    assert "unknown" in recorded.provenance.evaluation
 
 
 def test_convert_makes_weights_from_a_published_pair(tmp_path: Path) -> None:

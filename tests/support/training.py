@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from model.networks.encoders import ENCODERS, ResNetEncoder
 from model.training import stages
 from model.training.datasets import open_dataset
 from model.training.prepare import prepare
-from model.training.prepared import MANIFEST, read_manifest
 from tests.support.samples import EXPRESSIONS, SAMPLES
 
 
@@ -25,17 +23,6 @@ def prepare_samples(out: Path) -> Path:
         report = prepare(dataset, out)
     assert {label: counts["found"] for label, counts in report.items()} == dict.fromkeys(EXPRESSIONS, 8)
     return out
-
-
-def set_columns(folder: Path, *, persons: int, votes: dict[str, str]) -> None:
-    """Write persons, in turn, and the votes of each label into the manifest of a prepared folder."""
-    rows = read_manifest(folder / MANIFEST)
-    for index, row in enumerate(rows):
-        row.update(person=f"S{index % persons}", votes=votes.get(row["label"], ""))
-    with (folder / MANIFEST).open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 @contextlib.contextmanager

@@ -29,8 +29,6 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
 @contextlib.contextmanager
 def open_dataset(name: str, source: Path) -> Iterator[Dataset]:
     """Open a data set by name. Raises: DatasetInvalid if the source does not have the expected layout."""
-    if name not in DATASETS:
-        raise DatasetInvalid(f"unknown data set {name!r}; known data sets: {', '.join(DATASETS)}")
     if not source.exists():
         raise DatasetInvalid(f"{source} does not exist")
     dataset = DATASETS[name](source)

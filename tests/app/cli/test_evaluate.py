@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from PIL import Image
 
 from model.checkpoint import load_checkpoint
+from model.training.prepared import MANIFEST, read_manifest, write_manifest
 from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.networks import FULL, save_full_checkpoint
 from tests.support.samples import EXPRESSIONS
-from tests.support.training import prepare_samples, set_columns
+from tests.support.training import prepare_samples
 
 VOTES = {"anger": "0 0 0 1 9 0 0 0 0 0", "happiness": "1 8 0 0 0 0 0 1 0 0", "sadness": "4 0 0 4 0 0 0 2 0 0"}
 """Votes for all images of an expression; those for sadness are tied, and surprise has none"""
@@ -23,7 +25,10 @@ VOTES = {"anger": "0 0 0 1 9 0 0 0 0 0", "happiness": "1 8 0 0 0 0 0 1 0 0", "sa
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The samples with votes, as faces of two persons with four images of each expression."""
     out = prepare_samples(tmp_path_factory.mktemp("data"))
-    set_columns(out, persons=2, votes=VOTES)
+    rows = read_manifest(out / MANIFEST)
+    for index, row in enumerate(rows):
+        row.update(person=f"S{index % 2}", votes=VOTES.get(row["label"], ""))
+    write_manifest(out / MANIFEST, rows)
     return out
 
 
@@ -69,9 +74,14 @@ def test_the_last_line_is_the_json_of_the_contract(data: Path, full_weights: Pat
         assert min(drawn.size) > 400
 
 
-def test_with_one_class_there_is_no_absent_class(data: Path, full_weights: Path) -> None:
-    result = evaluated(data, full_weights, "--way 1 --shot 1 --episodes 5 --classes anger")
+def test_a_recorded_evaluation_is_in_the_weights(data: Path, full_weights: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "recorded.safetensors"
+    shutil.copy(full_weights, weights)
+    result = evaluated(data, weights, "--way 1 --shot 1 --episodes 5 --classes anger --record quick")
     assert (result["accuracy"], result["unknown"], result["against"]) == (1.0, None, [])
+    recorded = load_checkpoint(weights)
+    assert result["weights_sha256"] == recorded.sha256 == load_checkpoint(full_weights).sha256
+    assert recorded.provenance.evaluation["quick"]["accuracy"] == 1.0
 
 
 def test_votes_name_the_classes(data: Path, full_weights: Path) -> None:

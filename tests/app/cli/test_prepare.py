@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,7 @@ from model.errors import DatasetInvalid
 from model.training.datasets.votes import BY_FILE_COLUMNS
 from model.training.prepared import load_prepared
 from tests.support.samples import SAMPLES
-from tests.support.shared_data import (
-    FACE_LANDMARKER,
-    FER2013_ZIP,
-    FERPLUS_CSV,
-    needs_face_landmarker,
-    needs_fer2013,
-)
+from tests.support.shared_data import FACE_LANDMARKER, needs_face_landmarker
 
 
 def prepare(*arguments: str | Path) -> Result:
@@ -90,16 +83,3 @@ def test_blendshapes_are_added_to_a_finished_folder(source: Path, tmp_path: Path
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(after) - set(before) == {"blendshapes.npy"}
     assert all(after[name] == data for name, data in before.items())
-
-
-@needs_fer2013
-def test_fer2013_has_the_same_votes_with_and_without_the_csv(tmp_path: Path) -> None:
-    with zipfile.ZipFile(FER2013_ZIP) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".jpg")][:40]
-        archive.extractall(tmp_path, names)
-    source = tmp_path / "fer2013"
-    assert prepare("fer2013", source, tmp_path / "shipped").exit_code == 0
-    assert prepare("fer2013", source, tmp_path / "by name", "--votes", FERPLUS_CSV).exit_code == 0
-    shipped, by_name = (load_prepared(tmp_path / out) for out in ("shipped", "by name"))
-    assert shipped.votes.any(axis=1).sum() > 30
-    np.testing.assert_array_equal(shipped.votes, by_name.votes)

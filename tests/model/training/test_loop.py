@@ -1,13 +1,50 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from model.training.loop import Progress
-from tests.support.two_processes import Regression, fit_regression
+from model.training.loop import Progress, Stage, run_stage
+
+INPUTS = torch.linspace(-1, 1, 24).reshape(8, 3)
+TARGETS = INPUTS.square().sum(dim=1, keepdim=True)
+
+
+class Regression(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3, 1)
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        loss = (self.linear(inputs) - targets).square().mean()
+        return loss, loss.detach()
+
+
+def fit_regression(
+    folder: Path,
+    ema_decay: float = 0.5,
+    measure: Callable[[nn.Module], float] = lambda learner: 0.0,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Tensor:
+    """Train a stage of 20 steps and return the weights of its best average."""
+    stage = Stage(
+        name="regression",
+        fingerprint="",
+        steps=20,
+        learner=Regression(),
+        draw=lambda rng: (INPUTS, TARGETS),
+        measure=measure,
+        learning_rate=0.1,
+        weight_decay=0.0,
+        ema_decay=ema_decay,
+        bfloat16=False,
+    )
+    learner = run_stage(stage, folder, seed=0, device=torch.device("cpu"), save_every=7, progress=progress)
+    return learner.get_parameter("linear.weight").detach()
 
 
 def test_the_average_with_the_best_held_out_accuracy_is_kept_across_an_interruption(tmp_path: Path) -> None:

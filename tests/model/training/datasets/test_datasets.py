@@ -49,11 +49,69 @@ FER2013_LISTED = [
 ]
 
 
-def test_fer2013_folder(tmp_path: Path) -> None:
-    write(tmp_path, FER2013)
-    assert listed("fer2013", tmp_path) == FER2013_LISTED
-    assert contents("fer2013", tmp_path) == [b"4" * 50, b"2" * 50, b"1" * 50]
-    assert listed("fer2013", tmp_path / "fer2013")[0] == ("test/angry/PrivateTest_4.jpg", "angry", "test")
+def rafdb(listed_in: str, base: str = "") -> tuple[str, str, list[str], list[tuple[str, str, str]]]:
+    names = ["train_00001", "train_00002", "test_0001"]
+    return (
+        "rafdb",
+        f"{listed_in}{LIST}",
+        [f"{base}Image/aligned/{name}_aligned.jpg" for name in names],
+        [
+            ("Image/aligned/test_0001_aligned.jpg", "neutral", "test"),
+            ("Image/aligned/train_00001_aligned.jpg", "sadness", "train"),
+            ("Image/aligned/train_00002_aligned.jpg", "surprise", "train"),
+        ],
+    )
+
+
+def sfew(between: str) -> tuple[str, str, list[str], list[tuple[str, str, str]]]:
+    angry, happy = f"Train/{between}Angry/a.png", f"Val/{between}Happy/b.png"
+    return "sfew", "Val/labels.txt", [angry, happy], [(angry, "angry", "train"), (happy, "happy", "val")]
+
+
+@pytest.mark.parametrize(
+    ("name", "listing", "files", "expected"),
+    [
+        ("fer2013", "readme.txt", list(FER2013), FER2013_LISTED),
+        ("fer2013", "readme.txt", ["test/a/1.jpg"], [("test/a/1.jpg", "a", "test")]),
+        rafdb(""),
+        rafdb("EmoLabel/"),
+        rafdb("basic/EmoLabel/", base="basic/"),
+        (
+            "rafdb",  # in CSRN's layout
+            "readme.txt",
+            [
+                *("train/Happy/train_1.jpg", "test/Anger/test_1.jpg"),
+                *(
+                    f"images{part}/{name}_1.jpg"
+                    for part in ("", "_eye", "_lip")
+                    for name in ("train", "test")
+                ),
+            ],
+            [("images/test_1.jpg", "anger", "test"), ("images/train_1.jpg", "happy", "train")],
+        ),
+        sfew(""),
+        sfew("Train_Aligned_Faces/"),
+        (
+            "folder",
+            "happy/n.txt",
+            ["bored/a.jpg", "bored/more/b.PNG", "happy/c.webp", "x.jpg"],
+            [
+                ("bored/a.jpg", "bored", "all"),
+                ("bored/more/b.PNG", "bored", "all"),
+                ("happy/c.webp", "happy", "all"),
+            ],
+        ),
+    ],
+)
+def test_the_images_of_each_layout_are_listed_and_read(
+    name: str, listing: str, files: list[str], expected: list[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    """Each file holds its own name."""
+    write(tmp_path, {file: file.encode() for file in files})
+    write(tmp_path, {listing: b"train_00001.jpg 5\ntrain_00002.jpg 1\ntest_0001.jpg 7\n"})
+    assert listed(name, tmp_path) == expected
+    for data, (source, _, _) in zip(contents(name, tmp_path), expected, strict=True):
+        assert data.decode().endswith(source)
 
 
 def test_fer2013_zip_with_a_damaged_member(tmp_path: Path) -> None:
@@ -90,86 +148,10 @@ def test_fer2013_csv(header: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), GREY)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("a,b\n1,2\n", "columns emotion, pixels, Usage; found 'a', 'b'"),
-        ("emotion,pixels,Usage\n", "the header alone"),
-        ("emotion,pixels,Usage\n9,1 2,Training\n", "in row 1 emotion 0 to 6"),
-        ("emotion,pixels,Usage\n-1,1 2,Training\n", "in row 1 emotion 0 to 6"),
-        ("PK\x03\x04\x00\x00", r"a folder or zip of .* found 'PK\\x03"),
-        ("emotion,pixels,Usage\n1,1 2,Elsewhere\n", "Usage Training, PublicTest, PrivateTest"),
-    ],
-)
-def test_another_csv_is_refused_with_what_is_there(text: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text(text)
-    with pytest.raises(DatasetInvalid, match=reason), open_dataset("fer2013", tmp_path / "x.csv"):
-        pass
-
-
 def test_a_csv_row_without_its_pixels_is_unreadable_not_fatal(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("emotion,pixels,Usage\n1,1 2 300,Training\n")
     with open_dataset("fer2013", tmp_path / "x.csv") as dataset, pytest.raises(ImageUnreadable):
         dataset.read(dataset.images[0])
-
-
-@pytest.mark.parametrize("listed_in", ["", "EmoLabel/", "basic/EmoLabel/"])
-def test_rafdb_list_with_aligned_images(listed_in: str, tmp_path: Path) -> None:
-    base = "basic/" if listed_in.startswith("basic/") else ""
-    write(
-        tmp_path,
-        {
-            f"{listed_in}{LIST}": b"train_00001.jpg 5\ntrain_00002.jpg 1\ntest_0001.jpg 7\n",
-            f"{base}Image/aligned/train_00001_aligned.jpg": b"1",
-            f"{base}Image/aligned/train_00002_aligned.jpg": b"2",
-            f"{base}Image/aligned/test_0001_aligned.jpg": b"3",
-        },
-    )
-    assert listed("rafdb", tmp_path) == [
-        ("Image/aligned/test_0001_aligned.jpg", "neutral", "test"),
-        ("Image/aligned/train_00001_aligned.jpg", "sadness", "train"),
-        ("Image/aligned/train_00002_aligned.jpg", "surprise", "train"),
-    ]
-    assert contents("rafdb", tmp_path) == [b"3", b"1", b"2"]
-
-
-def test_rafdb_as_csrn_lays_it_out(tmp_path: Path) -> None:
-    write(tmp_path, {"train/Happy/train_1.jpg": b"crop", "test/Anger/test_1.jpg": b"crop"})
-    for folder in ("images", "images_eye", "images_lip"):
-        write(tmp_path / folder, dict.fromkeys(["train_1.jpg", "test_1.jpg"], folder.encode()))
-    assert listed("rafdb", tmp_path) == [
-        ("images/test_1.jpg", "anger", "test"),
-        ("images/train_1.jpg", "happy", "train"),
-    ]
-    assert contents("rafdb", tmp_path) == [b"images", b"images"]
-
-
-@pytest.mark.parametrize(
-    ("files", "reason"),
-    [
-        ({LIST: b"train_1.jpg 5\n"}, f"expected Image/aligned beside {LIST}"),
-        ({LIST: b"x 9\n", "aligned/x": b""}, "labels 1 to 7, in line 1; found x 9"),
-        ({LIST: b"train_1.jpg 5\n", "aligned/x": b""}, "expected aligned/train_1_aligned.jpg"),
-    ],
-)
-def test_an_incomplete_rafdb_is_refused_with_what_is_missing(
-    files: dict[str, bytes], reason: str, tmp_path: Path
-) -> None:
-    with pytest.raises(DatasetInvalid, match=reason), open_dataset("rafdb", write(tmp_path, files)):
-        pass
-
-
-@pytest.mark.parametrize("between", ["", "Train_Aligned_Faces/"])
-def test_sfew(between: str, tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {f"Train/{between}Angry/a.png": b"a", f"Val/{between}Happy/b.png": b"b", "Val/labels.txt": b""},
-    )
-    assert listed("sfew", tmp_path) == [
-        (f"Train/{between}Angry/a.png", "angry", "train"),
-        (f"Val/{between}Happy/b.png", "happy", "val"),
-    ]
-    assert contents("sfew", tmp_path) == [b"a", b"b"]
 
 
 def test_a_still_of_sfew_that_is_there_whole_and_aligned_is_one_group(tmp_path: Path) -> None:
@@ -215,24 +197,25 @@ def test_a_damaged_video_is_one_unreadable_image(tmp_path: Path) -> None:
             dataset.read(dataset.images[0])
 
 
-def test_folder_takes_images_at_any_depth_below_the_label(tmp_path: Path) -> None:
-    names = ["bored/a.jpg", "bored/more/b.PNG", "happy/c.webp", "x.jpg", "happy/n.txt"]
-    write(tmp_path, dict.fromkeys(names, b""))
-    assert listed("folder", tmp_path) == [
-        ("bored/a.jpg", "bored", "all"),
-        ("bored/more/b.PNG", "bored", "all"),
-        ("happy/c.webp", "happy", "all"),
-    ]
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_a_wrong_layout_is_refused_with_what_is_there(name: str, tmp_path: Path) -> None:
-    (tmp_path / "stray.txt").touch()
-    with pytest.raises(DatasetInvalid, match=r"expected .*; found stray.txt"), open_dataset(name, tmp_path):
-        pass
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_a_source_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetInvalid, match="does not exist"), open_dataset(name, tmp_path / "nowhere"):
+@pytest.mark.parametrize(
+    ("name", "files", "reason"),
+    [
+        ("fer2013", {"fer2013.csv": b"a,b\n1,2\n"}, "columns emotion, pixels, Usage; found 'a', 'b'"),
+        ("fer2013", {"fer2013.csv": b"emotion,pixels,Usage\n"}, "the header alone"),
+        ("fer2013", {"fer2013.csv": b"emotion,pixels,Usage\n9,1 2,Training\n"}, "in row 1 emotion 0 to 6"),
+        ("fer2013", {"fer2013.csv": b"emotion,pixels,Usage\n-1,1 2,Training\n"}, "in row 1 emotion 0 to 6"),
+        ("fer2013", {"fer2013.csv": b"PK\x03\x04\x00\x00"}, r"a folder or zip of .* found 'PK\\x03"),
+        ("fer2013", {"fer2013.csv": b"emotion,pixels,Usage\n1,1,Else\n"}, "Usage Training, PublicTest, Priv"),
+        ("rafdb", {LIST: b"train_1.jpg 5\n"}, f"expected Image/aligned beside {LIST}"),
+        ("rafdb", {LIST: b"x 9\n", "aligned/x": b""}, "labels 1 to 7, in line 1; found x 9"),
+        ("rafdb", {LIST: b"train_1.jpg 5\n", "aligned/x": b""}, "expected aligned/train_1_aligned.jpg"),
+        *((name, {"stray.txt": b""}, r"expected .*; found stray.txt") for name in DATASETS),
+        *((name, {}, "does not exist") for name in DATASETS),
+    ],
+)
+def test_a_wrong_layout_is_refused_with_what_is_there(
+    name: str, files: dict[str, bytes], reason: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "source", files)
+    with pytest.raises(DatasetInvalid, match=reason), open_dataset(name, source):
         pass

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.training.open_set import BestScores, area_under_roc, judge_thresholds
+from model.training.evaluate import BestScores, area_under_roc, judge_thresholds
 
 
 def test_thresholds_are_judged_per_episode() -> None:
