@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 from app.sessions.store import SessionStore
 from tests.support.stores import AMPLE, Opener, create, example, names
 from tests.support.writers import kill_writers, run_in_processes
@@ -19,6 +21,7 @@ async def write_and_read(store: SessionStore, number: int) -> None:
         await store.add_examples("all", shared.id, [example(f"{number}-{write}", str(number))])
         expired = await create(store, "all", example("1"), ttl_s=0.01)
         own = await create(store, f"own {number}", example("1"))
+        await asyncio.sleep(0.01)
         await store.sweep()
         assert expired.id not in await store.revisions([expired.id])
         assert names((await store.load_examples(f"own {number}", own.id))[1]) == [("a", "1")]
