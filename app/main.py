@@ -16,7 +16,7 @@ from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
 from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
-from app.api.disconnect import CancelOnDisconnect
+from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
 from app.api.problems import PROBLEM_RESPONSES, describe_problems

@@ -12,7 +12,7 @@ from app.api.errors import BodyTooLarge, UnsupportedMediaType
 from app.api.state import ServiceState
 from app.inference.engine import Upload
 from app.sessions.errors import ModelChanged
-from csrn_client.fields import Label
+from csrn_client.field_rules import Label
 from csrn_client.schemas import Session
 
 _described = HTTPBearer(auto_error=False, description="Needed if the service has keys (CSRN_API_KEYS)")

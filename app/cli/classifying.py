@@ -108,7 +108,7 @@ def _report(line: str) -> None:
 
 def _find_support(folder: Path) -> list[LabelledFile]:
     """The images of <folder>/<label>/. Raises: DatasetInvalid; ValueError for a label."""
-    from csrn_client.fields import normalized_label
+    from csrn_client.field_rules import normalized_label
     from model.training.datasets import open_dataset
 
     with open_dataset("folder", folder) as dataset:

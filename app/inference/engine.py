@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from app.inference.faces import FacePool, Found
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.network import FaceBatch, Network
 from app.inference.observer import Observer, Stage
 from app.settings import Settings

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from app.inference.errors import ReadingFailed
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.observer import Observer
 from app.inference.work_queue import CLOSE_S, WorkQueue
 from app.settings import Settings

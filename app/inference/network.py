@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from app.inference.errors import DeviceFull, DeviceLost
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.observer import Observer
 from app.inference.work_queue import WorkQueue
 from app.settings import Settings

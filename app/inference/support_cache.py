@@ -6,7 +6,7 @@ import asyncio
 import collections
 
 from app.inference.errors import NoClasses
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.network import Network
 from app.sessions.store import SessionStore
 from csrn_client.schemas import Session

@@ -13,7 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Generic, TypeVar
 
 from app.inference.errors import DeviceLost, QueueFull, WorkLost
-from app.inference.lanes import Lane, Lanes
+from app.inference.fairness import Lane, Lanes
 from app.inference.observer import Observer
 
 logger = logging.getLogger("csrn")

@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from csrn_client import fields
+from csrn_client import field_rules
 from csrn_client.schemas import NewSession, Session
 from model.support_set import Example, Features
 
@@ -25,8 +25,8 @@ MAX_HEADER_BYTES = 2**19
 
 
 class _ExampleName(pydantic.BaseModel):
-    id: fields.ExampleId
-    label: fields.Label
+    id: field_rules.ExampleId
+    label: field_rules.Label
 
 
 class _Contents(pydantic.BaseModel):
@@ -43,7 +43,7 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     """The file of a session and all its examples."""
     lifetime = session.expires_at and session.expires_at - session.created_at
     # Rounding can make the difference a microsecond longer than allowed.
-    ttl_s = lifetime and min(lifetime.total_seconds(), fields.MAX_TTL_S)
+    ttl_s = lifetime and min(lifetime.total_seconds(), field_rules.MAX_TTL_S)
     contents = _Contents(
         session=NewSession(name=session.name, ttl_s=ttl_s, metadata=session.metadata),
         weights_sha256=session.weights_sha256,

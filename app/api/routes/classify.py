@@ -13,7 +13,7 @@ from app.api.errors import InvalidLabel
 from app.api.responses import results_response
 from app.api.state import Service, ServiceState
 from app.inference.engine import SupportFace, Timings, Upload
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from csrn_client.schemas import Results
 from model.errors import CsrnError
 from model.support_set import Example, SupportSet

@@ -23,8 +23,8 @@ from app.api.responses import box_response
 from app.api.state import Service, ServiceState
 from app.inference.engine import SupportFace
 from app.inference.errors import ReadingFailed
-from app.inference.lanes import Lane
-from csrn_client.fields import ExampleId
+from app.inference.fairness import Lane
+from csrn_client.field_rules import ExampleId
 from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
 from model.support_set import Example
 

@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from app.api.dependencies import Owner, require_json, require_same_weights
 from app.api.responses import quality_response
 from app.api.state import Service
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid
 from csrn_client.schemas import NewSession, Quality, Session, SessionPage

@@ -24,7 +24,7 @@ from app.api.state import Service, ServiceState
 from app.inference.engine import QueryOutcome, ScoredFace, Timings
 from app.inference.errors import NoClasses
 from app.inference.faces import FaceStream
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.observer import FrameOutcome
 from app.sessions.errors import SessionError
 from csrn_client.schemas import StreamResult

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from csrn_client.fields import MAX_TTL_S, Metadata
+from csrn_client.field_rules import MAX_TTL_S, Metadata
 
 Verdict = Literal["clear", "mixed", "confused", "not_measurable"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.inference.errors import NoClasses
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.support_cache import SupportCache
 from csrn_client.schemas import Session
 from model.networks.relation import Half

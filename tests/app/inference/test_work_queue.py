@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.inference.errors import DeviceFull, DeviceLost, QueueFull, WorkLost
-from app.inference.lanes import Lane
+from app.inference.fairness import Lane
 from app.inference.work_queue import MAX_FAILURES, WorkQueue
 
 

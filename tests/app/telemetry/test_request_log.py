@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
-from app.api.disconnect import CancelOnDisconnect
+from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestIds
 from tests.support.api import client_of, image, new_session, state_of

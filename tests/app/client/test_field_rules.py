@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from csrn_client.fields import normalized_label
+from csrn_client.field_rules import normalized_label
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.disconnect import CancelOnDisconnect
+from app.api.cancel_on_disconnect import CancelOnDisconnect
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from app.inference.lanes import Lane, Lanes
+from app.inference.fairness import Lane, Lanes
 
 
 def test_owners_take_turns_and_so_do_the_sessions_of_an_owner() -> None:
