@@ -26,7 +26,7 @@ class Unauthorized(AccessError):
 
 
 class ForbiddenOrigin(AccessError):
-    """A web page of another origin sends the request."""
+    """The request comes from a web page of another origin, which is not allowed."""
 
     code, status, title = "forbidden_origin", 403, "Web pages of other origins may not use this service"
 

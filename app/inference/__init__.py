@@ -1,1 +1,1 @@
-"""From image bytes to class scores: queues, threads and the device."""
+"""Computes class scores from image bytes, with queues, threads and a device."""

@@ -73,7 +73,10 @@ class FacePool:
     async def find_faces(
         self, images: Sequence[bytes], *, all_faces: bool = False, lane: Lane = Lane()
     ) -> list[Found]:
-        """The largest face of each image, or all its faces."""
+        """The faces of each image, or the reason why the image cannot be used.
+
+        Args: all_faces, whether to find all faces, largest first, and not only the largest.
+        """
         return await self._find(functools.partial(FaceReader.read, all_faces=all_faces), images, lane)
 
     async def find_single_faces(self, images: Sequence[bytes], *, lane: Lane = Lane()) -> list[Found]:

@@ -48,9 +48,9 @@ class WorkQueue:
         """Start the threads.
 
         Args:
-            name: names the threads, and the queue for `observer`.
+            name: name of the threads, and of this queue in the reports to `observer`.
             max_batch: largest total size of a batch; a larger job runs alone.
-            max_queued: largest total size of the jobs that wait.
+            max_queued: total size of the waiting jobs above which keys that already wait are refused.
             stall_s: a thread that works on one batch for longer is stuck.
         """
         self._max_batch, self._max_queued = max_batch, max_queued

@@ -52,7 +52,7 @@ def create(
     added: Sequence[Example],
     quotas: Quotas,
 ) -> Session:
-    """A new session with these examples. Raises: SessionLimit; as add_examples."""
+    """Create a session with these examples. Raises: SessionLimit, and the errors of add_examples."""
     lock(connection, f"sessions of {owner}")
     own = sa.select(sa.func.count()).select_from(sessions).where(OWNED)
     if connection.scalars(own, {"of_owner": owner}).one() >= quotas.sessions:
@@ -190,7 +190,7 @@ def _add(
 
 
 def _count_change(connection: sa.Connection, number: int) -> None:
-    """Raise the revision of a session by one and sum its bytes up."""
+    """Raise the revision of a session by one and compute its size in bytes again."""
     features = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(examples.c.features)), 0))
     of_session = features.where(examples.c.session == number).scalar_subquery()
     size = sa.func.length(sessions.c.metadata) + of_session

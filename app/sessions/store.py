@@ -41,7 +41,7 @@ class SessionStore:
     async def create(
         self, owner: str, new: NewSession, examples: Sequence[Example] = (), *, weights_sha256: str
     ) -> Session:
-        """A new session with these examples. Raises: SessionLimit; as add_examples."""
+        """Create a session with these examples. Raises: SessionLimit, and the errors of add_examples."""
         return await self._database.write(
             lambda c: changes.create(c, owner, new, weights_sha256, examples, self._quotas)
         )

@@ -77,7 +77,7 @@ def score_halves(
 
 
 def cosine_similarity(class_means: Tensor, queries: Tensor) -> Tensor:
-    """Cosines (..., queries, way) of vectors (..., way, D) with queries (..., queries, D)."""
+    """Cosine similarity (..., queries, way) of queries (..., queries, D) and class vectors (..., way, D)."""
     ways = nn.functional.normalize(class_means, dim=-1)
     return nn.functional.normalize(queries, dim=-1) @ ways.mT
 

@@ -112,9 +112,10 @@ def select_prototypes(support: Tensor) -> Tensor:
 
 
 def select_shots(support: Tensor) -> Tensor:
-    """Channel selection: per class and channel, the shot whose spatial mean is nearest to the class mean.
+    """Channel selection: for each class and channel, the shot with the spatial mean nearest to the class mean.
 
-    Of equally near shots the first is selected. Two shots are always equally near.
+    If several are equally near, the first is selected. Of two shots this is always the first, because both
+    are equally far from their mean.
 
     Args: support (..., shot, channels, height, width).
     Returns: (..., channels) int64.

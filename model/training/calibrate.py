@@ -44,7 +44,7 @@ class RuleFit:
     """One for each way and shot, in ascending order"""
 
     def summary(self) -> dict[str, object]:
-        """The fit, ready for JSON."""
+        """The fitted threshold rule and its results for each way and shot, for JSON."""
         results = [dataclasses.asdict(result) for result in self.results]
         return {"rule": self.rule.model_dump(), "results": results}
 

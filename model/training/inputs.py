@@ -220,5 +220,5 @@ def _held_out(images: PreparedImages, settings: TrainSettings) -> npt.NDArray[np
 
 
 def digest(*texts: str) -> str:
-    """SHA-256 of texts, in hexadecimal digits."""
+    """One SHA-256 of all texts together, in hexadecimal digits."""
     return hashlib.sha256("\n".join(texts).encode(errors=ANY_NAME)).hexdigest()

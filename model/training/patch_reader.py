@@ -27,9 +27,11 @@ class PatchReader:
     def read(
         self, chosen: npt.NDArray[np.int64], rng: np.random.Generator, *, size_px: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pixels (chosen, 3 parts, 3, size, size) float, and (chosen,) bool: whether each image is mirrored.
+        """Read and augment the patches of the images with the indices in `chosen`.
 
-        size_px: side of the patches; by default that of the layout.
+        Args: size_px, side of the patches; by default that of the layout.
+        Returns: pixels (images, 3 parts, 3, size, size) float, and (images,) bool: whether each image
+            is mirrored.
         """
         pixels = pixels_of(self._images.patches(chosen, self._layout))
         if not self._colour:

@@ -195,7 +195,10 @@ def _read_faces(dataset: Dataset, images: list[LabelledImage]) -> Iterator[tuple
 
 
 def _mark_duplicates(rows: list[Row]) -> None:
-    """Mark each image whose bytes are also in a split for measuring."""
+    """Of images with the same bytes in several splits, keep those in one split and mark the others.
+
+    The kept split is test, else val, else the first by name.
+    """
     splits_of = collections.defaultdict(set)
     for row in rows:
         if row["content"]:

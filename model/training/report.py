@@ -46,7 +46,7 @@ class Comparison:
     difference_ci95: float
 
     def summary(self) -> dict[str, object]:
-        """The comparison, ready for JSON."""
+        """Name, weights and accuracy of the other scorer, and the difference in accuracy, for JSON."""
         other = self.evaluation
         return {
             "name": self.name,

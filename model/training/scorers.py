@@ -38,7 +38,10 @@ class ThresholdScorer(EpisodeScorer, Protocol):
     """A scorer that also computes the thresholds of sessions."""
 
     def statistics(self, support: Indices) -> list[SessionStatistics]:
-        """Statistics of each episode's support set (episodes, way, shot), for the threshold."""
+        """What the threshold rule needs to know about each support set, one SessionStatistics per episode.
+
+        Args: support, image indices (episodes, way, shot).
+        """
 
     def thresholds(self, support: Indices) -> Tensor:
         """`unknown_below` (episodes,) of each episode's support set (episodes, way, shot)."""

@@ -58,14 +58,14 @@ def require_teacher_of(teacher: Checkpoint, classes: tuple[str, ...]) -> None:
 def describe_by_teacher(
     teacher: Checkpoint, images: PreparedImages, counts: dict[str, int], *, share: float
 ) -> TeacherTargets:
-    """Compute a teacher's targets for images.
+    """Compute a teacher's targets for each image and its mirror image.
 
-    The teacher sees each image unaltered, the student sees it augmented (called a fixed teacher in Beyer et
-    al., "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022).
+    The teacher sees no other augmentation, though the student does. Beyer et al. call this a fixed teacher
+    ("Knowledge distillation: A good teacher is patient and consistent", CVPR 2022).
 
     Args:
         teacher: one that `require_teacher_of` has accepted.
-        counts: number of classes of the labels, and of the votes if the images have votes.
+        counts: number of classes for "labels" and, if annotators have voted on the images, for "votes".
         share: weight of the teacher's prediction in a soft target.
     Raises: CheckpointInvalid if the teacher predicts other numbers of classes.
     """

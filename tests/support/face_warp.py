@@ -1,7 +1,7 @@
 """Warps of a face: a spline through moved landmarks, an eye that closes, and a mouth that opens.
 
 A spline is continuous, so it cannot cover or uncover the area between two lids or two lips. The warps of eyes
-and mouth use the frame of such a slit: `along` it, and `across` it towards the chin, in pixels.
+and mouth use coordinates of that slit in pixels: `along` it, and `across` it towards the chin.
 """
 
 from __future__ import annotations
@@ -186,6 +186,6 @@ def fill_cavity(image: RGBImage, cavity: Floats, points: Points) -> RGBImage:
 
 
 def _smooth(share: Floats) -> Floats:
-    """A smooth step from 0 at 0 to 1 at 1."""
+    """A smooth step: 0 at 0 and below, 1 at 1 and above."""
     share = np.clip(share, 0, 1)
     return share * share * (3 - 2 * share)

@@ -27,7 +27,7 @@ LIMIT_S = 30
 
 
 class Proxied:
-    """HAProxy and the replicas behind it, none at first. Replicas share a port; each has its own address."""
+    """HAProxy and the replicas behind it. All replicas use one port, each on an address of its own."""
 
     def __init__(self, folder: Path, **proxy_settings: str) -> None:
         self._folder, self._port, self._started = folder, free_port(), 0

@@ -100,7 +100,7 @@ async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
     dependencies=[Depends(_limit_exports, scope="request")],
 )
 async def export(session_id: str, owner: Owner, service: Service) -> Response:
-    """The session with its features as a safetensors file, for POST /v1/sessions/import."""
+    """Return the session with its features as a safetensors file, which POST /v1/sessions/import accepts."""
     session, examples = await service.store.load_examples(owner, session_id)
     archive = await asyncio.to_thread(export_session, session, examples)
     # A body sent in parts ends only when the client has received it.

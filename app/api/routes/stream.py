@@ -201,7 +201,7 @@ class _Stream:
         )
 
     async def _classify(self, faces: FaceStream, frame: _Frame) -> tuple[QueryOutcome, float | None]:
-        """The frame's face, scored by the session as it is now, and the threshold that applies.
+        """Score the frame's face with the current examples of the session. Also returns the threshold.
 
         Raises: SessionError; QueueFull.
         """

@@ -20,7 +20,7 @@ LONGEST_PAUSE_S = 30.0
 
 
 def service_url(url: str) -> httpx.URL:
-    """The address of the service. Raises: InvalidURL."""
+    """Parse the address of the service. Raises: InvalidURL unless it is an http or https URL with a host."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:

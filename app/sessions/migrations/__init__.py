@@ -19,7 +19,7 @@ _ALEMBIC = threading.Lock()
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Bring the database to this release's schema, while other processes wait. Raises: SchemaUnknown."""
+    """Upgrade the database to the schema of this release; other processes wait. Raises: SchemaUnknown."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
     lock(connection, "schema")
