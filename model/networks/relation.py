@@ -112,7 +112,7 @@ def select_prototypes(support: Tensor) -> Tensor:
 
 
 def select_shots(support: Tensor) -> Tensor:
-    """Channel selection: for each class and channel, the shot with the spatial mean nearest to the class mean.
+    """Channel selection: for each class and channel, the shot with the mean nearest to the class mean.
 
     If several are equally near, the first is selected. Of two shots this is always the first, because both
     are equally far from their mean.
