@@ -1,4 +1,7 @@
-"""HTTP load from clients that wait for each answer. It costs little, because it shares the measured cores."""
+"""HTTP load from clients that wait for each response before they send the next request.
+
+It writes prepared bytes to sockets to save processor time: it shares the cores of the measured service.
+"""
 
 from __future__ import annotations
 

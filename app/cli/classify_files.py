@@ -52,7 +52,10 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
 
 def batches(files: Sequence[Path]) -> Iterator[slice]:
-    """The files of each request: up to MAX_FILES_PER_REQUEST, and MAX_BYTES_PER_REQUEST if more than one."""
+    """Slices of files, one for each request: at most MAX_FILES_PER_REQUEST files.
+
+    Together they have at most MAX_BYTES_PER_REQUEST bytes; a larger file has a request of its own.
+    """
     start, size = 0, 0
     for end, file in enumerate(files):
         size_of_file = file.stat().st_size

@@ -55,7 +55,7 @@ class Database:
         await self._run(self._settle)
 
     async def check(self) -> None:
-        """Returns if the database can be read and written. Raises: StoreFull."""
+        """Make sure that the database can be read and, if it was full, written. Raises: StoreFull."""
         await self._run(self._check)
 
     async def close(self) -> None:

@@ -39,6 +39,6 @@ class Reserve:
         return True
 
     def release(self) -> None:
-        """Give the space back to the disk."""
+        """Truncate the file to 0 bytes, so that its disk space is free."""
         if self._path.exists():
             os.truncate(self._path, 0)

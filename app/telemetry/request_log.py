@@ -28,10 +28,10 @@ _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestIds:
-    """ASGI middleware: gives each request an id, and logs streams; a client that left has status 499.
+    """ASGI middleware: gives each request an id, and logs each stream when it ends.
 
     The id is the client's X-Request-Id if it has 1 to 128 of A-Z a-z 0-9 . _ -, or else a new one.
-    Every response carries it.
+    Every response carries it. If the client leaves before the response starts, the status is 499.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -148,7 +148,10 @@ class CSRN(nn.Module):
         return described
 
     def support_half(self, maps: Tensor, part: int | slice = slice(None)) -> Half:
-        """Halves of the feature maps (..., 3 parts, C, H, W) of examples, or of one part (..., C, H, W)."""
+        """What the maps of examples contribute to relation scores: computed once, used for each pair.
+
+        Args: maps (..., 3 parts, C, H, W), or (..., C, H, W) of one `part`.
+        """
         return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps, part))
 
     def query_half(self, maps: Tensor) -> Half:

@@ -107,7 +107,7 @@ class FoldedRelation:
 
 
 def _windows(maps: Tensor) -> Tensor:
-    """Split maps (maps, H, W, C) into 2x2 windows (maps, 4, positions, C); an odd last row is dropped."""
+    """Cut maps (maps, H, W, C) into 2x2 windows (maps, 4, windows, C), without an odd last row and column."""
     height, width = (side // 2 for side in maps.shape[1:3])
     cut = maps[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2, maps.shape[3])
     return cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, height * width, maps.shape[3])

@@ -128,7 +128,8 @@ class EpisodeSampler:
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Divide the persons of the classes at random into those of the support set and those of the queries.
 
-        Every other attempt divides them in the ratio of shots to queries, the rest in a random ratio.
+        Draws until each class has enough persons on both sides: in turn in the ratio of shots to queries, and
+        in a random ratio.
 
         Returns: for each class, the indices of its groups for the support set and for the queries.
         """

@@ -166,7 +166,7 @@ def _config(settings: TrainSettings, targets: Targets) -> CheckpointConfig:
 def _episode_batches(
     images: PreparedImages, settings: TrainSettings, targets: Targets, reader: PatchReader
 ) -> EpisodeBatches:
-    """Episodes with several kinds of classes: labels, votes, clusters of landmarks and of blendshapes.
+    """Batches of training episodes. Their classes are labels, votes, or clusters of landmarks or blendshapes.
 
     Raises: EpisodeImpossible.
     """

@@ -50,10 +50,11 @@ class WarmUp(nn.Module):
         )
 
     def forward(self, patches: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss, and accuracy by the labels.
+        """Loss, and accuracy of the predicted labels.
 
         Args:
-            patches: (images + 2 * whole, 3, size, size): all faces, then eyes and lips of the first `whole`.
+            patches: (images + 2 * whole, 3, size, size): the faces of all images, then the eyes
+                and the lips of the first `whole` images.
             targets: (images, ...) as `Targets.of` gives them, and `teacher` (images, 3 parts, channels).
         """
         images = len(targets["labels"])
@@ -147,7 +148,10 @@ class EpisodeObjective(nn.Module):
 
 
 def _cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (n, classes) with shares (images, classes), without rows of zeros."""
+    """Mean cross-entropy of logits (n, classes) with the first n rows of shares (images, classes).
+
+    A row is the distribution of an image over the classes. Rows of zeros (nothing is known) do not count.
+    """
     shares = shares[: len(logits)]
     losses = -(shares * logits.log_softmax(dim=1)).sum(dim=1)
     return losses.sum() / shares.sum().clamp_min(1)

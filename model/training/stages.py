@@ -183,7 +183,10 @@ def fit_whitening(descriptions: Tensor, labels: npt.NDArray[np.int64]) -> Tensor
 
 
 def fit_rule(network: CSRN, inputs: TrainInputs) -> RuleFit:
-    """Fit the rule of the threshold on held-out images, with several kinds of classes."""
+    """Fit the rule that computes a session's threshold for unknown faces, on episodes of held-out images.
+
+    The classes of an episode are labels, votes, or clusters of landmarks or of blendshapes.
+    """
     images, settings = inputs.measured, inputs.settings
     rng = np.random.default_rng(settings.seed)
     targets = build_targets(images, inputs.components, classes=settings.classes)

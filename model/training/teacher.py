@@ -44,7 +44,7 @@ class TeacherTargets:
 
 
 def require_teacher_of(teacher: Checkpoint, classes: tuple[str, ...]) -> None:
-    """Raises: CheckpointInvalid if the network cannot teach, or was trained on other classes."""
+    """Raises: CheckpointInvalid if the teacher has no `cosine` or `votes` part, or other classes."""
     if teacher.network.pooled is None or teacher.network.votes is None:
         raise CheckpointInvalid("a published checkpoint cannot teach: train a larger one first")
     if (known := tuple(teacher.provenance.recipe.get("classes", ()))) != classes:

@@ -47,7 +47,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def new_session(client: httpx.Client, **request: Any) -> str:
-    """The path of a new session."""
+    """Create a session. Returns its URL path."""
     response = client.post("/v1/sessions", **request)
     assert response.status_code == 201, response.text
     return f"/v1/sessions/{response.json()['id']}"
