@@ -88,6 +88,6 @@ VOLUME /data
 WORKDIR /data
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python3", "-ISc", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+    CMD ["python3", "-ISc", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 ENTRYPOINT ["tini", "--", "csrn"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -139,8 +139,8 @@ def create_app(
         ),
         body_bytes=ConcurrencyLimit(
             "body bytes",
-            most=settings.max_body_bytes_in_progress,
-            most_per_key=max(settings.max_body_bytes_in_progress // 2, settings.max_body_bytes),
+            most=max(settings.max_body_bytes_in_progress, settings.max_body_bytes),
+            most_per_key=max(settings.max_body_bytes_in_progress // 4, settings.max_body_bytes),
         ),
         streams=ConcurrencyLimit(
             "streams", most=settings.max_streams, most_per_key=settings.max_streams_per_key

@@ -68,9 +68,9 @@ class Settings(BaseSettings):
     """The largest image"""
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     """The largest body of one request"""
-    max_body_bytes_in_progress: int = Field(512 * 2**20, ge=1)
-    """The bodies of all requests in progress, together. The requests of one key may hold half of it"""
-    max_requests: int = Field(256, ge=1)
+    max_body_bytes_in_progress: int = Field(2**30, ge=1)
+    """The bodies of all requests in progress, together. The requests of one key may hold a quarter"""
+    max_requests: int = Field(512, ge=1)
     """Requests in progress at once. More are refused with 429"""
     max_requests_per_key: int = Field(128, ge=1)
     """Requests of one key in progress at once. More are refused with 429, and other keys are still served"""

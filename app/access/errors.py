@@ -34,7 +34,7 @@ class ForbiddenOrigin(AccessError):
 class Overloaded(AccessError):
     """The service, or one key, already has as much in progress as allowed."""
 
-    code, status, title = "overloaded", 429, "Too much is in progress: try again shortly"
+    code, status, title = "overloaded", 429, "Too much is in progress or waiting: try again shortly"
 
 
 class RateLimited(AccessError):

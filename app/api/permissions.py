@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import asks_for_loopback, is_foreign_page
+from app.api.errors import NotFound
 from app.api.state import ServiceState
 
 KEYED_PATHS = "/v1/"
@@ -25,7 +26,7 @@ class Permissions:
 
     The route of the stream checks its key itself, because only it can tell a browser why it refuses.
 
-    Raises: AccessError.
+    Raises: AccessError; NotFound.
     """
 
     def __init__(self, app: ASGIApp, *, service: ServiceState) -> None:
@@ -35,6 +36,8 @@ class Permissions:
         if scope["type"] != "http" or not scope["path"].startswith(KEYED_PATHS):
             await self._app(scope, receive, send)
             return
+        if "\0" in scope["path"]:
+            raise NotFound  # PostgreSQL cannot compare text with it
         headers = Headers(scope=scope)
         owner = self._owner(headers)
         scope.setdefault("state", {})["owner"] = owner

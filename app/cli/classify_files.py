@@ -89,6 +89,7 @@ async def connect(url: str | None, api_key: str | None) -> AsyncIterator[AsyncCl
             store=store,
             api_keys=SecretStr(""),
             rate_limit="",
+            max_images=NO_LIMIT,
             max_image_bytes=NO_LIMIT,
             max_body_bytes=NO_LIMIT,
             max_body_bytes_in_progress=NO_LIMIT,
@@ -96,7 +97,8 @@ async def connect(url: str | None, api_key: str | None) -> AsyncIterator[AsyncCl
             max_classes=NO_LIMIT,
             max_examples=NO_LIMIT,
         )
-        app = create_app(settings)
+        # A command reports a fault and ends by itself.
+        app = create_app(settings, exit_process=lambda _: None)
         async with (
             app.router.lifespan_context(app),
             AsyncClient(transport=httpx.ASGITransport(app), retries=RETRIES) as client,

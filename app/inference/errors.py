@@ -23,19 +23,15 @@ class NoClasses(InferenceError):
 
 
 class QueueFull(InferenceError):
-    code, status, title = "overloaded", 429, "Too many images are waiting: try again shortly"
+    code, status, title = "overloaded", 429, "Too much is in progress or waiting: try again shortly"
 
 
 class DeviceFull(QueueFull):
     """The device has too little free memory for this work."""
 
-    title = "The device has no memory left: try again, or send fewer images"
-
 
 class WorkLost(InferenceError):
     """A worker thread died or is stuck, so this work will never finish. The service is about to restart."""
-
-    title = "A worker of the service failed and the service restarts: try again"
 
 
 class DeviceLost(WorkLost):
@@ -43,4 +39,4 @@ class DeviceLost(WorkLost):
 
 
 class ReadingFailed(WorkLost):
-    title = "The service failed to read this image"
+    """Reading one image failed because of a fault in the service."""

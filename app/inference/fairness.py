@@ -37,16 +37,19 @@ class Lanes(Generic[T]):
         sessions.setdefault(lane.session_id, collections.deque()).extend(items)
 
     def take(self, wanted: Callable[[T], bool]) -> T | None:
-        """Remove the first item of the next lane whose first item is wanted; None without such a lane."""
+        """Remove the first wanted item among those whose turn it is, one for each owner; None without one.
+
+        An owner whose item is not wanted keeps its turn.
+        """
         for owner, sessions in self._owners.items():
-            for session_id, waiting in sessions.items():
-                if wanted(waiting[0]):
-                    item = waiting.popleft()
-                    self._owners.move_to_end(owner)
-                    sessions.move_to_end(session_id)
-                    if not waiting:
-                        del sessions[session_id]
-                    if not sessions:
-                        del self._owners[owner]
-                    return item
+            session_id, waiting = next(iter(sessions.items()))
+            if wanted(waiting[0]):
+                item = waiting.popleft()
+                self._owners.move_to_end(owner)
+                sessions.move_to_end(session_id)
+                if not waiting:
+                    del sessions[session_id]
+                if not sessions:
+                    del self._owners[owner]
+                return item
         return None

@@ -63,10 +63,14 @@ def _device_errors() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         # The frames hold the tensors of the failed batch: free them before its jobs run one by one.
         traceback.clear_frames(error.__traceback__)
-        torch.cuda.empty_cache()
-        raise DeviceFull from error
-    except torch.AcceleratorError as error:
-        raise DeviceLost from error
+        with contextlib.suppress(torch.AcceleratorError):
+            torch.cuda.empty_cache()
+        raise DeviceFull("the device has no memory left: try again, or send fewer images") from error
+    except RuntimeError as error:
+        # The libraries of CUDA raise plain RuntimeErrors.
+        if isinstance(error, torch.AcceleratorError) or str(error).startswith(("CUDA error", "cuDNN error")):
+            raise DeviceLost from error
+        raise
 
 
 class Network:

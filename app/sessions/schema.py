@@ -61,7 +61,7 @@ def _sqlite_now(*_: Any, **__: Any) -> str:
 
 @compiles(Now, "postgresql")
 def _postgresql_now(*_: Any, **__: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+    return "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
 
 
 def lock(connection: sa.Connection, name: str) -> None:

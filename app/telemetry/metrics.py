@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 import prometheus_client
@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 from prometheus_fastapi_instrumentator import metrics as http_metrics
+from prometheus_fastapi_instrumentator.metrics import Info
 
 from app.access.concurrency import ConcurrencyLimit
 from app.inference.engine import Engine
@@ -25,7 +26,18 @@ from app.telemetry.tracing import record_stage
 MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def _of_usual_methods(record: Callable[[Info], None] | None) -> Callable[[Info], None]:
+    """Record requests with usual methods only: each invented method would add series that never go away."""
+
+    def record_if_usual(info: Info) -> None:
+        if record is not None and info.method in METHODS:
+            record(info)
+
+    return record_if_usual
 
 
 class Metrics(Observer):
@@ -69,9 +81,11 @@ class Metrics(Observer):
             excluded_handlers=[f"^{path}$" for path in MONITORING_PATHS],
             registry=self.registry,
         ).add(
-            http_metrics.requests(registry=self.registry),
-            http_metrics.latency(
-                should_include_status=False, buckets=REQUEST_BUCKETS_S, registry=self.registry
+            _of_usual_methods(http_metrics.requests(registry=self.registry)),
+            _of_usual_methods(
+                http_metrics.latency(
+                    should_include_status=False, buckets=REQUEST_BUCKETS_S, registry=self.registry
+                )
             ),
             log_request,
         ).instrument(app)

@@ -49,7 +49,7 @@ class NewSession(Documented):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, max_length=200)
+    name: str | None = Field(None, max_length=200, pattern=r"^[^\x00]*$")
     ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
     """Seconds until the session is deleted. Without it the session is kept until it is deleted by request"""
     metadata: Metadata = Field(default_factory=dict)

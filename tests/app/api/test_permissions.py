@@ -53,6 +53,12 @@ def test_sessions_belong_to_the_name_of_their_key(weights: Path, tmp_path: Path)
         assert client.get("/readyz").status_code == 200
 
 
+def test_an_address_with_a_null_character_does_not_exist(client: TestClient) -> None:
+    assert_problem(client.get("/v1/sessions/%00", headers=ZOE), 404, "not_found")
+    refused = client.post("/v1/sessions", json={"name": "a\0b"}, headers=ZOE)
+    assert_problem(refused, 422, "invalid_request")
+
+
 def test_the_body_of_a_request_without_a_key_is_not_read(client: TestClient) -> None:
     def body() -> Iterator[bytes]:
         raise AssertionError("the body was read")
@@ -74,7 +80,11 @@ def test_the_rate_of_a_key_counts_requests_and_images(client: TestClient) -> Non
 
 
 def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp_path: Path) -> None:
-    app = create_app(settings(weights, tmp_path, api_keys=KEYS, max_requests=5, max_requests_per_key=3))
+    app = create_app(
+        settings(
+            weights, tmp_path, api_keys=KEYS, max_requests=5, max_requests_per_key=3, max_body_bytes=2**20
+        )
+    )
     started, end = asyncio.Semaphore(0), asyncio.Event()
 
     async def trickled_body() -> AsyncIterator[bytes]:

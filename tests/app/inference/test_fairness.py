@@ -14,6 +14,14 @@ def test_owners_take_turns_and_so_do_the_sessions_of_an_owner() -> None:
     assert "ann" not in lanes
 
 
+def test_a_session_whose_item_is_not_wanted_keeps_its_turn_before_other_sessions() -> None:
+    lanes = Lanes[int]()
+    lanes.add(Lane(owner="ann", session_id="x"), [1])
+    lanes.add(Lane(owner="ann", session_id="y"), [2, 4])
+    assert lanes.take(lambda item: item % 2 == 0) is None
+    assert [lanes.take(lambda _: True) for _ in range(3)] == [1, 2, 4]
+
+
 def test_a_lane_whose_first_item_is_not_wanted_keeps_its_turn() -> None:
     lanes = Lanes[int]()
     lanes.add(Lane(owner="ann"), [1, 2])

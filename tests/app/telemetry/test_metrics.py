@@ -79,6 +79,12 @@ def test_requests_are_counted_and_timed_by_route_template(client: TestClient, se
     assert not [name for name in handlers if re.search("secret|nowhere|livez|metrics", name)]
 
 
+def test_invented_methods_add_no_series(client: TestClient) -> None:
+    for number in range(3):
+        client.request(f"FOO{number}", "/")
+    assert "FOO" not in client.get("/metrics").text
+
+
 def test_a_fault_is_counted_as_500(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_of(client).store, "list_page", None)
     change = Change(client)
