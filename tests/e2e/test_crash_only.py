@@ -46,7 +46,9 @@ def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(tmp_p
 
     def write() -> None:
         with contextlib.suppress(httpx.TransportError):
-            written.append(httpx.post(f"{service.url}/v1/sessions").json()["id"])
+            response = httpx.post(f"{service.url}/v1/sessions")
+            if response.status_code == 201:
+                written.append(response.json()["id"])
 
     def classify() -> None:
         with contextlib.suppress(httpx.TransportError):
@@ -72,9 +74,10 @@ def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(tmp_p
                 service.start()
                 service.wait_until_ready()
                 back = time.monotonic()
+                print(f"{kind}: unhealthy after {failed - broken:.1f} s, back after {back - failed:.1f} s")
                 assert failed - broken < STALL_S + 5
                 # A busy machine, on which the first start was slow, gets more time.
-                assert back - failed < max(10, 2 * start_s)
+                assert back - failed < max(10, 3 * start_s)
                 assert service.log_text.count(f"the process ends with exit code 70: {reason}") == 1
         finally:
             end.set()
