@@ -60,10 +60,10 @@ class ErrorHandling:
 
         async def send_unless_plain_413(message: Message) -> None:
             nonlocal started
-            headers = Headers(raw=message.get("headers", []))
-            as_text = headers.get("content-type", "").startswith("text/plain")
-            if not started and message["status"] == 413 and as_text:
-                raise BodyTooLarge
+            if not started and message["status"] == 413:
+                content_type = Headers(raw=message.get("headers", [])).get("content-type", "")
+                if content_type.startswith("text/plain"):
+                    raise BodyTooLarge
             started = True
             await send(message)
 

@@ -87,7 +87,7 @@ class SessionStore:
     async def replace_class(
         self, owner: str, session_id: str, label: str, examples: Sequence[Example]
     ) -> Session:
-        """Replace all examples of a class with these. Raises: as add_examples."""
+        """Replace all examples of a class with these. Raises: the errors of add_examples."""
         replaced = await self._database.write(
             lambda c: changes.add_examples(c, owner, session_id, examples, self._quotas, replaced=label)
         )
@@ -121,7 +121,7 @@ class SessionStore:
         await self._delete_all(queries.EXPIRED)
 
     async def check(self) -> None:
-        """Returns if the store can read and write. Raises: StoreFull."""
+        """Make sure that the store can be read and, if it was full, written. Raises: StoreFull."""
         await self._database.check()
 
     async def close(self) -> None:

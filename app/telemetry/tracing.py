@@ -19,8 +19,6 @@ from model.errors import CsrnError
 class TracingUnavailable(CsrnError):
     """The environment asks for traces that this installation cannot send."""
 
-    code = "tracing_unavailable"
-
 
 def _is_untraced(scope: Scope) -> bool:
     # A stream would be one trace with a span for every stage of every frame.

@@ -35,7 +35,7 @@ def load_target(name: str) -> Target:
 
 
 def fuzz(name: str, folder: Path, *, inputs: int, seed: int) -> None:
-    """Parse damaged inputs until one fails, or until so many were parsed. Then the process ends.
+    """Parse damaged inputs until one fails or the given number is parsed. Then the process ends.
 
     The exit code is 0 only if no input failed. An input that fails is kept in the folder, beside the log.
     """

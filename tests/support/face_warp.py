@@ -115,7 +115,7 @@ class Slit:
 def close_eye(width: int, height: int, points: Points, side: str) -> tuple[SourceMap, Floats]:
     """Stretch the skin between brow and lid down over the eye.
 
-    Returns: the warp, and the factor (height, width, 1) by which the lashes darken each pixel.
+    Returns: the warp, and a factor (height, width, 1) for each pixel, below 1 where lashes darken it.
     """
     slit = Slit(width, height, points, UPPER_LID[side], LOWER_LID[side])
     upper, lower, across = slit.upper, slit.lower, slit.across

@@ -5,7 +5,7 @@
         client.add_support(session.id, [("bored", Path("a.jpg")), ("thinking", Path("b.jpg"))])
         print(client.classify(session.id, [Path("c.jpg")]).results[0].faces[0].predicted)
 
-Both have the same methods. `csrn_client.schemas` holds the types of what they return.
+Both have the same methods. `csrn_client.schemas` defines the types of their results.
 """
 
 from csrn_client.async_client import AsyncClient
