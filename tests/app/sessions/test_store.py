@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 from collections.abc import Awaitable
@@ -86,16 +87,19 @@ async def test_simultaneous_writers_stay_within_the_quotas(opener: Opener) -> No
 
 async def test_a_cancelled_write_is_complete_or_absent(store: SessionStore) -> None:
     session = await create(store)
+    acknowledged = 0
     for attempt in range(4):
         added = [example(f"{attempt}-{index}") for index in range(2)]
         write = asyncio.ensure_future(store.add_examples("ann", session.id, added))
         await asyncio.sleep(attempt / 1000)
         write.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):  # a fast disk may complete the write first
             await write
+            acknowledged += 1
     await asyncio.sleep(0.2)
     after, examples = await store.load_examples("ann", session.id)
     assert after.revision > 0, "a write that has begun is completed"
+    assert after.revision >= acknowledged
     assert len(names(examples)) == 2 * after.revision
 
 
