@@ -13,7 +13,7 @@ blendshape coefficients).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,35 @@ class ClassScore:
     """face, eyes, lips, prototype and the checkpoint's further parts, each in [0, 1]"""
     nearest_example_id: str
     """The example whose face, eyes and lips score highest with the query"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class QueryScores:
+    """The scores of one query with every class of a support set, as the device computed them."""
+
+    labels: tuple[str, ...]
+    example_ids: tuple[str, ...]
+    part_names: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    """(way,) weighted means of the parts, in [0, 1]"""
+    parts: npt.NDArray[np.float32]
+    """(way, parts) in [0, 1]"""
+    nearest: npt.NDArray[np.int64]
+    """(way,) numbers of the examples whose face, eyes and lips score highest with the query"""
+
+    def ranked(self) -> list[ClassScore]:
+        """The class scores, best first; ties keep the order of the support set."""
+        order = np.argsort(-self.scores, kind="stable")
+        columns = self.scores[order].tolist(), self.parts[order].tolist(), self.nearest[order].tolist()
+        return [
+            ClassScore(
+                label=self.labels[number],
+                score=score,
+                parts=dict(zip(self.part_names, parts, strict=True)),
+                nearest_example_id=self.example_ids[nearest],
+            )
+            for number, score, parts, nearest in zip(order.tolist(), *columns, strict=True)
+        ]
 
 
 class Classifier:
@@ -115,20 +144,37 @@ class Classifier:
     def score(self, support: SupportSet, query: Features) -> list[list[ClassScore]]:
         """Class scores of each query's features (queries, numbers), best first."""
         (scores,) = self.score_all([(support, query)])
-        return scores
+        return [of_query.ranked() for of_query in scores]
 
     @torch.inference_mode()
-    def score_all(self, requests: Sequence[tuple[SupportSet, Features]]) -> list[list[list[ClassScore]]]:
-        """Score the queries of many support sets of any way and shots at once, each as `score` does."""
+    def score_all(self, requests: Sequence[tuple[SupportSet, Features]]) -> list[list[QueryScores]]:
+        """Score the queries of many support sets of any way and shots at once, each as `score` does.
+
+        The scores are not ranked here, so that other threads can do it.
+        """
         pairs = Pairs.of(requests)
         pair_scores, class_parts = self.relate(requests, pairs)
-        scores = iter(self.class_scores(class_parts).tolist())
-        parts = iter(class_parts.tolist())
-        nearest = iter(pairs.best_example(pair_scores.mean(dim=-1)))
-        return [
-            [self._rank(support, scores, parts, nearest) for _ in range(len(query))]
-            for support, query in requests
-        ]
+        scores, parts = self.class_scores(class_parts).cpu().numpy(), class_parts.cpu().numpy()
+        nearest = pairs.best_example(pair_scores.mean(dim=-1))
+        scored, start = [], 0
+        for support, query in requests:
+            way = len(support.labels)
+            rows = [slice(start + way * number, start + way * (number + 1)) for number in range(len(query))]
+            start += way * len(query)
+            scored.append(
+                [
+                    QueryScores(
+                        labels=support.labels,
+                        example_ids=support.example_ids,
+                        part_names=self.part_names,
+                        scores=scores[of_query],
+                        parts=parts[of_query],
+                        nearest=nearest[of_query],
+                    )
+                    for of_query in rows
+                ]
+            )
+        return scored
 
     def relate(self, requests: Sequence[tuple[SupportSet, Features]], pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Relation scores (pairs, 3 parts), and the class parts (rows, parts) that `class_scores` takes."""
@@ -158,22 +204,3 @@ class Classifier:
             eyes and lips are averaged over each class's shots.
         """
         return (class_parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
-
-    def _rank(
-        self,
-        support: SupportSet,
-        scores: Iterator[float],
-        parts: Iterator[list[float]],
-        nearest: Iterator[int],
-    ) -> list[ClassScore]:
-        """The class scores of the next query, best first; ties keep the order of the support set."""
-        classes = [
-            ClassScore(
-                label=label,
-                score=next(scores),
-                parts=dict(zip(self.part_names, next(parts), strict=True)),
-                nearest_example_id=support.example_ids[next(nearest)],
-            )
-            for label in support.labels
-        ]
-        return sorted(classes, key=lambda score: -score.score)

@@ -103,7 +103,7 @@ class Pairs:
         sums = of_pairs.new_zeros(self.row_count, of_pairs.shape[1]).index_add_(0, rows, of_pairs)
         return sums / shots[:, None]
 
-    def best_example(self, of_pairs: Tensor) -> list[int]:
+    def best_example(self, of_pairs: Tensor) -> Indices:
         """The example of each row with the highest value (pairs,); the first of equal ones."""
         rows = _on(of_pairs, self.row_of_pair)
         best = of_pairs.new_zeros(self.row_count).scatter_reduce_(
@@ -113,7 +113,7 @@ class Pairs:
         candidates = torch.where(of_pairs >= best[rows], numbers, len(of_pairs))
         first = numbers.new_zeros(self.row_count)
         first = first.scatter_reduce_(0, rows, candidates, "amin", include_self=False)
-        found: list[int] = self.example_of_pair[first.cpu().numpy()].tolist()
+        found: Indices = self.example_of_pair[first.cpu().numpy()]
         return found
 
     def cosines(self, of_classes: Tensor, of_queries: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def result_response(
 
 
 def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | None) -> schemas.Face:
-    scores = face.scores
+    scores = [] if face.scores is None else face.scores.ranked()
     known = scores and unknown_below is not None and scores[0].score >= unknown_below
     response = schemas.Face(
         box=box_response(face.face.box_px),

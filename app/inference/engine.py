@@ -15,7 +15,7 @@ from app.inference.network import FaceBatch, Network
 from app.inference.observer import Observer, Stage
 from app.settings import Settings
 from model.checkpoint import Checkpoint
-from model.classifier import Classifier, ClassScore
+from model.classifier import Classifier, QueryScores
 from model.errors import CheckpointInvalid, CsrnError
 from model.support_set import Features, SupportSet
 from model.vision.faces import Face
@@ -42,10 +42,11 @@ class SupportFace:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoredFace:
-    """A face of a query image with its class scores, best first."""
+    """A face of a query image with its class scores."""
 
     face: Face
-    scores: list[ClassScore]
+    scores: QueryScores | None
+    """None for a session without classes"""
 
 
 QueryOutcome = list[ScoredFace] | CsrnError

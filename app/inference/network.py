@@ -17,7 +17,7 @@ from app.inference.fairness import Lane
 from app.inference.observer import Observer
 from app.inference.work_queue import WorkQueue
 from app.settings import Settings
-from model.classifier import Classifier, ClassScore
+from model.classifier import Classifier, QueryScores
 from model.leave_one_out import LeftOut, leave_one_out
 from model.support_set import Example, Features, SupportSet
 from model.vision.faces import Face
@@ -96,8 +96,8 @@ class Network:
 
     async def score(
         self, faces: Sequence[Face], support: SupportSet, *, lane: Lane = Lane()
-    ) -> list[list[ClassScore]]:
-        """The class scores of each face, best first."""
+    ) -> list[QueryScores]:
+        """The class scores of each face."""
         examples = len(support.example_ids)
         step = max(MAX_JOB_PAIRS // examples, 1)
         jobs = [(support, FaceBatch.of(faces[start : start + step])) for start in range(0, len(faces), step)]
@@ -145,7 +145,7 @@ class Network:
         return np.split(features, np.cumsum([len(batch) for batch in batches])[:-1])
 
     @_device_errors()
-    def _score(self, jobs: Sequence[tuple[SupportSet, FaceBatch]]) -> list[list[list[ClassScore]]]:
+    def _score(self, jobs: Sequence[tuple[SupportSet, FaceBatch]]) -> list[list[QueryScores]]:
         features = self._encode([faces for _, faces in jobs])
         return self.classifier.score_all(
             [(support, found) for (support, _), found in zip(jobs, features, strict=True)]

@@ -260,8 +260,9 @@ def test_scoring_many_support_sets_at_once_gives_what_each_gives_alone(classifie
     for (support, queries), answers in zip(requests, together, strict=True):
         for query, scores in zip(queries, answers, strict=True):
             (alone,) = classifier.score(support, query[None])
-            assert [score.label for score in scores] == [score.label for score in alone]
-            for one, other in zip(scores, alone, strict=True):
+            ranked = scores.ranked()
+            assert [score.label for score in ranked] == [score.label for score in alone]
+            for one, other in zip(ranked, alone, strict=True):
                 assert one.score == pytest.approx(other.score, abs=1e-5)
                 assert one.parts == pytest.approx(other.parts, abs=1e-5)
                 assert one.nearest_example_id == other.nearest_example_id

@@ -216,7 +216,7 @@ class _Stream:
         try:
             support = await self._service.supports.get(self._owner, session)
         except NoClasses:
-            return [ScoredFace(face=face, scores=[]) for face in found], self._unknown_below
+            return [ScoredFace(face=face, scores=None) for face in found], self._unknown_below
         timings.mark("support")
         (outcome,) = await self._engine.score_faces([found], support, lane=self._lane)
         timings.mark("network")
