@@ -79,6 +79,19 @@ def test_the_rate_of_a_key_counts_requests_and_images(client: TestClient) -> Non
     assert client.get("/v1/model", headers=ZOE).status_code == 200
 
 
+def test_a_request_with_more_images_than_its_rate_can_never_be_answered(
+    weights: Path, tmp_path: Path
+) -> None:
+    with client_of(weights, tmp_path, api_keys=KEYS, rate_limit="4/minute") as client:
+        images = [sample("anger", 0, "support"), *(sample("anger", index) for index in range(3))]
+        refused = client.post("/v1/classify", files=images, data={"labels": ["anger"]}, headers=ANN)
+        assert_problem(refused, 413, "body_too_large")
+        assert refused.json()["detail"] == "the rate allows at most 3 images in one request"
+        assert "retry-after" not in refused.headers
+        answered = client.post("/v1/classify", files=images[:3], data={"labels": ["anger"]}, headers=BOB)
+        assert answered.status_code == 200
+
+
 def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp_path: Path) -> None:
     app = create_app(
         settings(
