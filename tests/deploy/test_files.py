@@ -1,4 +1,4 @@
-"""The deployment files: what compose gives to each service, and that the tools that read the files accept them."""
+"""The deployment files: what compose gives to each service. make image-check: their tools accept them."""
 
 from __future__ import annotations
 
@@ -61,6 +61,13 @@ def test_without_a_gpu_profile_no_gpu_is_visible() -> None:
         assert not _reserves_gpu(service)
         assert service["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
         assert service["environment"]["CSRN_DEVICE"] == "cpu"
+
+
+def test_the_service_runs_as_x86_64_because_mediapipe_has_no_other_wheel() -> None:
+    for name in (*SERVICES, "key", "train"):
+        assert compose()[name]["platform"] == "linux/amd64"
+    deployment = next(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+    assert deployment["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
 
 
 def _reserves_gpu(service: dict[str, Any]) -> bool:
