@@ -17,16 +17,13 @@ CERTIFICATE_FOLDER, KEYS_FOLDER = "./deploy/tls", "./deploy/secrets"
 SERVICES = ("serve", "cpu", "replica")
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads compose's !reset as the value that follows it."""
-
-
-_Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+# Compose's !reset replaces a list by the one that follows it.
+yaml.SafeLoader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
 
 
 def compose(path: Path = ROOT / "docker-compose.yml") -> dict[str, Any]:
     """The services of a compose file by name."""
-    services: dict[str, Any] = yaml.load(path.read_text(), _Loader)["services"]
+    services: dict[str, Any] = yaml.safe_load(path.read_text())["services"]
     return services
 
 

@@ -3,12 +3,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.samples import EXPRESSIONS, SAMPLES, no_face
+from tests.support.service import Service
 
 QUERY = SAMPLES / "surprise" / "07.jpg"
 
@@ -16,6 +19,12 @@ QUERY = SAMPLES / "surprise" / "07.jpg"
 @pytest.fixture(autouse=True)
 def _seeded_weights(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     monkeypatch.setenv("CSRN_WEIGHTS", str(weights))
+
+
+@pytest.fixture(scope="module")
+def service(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service"), CSRN_WEIGHTS=str(weights)) as service:
+        yield service
 
 
 def test_classify_prints_a_table_with_the_score_of_each_class() -> None:
@@ -47,6 +56,45 @@ def test_classify_prints_one_csv_line_for_each_face(tmp_path: Path) -> None:
     for row in rows[:-2]:
         best = max(EXPRESSIONS, key=lambda label: float(row[f"score {label}"]))
         assert row["predicted"] == (best if float(row[f"score {best}"]) >= 0.5 else "")
+
+
+@pytest.mark.parametrize("options", ["", "--json", "--csv --url SERVICE"])
+def test_classify_reads_files_whose_names_are_not_utf_8(
+    request: pytest.FixtureRequest, tmp_path: Path, options: str
+) -> None:
+    support, queries = tmp_path / "support", tmp_path / "queries"
+    for label, expression in (("calm", "anger"), ("wow", "surprise")):
+        (support / label).mkdir(parents=True)
+        shown = support / label / os.fsdecode(b"\xffshown.jpg")
+        shown.write_bytes((SAMPLES / expression / "00.jpg").read_bytes())
+    (support / "calm" / os.fsdecode(b"\xffwall.png")).write_bytes(no_face())
+    queries.mkdir()
+    (queries / os.fsdecode(b"\xe9t\xe9.jpg")).write_bytes(QUERY.read_bytes())
+    if options:
+        (queries / os.fsdecode(b"\xff.jpg")).write_text("no image")
+    if options.endswith("SERVICE"):
+        options = options.replace("SERVICE", request.getfixturevalue("service").url)
+    ended = csrn("classify --support", support, options, queries)
+    (ended.stdout + ended.stderr).encode()
+    assert ended.code == (1 if options else 0), ended.stderr
+    assert rf"csrn: {support}/calm/\xffwall.png is not used" in ended.stderr
+    assert (rf"csrn: {queries}/\xff.jpg: the file is not a JPEG" in ended.stderr) == bool(options)
+    if options == "--json":
+        result = json.loads(ended.stdout.splitlines()[0])
+        assert result["filename"] == rf"{queries}/\xe9t\xe9.jpg"
+        nearest = {score["nearest_example_id"] for score in result["faces"][0]["scores"]}
+        assert nearest == {rf"{support}/{label}/\xffshown.jpg" for label in ("calm", "wow")}
+    else:
+        assert r"/\xe9t\xe9.jpg" in ended.stdout
+
+
+def test_classify_names_a_support_folder_whose_name_cannot_be_a_label(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "face.jpg").write_bytes(QUERY.read_bytes())
+    ended = csrn("classify --support", tmp_path, QUERY)
+    assert ended.code == 1
+    assert ended.stderr == rf"csrn: {tmp_path}/\xff: a label is valid UTF-8" + "\n"
 
 
 def test_classify_names_support_files_that_are_not_used(tmp_path: Path) -> None:
