@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr = SecretStr("")
     """NAME:KEY or NAME:sha256:HEX, separated by commas or line ends; empty: no key is needed"""
     allow_anonymous: bool = False
-    """Whether a service without keys answers other machines"""
+    """Whether a service without keys answers other machines, and through a proxy"""
     rate_limit: str = ""
     """The rate of each key, for example 6000/minute; empty: no limit. Each request, each image in it and each
     frame of a stream counts one. Every replica counts separately."""

@@ -27,9 +27,9 @@ class Unauthorized(AccessError):
 
 
 class ForbiddenOrigin(AccessError):
-    """The request comes from a web page of another origin, which is not allowed."""
+    """The request comes from a web page of another origin or, without keys, from another machine."""
 
-    code, status, title = "forbidden_origin", 403, "Web pages of other origins may not use this service"
+    code, status, title = "forbidden_origin", 403, "The service does not answer requests from there"
 
 
 class CostTooHigh(AccessError):

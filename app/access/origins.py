@@ -1,4 +1,4 @@
-"""Recognizes requests that web pages of other origins send."""
+"""Recognizes requests that web pages of other origins send, or that come from other machines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import ipaddress
 import urllib.parse
 
 from starlette.datastructures import Headers
+
+from app.access.errors import ForbiddenOrigin
 
 
 def is_foreign_page(headers: Headers) -> bool:
@@ -22,9 +24,21 @@ def is_foreign_origin(headers: Headers) -> bool:
     return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
-def asks_for_loopback(headers: Headers) -> bool:
-    """Whether the Host header means this machine."""
-    return is_loopback(headers.get("host", ""))
+def require_loopback(headers: Headers) -> None:
+    """Raises: ForbiddenOrigin unless the request names this machine (against DNS rebinding) and no proxy."""
+    if not is_loopback(headers.get("host", "")):
+        raise ForbiddenOrigin(
+            "without keys the service answers only requests to localhost and 127.0.0.1: set CSRN_API_KEYS, "
+            "or CSRN_ALLOW_ANONYMOUS=true to serve under any name"
+        )
+    # A proxy on this machine connects from this machine, whoever sent the request.
+    for name in headers:
+        if name == "forwarded" or name.startswith("x-forwarded-"):
+            raise ForbiddenOrigin(
+                f"without keys the service answers only this machine, and the header {name} shows that a "
+                "proxy passes requests on, perhaps those of others: set CSRN_API_KEYS, or "
+                "CSRN_ALLOW_ANONYMOUS=true to serve everyone"
+            )
 
 
 def is_loopback(host: str) -> bool:
