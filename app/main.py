@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import torch
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
@@ -39,6 +40,8 @@ logger = logging.getLogger("csrn")
 
 MAX_FIELD_BYTES = 4096
 """The largest text field of a form: several times the size of the longest label"""
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+"""The methods that web pages of allowed origins may use"""
 MAX_EXPORTS, MAX_EXPORTS_PER_KEY = 4, 2
 """Exports at once: each holds a whole session in memory until its client has received it"""
 
@@ -158,6 +161,17 @@ def create_app(
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(Permissions, service=service)
     app.add_middleware(ErrorHandling)
+    if settings.allowed_origins:
+        # Outside of ErrorHandling, so that pages of these origins can read errors. No browser adds a key by
+        # itself, so any page may send any header, and credentials such as cookies are not allowed.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=METHODS,
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
     app.add_middleware(RequestIds)
     metrics.instrument(app)
     metrics.watch(engine, supports, service.streams)

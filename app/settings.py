@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import limits
 import platformdirs
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 """The processor quota of a container (cgroup version 2)"""
 SECRETS = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets"""
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def usable_cores(cpu_max: Path = CPU_MAX) -> int:
@@ -32,6 +35,20 @@ def usable_cores(cpu_max: Path = CPU_MAX) -> int:
 def default_store() -> str:
     """A SQLite file in the user's data folder."""
     return f"sqlite:///{Path(platformdirs.user_data_dir('csrn', appauthor=False)) / 'sessions.sqlite3'}"
+
+
+def _origin(entry: str) -> str:
+    """An origin as browsers write it: in lower case, without the default port. Raises: ValueError."""
+    if entry == "*":
+        return entry
+    match = _ORIGIN.fullmatch(entry.lower())
+    if match is None:
+        raise ValueError(
+            f"{entry} is no origin: expected scheme, host and perhaps port, such as "
+            "https://app.example:8443, without a path and without a slash at the end"
+        )
+    scheme, host, port = match.groups(default="")
+    return f"{scheme}://{host}" + ("" if port == DEFAULT_PORTS.get(scheme) else port)
 
 
 class Settings(BaseSettings):
@@ -50,6 +67,9 @@ class Settings(BaseSettings):
     """NAME:KEY or NAME:sha256:HEX, separated by commas or line ends; empty: no key is needed"""
     allow_anonymous: bool = False
     """Whether a service without keys answers other machines, and through a proxy"""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose web pages may use the service, such as https://app.example:8443, separated by commas or
+    line ends; * allows every page, and needs keys"""
     rate_limit: str = ""
     """The rate of each key, for example 6000/minute; empty: no limit. Each request, each image in it and each
     frame of a stream counts one. Every replica counts separately."""
@@ -104,6 +124,13 @@ class Settings(BaseSettings):
     """How long the service keeps serving after SIGTERM while /readyz answers 503, so that a proxy notices"""
     grace_s: int = Field(30, ge=1)
     """How long requests may continue after the listener has closed. Then they are cancelled"""
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _as_browsers_write_them(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(map(_origin, filter(None, map(str.strip, re.split(r"[,\r\n]", value)))))
 
     @field_validator("rate_limit")
     @classmethod

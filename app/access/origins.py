@@ -5,23 +5,33 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import urllib.parse
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 
 from app.access.errors import ForbiddenOrigin
 
 
-def is_foreign_page(headers: Headers) -> bool:
-    """Whether a page of another origin than the service's own sends the request."""
-    if (site := headers.get("sec-fetch-site")) is not None:
+def is_foreign_page(headers: Headers, allowed: Collection[str] = ()) -> bool:
+    """Whether a page of another origin than the service's own and the allowed ones sends the request.
+
+    allowed: origins as browsers write them; "*" for every origin.
+    """
+    if (site := headers.get("sec-fetch-site")) is not None and not _is_allowed(headers, allowed):
         return site not in ("same-origin", "none")
-    return is_foreign_origin(headers)
+    return is_foreign_origin(headers, allowed)
 
 
-def is_foreign_origin(headers: Headers) -> bool:
-    """Whether the Origin header names another host than the Host header."""
+def is_foreign_origin(headers: Headers, allowed: Collection[str] = ()) -> bool:
+    """Whether the Origin header names another host than the Host header, and no allowed origin."""
     origin = headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != headers.get("host")
+    if origin is None or _is_allowed(headers, allowed):
+        return False
+    return origin.partition("://")[2] != headers.get("host")
+
+
+def _is_allowed(headers: Headers, allowed: Collection[str]) -> bool:
+    return "*" in allowed or headers.get("origin") in allowed
 
 
 def require_loopback(headers: Headers) -> None:

@@ -57,8 +57,11 @@ class Permissions:
     def _owner(self, headers: Headers) -> str:
         """The owner of the request's key. Raises: ForbiddenOrigin; Unauthorized."""
         keys = self._service.keys
-        if not keys.required and is_foreign_page(headers):
-            raise ForbiddenOrigin("without keys the service answers no web page of another origin")
+        if not keys.required and is_foreign_page(headers, self._service.settings.allowed_origins):
+            raise ForbiddenOrigin(
+                "without keys the service answers no web page of another origin: set CSRN_API_KEYS, or name "
+                "the origin in CSRN_ALLOWED_ORIGINS"
+            )
         if self._service.loopback_only:
             require_loopback(headers)
         owner = keys.owner(bearer_key(headers))

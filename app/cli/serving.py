@@ -23,7 +23,7 @@ KEEP_ALIVE_S = 15
 
 
 class KeysNeeded(CsrnError):
-    """The service would listen for other machines, but no keys are configured."""
+    """The service would answer other machines or all web pages, but no keys are configured."""
 
 
 def serve(
@@ -40,6 +40,11 @@ def serve(
         raise KeysNeeded(
             f"without keys only this machine may be served, and {host} can be reached from others: set "
             "CSRN_API_KEYS (csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve everyone"
+        )
+    if "*" in settings.allowed_origins and not (keys.required or settings.allow_anonymous):
+        raise KeysNeeded(
+            "CSRN_ALLOWED_ORIGINS=* would let every web page that is open on this machine use the service "
+            "without a key: name the origins, or set CSRN_API_KEYS"
         )
     import uvicorn
 

@@ -105,7 +105,7 @@ async def stream(
 def _owner(websocket: WebSocket, service: ServiceState) -> str:
     """The owner of the key in the header or a subprotocol. Raises: ForbiddenOrigin; Unauthorized."""
     headers = websocket.headers
-    if is_foreign_origin(headers):
+    if is_foreign_origin(headers, service.settings.allowed_origins):
         raise ForbiddenOrigin
     if service.loopback_only:
         require_loopback(headers)
