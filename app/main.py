@@ -121,6 +121,7 @@ def create_app(
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
         docs_url=None,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         form_limits={
             "max_files": settings.max_images,
             # A label and an example id for each image, and the options.

@@ -18,6 +18,9 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 """The processor quota of a container (cgroup version 2)"""
 SECRETS = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets"""
+OWN_PATHS = {"v1", "livez", "readyz", "metrics", "openapi.json", "docs", "page", "samples"}
+"""How the paths of the service begin"""
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
@@ -70,6 +73,8 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose web pages may use the service, such as https://app.example:8443, separated by commas or
     line ends; * allows every page, and needs keys"""
+    root_path: str = ""
+    """The path of the service on its proxy, such as /faces. The proxy may pass it on or remove it"""
     rate_limit: str = ""
     """The rate of each key, for example 6000/minute; empty: no limit. Each request, each image in it and each
     frame of a stream counts one. Every replica counts separately."""
@@ -131,6 +136,14 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(map(_origin, filter(None, map(str.strip, re.split(r"[,\r\n]", value)))))
+
+    @field_validator("root_path")
+    @classmethod
+    def _known_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and (not _PATH.fullmatch(path) or path.split("/")[1] in OWN_PATHS):
+            raise ValueError("expected a path such as /faces, and none that the service uses itself")
+        return path
 
     @field_validator("rate_limit")
     @classmethod

@@ -7,12 +7,15 @@ import logging
 import resource
 import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.settings import Settings
 from model.errors import CsrnError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 MAX_CONNECTIONS = 1000
 """Connections that may be open at once. The service answers 503 to more. The proxy opens far fewer."""
@@ -49,6 +52,7 @@ def serve(
     import uvicorn
 
     from app.api.draining import Draining
+    from app.api.root_path import RootPath
     from app.main import create_app
     from app.telemetry.logs import set_up_logging
     from app.telemetry.tracing import set_up_tracing
@@ -60,9 +64,12 @@ def serve(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 2 * MAX_CONNECTIONS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * MAX_CONNECTIONS, hard), hard))
+    app: ASGIApp = Draining(create_app(settings), drain_s=settings.drain_s)
+    if settings.root_path:
+        app = RootPath(app, root_path=settings.root_path)
     server = uvicorn.Server(
         uvicorn.Config(
-            Draining(create_app(settings), drain_s=settings.drain_s),
+            app,
             host=host,
             port=port,
             # Of uvicorn's HTTP parsers only h11 limits the size of headers.

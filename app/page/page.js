@@ -110,7 +110,7 @@ async function waitForService() {
   view.showBanner(text.away);
   do {
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-  } while (!(await fetch("/readyz").then((response) => response.ok || response.status === 507, () => false)));
+  } while (!(await fetch("readyz").then((response) => response.ok || response.status === 507, () => false)));
   waiting = false;
   view.showBanner("");
   view.say(text.back);

@@ -84,6 +84,7 @@ def test_the_proxy_refuses_in_the_words_of_the_service(proxied: Proxied) -> None
             (client.post("/v1/classify", content=b"x" * (MAX_BODY_BYTES + 1)), 413, "body_too_large"),
             (client.get("/v1/model", headers={"X-Long": "x" * 8000}), 431, "headers_too_large"),
             (client.get("/metrics"), 404, "not_found"),
+            (client.get("/%6detrics"), 404, "not_found"),
             (client.get("/v1/model", headers=bearer("other")), 401, "unauthorized"),
         ):
             assert (response.status_code, response.json()["code"]) == (status, code)

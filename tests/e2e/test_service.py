@@ -25,7 +25,7 @@ from tests.support.shared_data import SHARED, needs_shared_faces
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), CSRN_DRAIN_S="1.5") as service:
+    with Service(tmp_path_factory.mktemp("service"), CSRN_DRAIN_S="1.5", CSRN_ROOT_PATH="/faces") as service:
         yield service
 
 
@@ -159,7 +159,8 @@ def test_a_service_that_shuts_down_completes_its_requests_and_closes_its_streams
             time.sleep(0.1)
             ending = pool.submit(service.stop)
             time.sleep(0.3)
-            assert_problem(httpx.get(f"{service.url}/readyz"), 503, "not_ready")
+            for root_path in ("", "/faces"):
+                assert_problem(httpx.get(f"{service.url}{root_path}/readyz"), 503, "not_ready")
             # A proxy that has not noticed yet is still served.
             assert httpx.get(f"{service.url}{path}").status_code == 200
             with pytest.raises(ConnectionClosed):
