@@ -21,6 +21,7 @@ from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
 from app.api.problems import PROBLEM_RESPONSES, describe_problems
+from app.api.readiness import Readiness
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.api.state import ServiceState
 from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
@@ -134,6 +135,7 @@ def create_app(
         settings=settings,
         engine=engine,
         store=store,
+        readiness=Readiness(store, outage_s=settings.store_outage_s),
         supports=supports,
         metrics=metrics,
         keys=keys,

@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     """Time between deletions of expired sessions"""
     stall_s: float = Field(60, gt=0)
     """The process ends with exit code 70 when a worker thread is busy with one batch for this time"""
+    store_outage_s: float = Field(10, ge=0)
+    """How long the store may be unavailable before /readyz answers 503"""
     drain_s: float = Field(0, ge=0)
     """How long the service keeps serving after SIGTERM while /readyz answers 503, so that a proxy notices"""
     grace_s: int = Field(30, ge=1)
