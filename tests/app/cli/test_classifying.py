@@ -85,7 +85,8 @@ def test_classify_reads_files_whose_names_are_not_utf_8(
         nearest = {score["nearest_example_id"] for score in result["faces"][0]["scores"]}
         assert nearest == {rf"{support}/{label}/\xffshown.jpg" for label in ("calm", "wow")}
     else:
-        assert r"/\xe9t\xe9.jpg" in ended.stdout
+        # The title of a table is wrapped.
+        assert rf"{queries}/\xe9t\xe9.jpg" in "".join(ended.stdout.split())
 
 
 def test_classify_names_a_support_folder_whose_name_cannot_be_a_label(tmp_path: Path) -> None:
