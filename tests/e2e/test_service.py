@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,11 +107,16 @@ def test_the_stream_classifies_frames_and_refuses_large_ones(service: Service) -
         assert raised.value.rcvd is None or raised.value.rcvd.code == 1009
 
 
-def test_csrn_classify_gives_the_same_scores_with_and_without_a_service(service: Service) -> None:
-    query = SAMPLES / "surprise" / "07.jpg"
+def test_csrn_classify_gives_the_same_scores_with_and_without_a_service(
+    service: Service, tmp_path: Path
+) -> None:
+    query = tmp_path / os.fsdecode(b"not-utf-8-\xff.jpg")
+    query.write_bytes(sample_bytes("surprise", 7))
     scores = []
     for url in ("", f"--url {service.url}"):
-        (face,) = json.loads(csrn_succeeds("classify --support", SAMPLES, "--json", query, url))["faces"]
+        result = json.loads(csrn_succeeds("classify --support", SAMPLES, "--json", query, url))
+        assert result["filename"] == rf"{tmp_path}/not-utf-8-\xff.jpg"
+        (face,) = result["faces"]
         scores.append({score["label"]: score["score"] for score in face["scores"]})
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     left = service.client.get("/v1/sessions", params={"limit": 1000}).json()["sessions"]

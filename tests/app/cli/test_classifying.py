@@ -4,14 +4,12 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.samples import EXPRESSIONS, SAMPLES, no_face
-from tests.support.service import Service
 
 QUERY = SAMPLES / "surprise" / "07.jpg"
 
@@ -19,12 +17,6 @@ QUERY = SAMPLES / "surprise" / "07.jpg"
 @pytest.fixture(autouse=True)
 def _seeded_weights(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     monkeypatch.setenv("CSRN_WEIGHTS", str(weights))
-
-
-@pytest.fixture(scope="module")
-def service(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), CSRN_WEIGHTS=str(weights)) as service:
-        yield service
 
 
 def test_classify_prints_a_table_with_the_score_of_each_class() -> None:
@@ -58,10 +50,8 @@ def test_classify_prints_one_csv_line_for_each_face(tmp_path: Path) -> None:
         assert row["predicted"] == (best if float(row[f"score {best}"]) >= 0.5 else "")
 
 
-@pytest.mark.parametrize("options", ["", "--json", "--csv --url SERVICE"])
-def test_classify_reads_files_whose_names_are_not_utf_8(
-    request: pytest.FixtureRequest, tmp_path: Path, options: str
-) -> None:
+@pytest.mark.parametrize("options", ["", "--json", "--csv"])
+def test_classify_reads_files_whose_names_are_not_utf_8(tmp_path: Path, options: str) -> None:
     support, queries = tmp_path / "support", tmp_path / "queries"
     for label, expression in (("calm", "anger"), ("wow", "surprise")):
         (support / label).mkdir(parents=True)
@@ -72,8 +62,6 @@ def test_classify_reads_files_whose_names_are_not_utf_8(
     (queries / os.fsdecode(b"\xe9t\xe9.jpg")).write_bytes(QUERY.read_bytes())
     if options:
         (queries / os.fsdecode(b"\xff.jpg")).write_text("no image")
-    if options.endswith("SERVICE"):
-        options = options.replace("SERVICE", request.getfixturevalue("service").url)
     ended = csrn("classify --support", support, options, queries)
     (ended.stdout + ended.stderr).encode()
     assert ended.code == (1 if options else 0), ended.stderr
