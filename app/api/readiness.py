@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from time import monotonic
 from typing import Literal, Protocol
 
 from app.api.errors import NotReady
 from app.sessions.errors import StoreFull, StoreUnavailable
+
+logger = logging.getLogger("csrn")
 
 STORE_LIMIT_S = 1.0
 """How long a check waits for the store: less than proxies and Kubernetes wait for the check"""
@@ -44,10 +47,12 @@ class Readiness:
             self._unavailable_since_s = None
             raise
         except (StoreUnavailable, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
             if self._unavailable_since_s is None:
                 self._unavailable_since_s = monotonic()
+                logger.warning("session store: %s", reason)
             if monotonic() - self._unavailable_since_s >= self._outage_s:
-                raise NotReady(f"the store does not answer: {error or 'timeout'}") from error
+                raise NotReady(f"the store does not answer: {reason}") from error
             return "store_unavailable"
         self._unavailable_since_s = None
         return "ready"

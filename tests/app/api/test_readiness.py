@@ -44,7 +44,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-async def test_only_a_long_outage_of_the_store_makes_the_service_unready(store: Store, clock: Clock) -> None:
+async def test_only_a_long_outage_of_the_store_makes_the_service_unready(
+    store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     ready = Readiness(store, outage_s=10)
     assert await ready.check() == "ready"
     for _ in range(2):  # The time counts from the beginning of each outage.
@@ -57,6 +59,7 @@ async def test_only_a_long_outage_of_the_store_makes_the_service_unready(store: 
             await ready.check()
         store.fault = None
         assert await ready.check() == "ready"
+    assert caplog.messages == ["session store: gone"] * 2
 
 
 async def test_a_service_that_never_reached_its_store_is_not_ready(store: Store, clock: Clock) -> None:
