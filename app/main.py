@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import torch
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
@@ -20,6 +21,7 @@ from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
 from app.api.problems import PROBLEM_RESPONSES, describe_problems
+from app.api.readiness import Readiness
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.api.state import ServiceState
 from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
@@ -39,6 +41,8 @@ logger = logging.getLogger("csrn")
 
 MAX_FIELD_BYTES = 4096
 """The largest text field of a form: several times the size of the longest label"""
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+"""The methods that web pages of allowed origins may use"""
 MAX_EXPORTS, MAX_EXPORTS_PER_KEY = 4, 2
 """Exports at once: each holds a whole session in memory until its client has received it"""
 
@@ -118,6 +122,7 @@ def create_app(
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
         docs_url=None,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         form_limits={
             "max_files": settings.max_images,
             # A label and an example id for each image, and the options.
@@ -130,6 +135,7 @@ def create_app(
         settings=settings,
         engine=engine,
         store=store,
+        readiness=Readiness(store, outage_s=settings.store_outage_s),
         supports=supports,
         metrics=metrics,
         keys=keys,
@@ -158,6 +164,17 @@ def create_app(
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(Permissions, service=service)
     app.add_middleware(ErrorHandling)
+    if settings.allowed_origins:
+        # Outside of ErrorHandling, so that pages of these origins can read errors. No browser adds a key by
+        # itself, so any page may send any header, and credentials such as cookies are not allowed.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=METHODS,
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
     app.add_middleware(RequestIds)
     metrics.instrument(app)
     metrics.watch(engine, supports, service.streams)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import limits
 import platformdirs
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "csrn-fer2013.safetensors"
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 """The processor quota of a container (cgroup version 2)"""
 SECRETS = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets"""
+OWN_PATHS = {"v1", "livez", "readyz", "metrics", "openapi.json", "docs", "page", "samples"}
+"""How the paths of the service begin"""
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def usable_cores(cpu_max: Path = CPU_MAX) -> int:
@@ -34,6 +40,20 @@ def default_store() -> str:
     return f"sqlite:///{Path(platformdirs.user_data_dir('csrn', appauthor=False)) / 'sessions.sqlite3'}"
 
 
+def _origin(entry: str) -> str:
+    """An origin as browsers write it: in lower case, without the default port. Raises: ValueError."""
+    if entry == "*":
+        return entry
+    match = _ORIGIN.fullmatch(entry.lower())
+    if match is None:
+        raise ValueError(
+            f"{entry} is no origin: expected scheme, host and perhaps port, such as "
+            "https://app.example:8443, without a path and without a slash at the end"
+        )
+    scheme, host, port = match.groups(default="")
+    return f"{scheme}://{host}" + ("" if port == DEFAULT_PORTS.get(scheme) else port)
+
+
 class Settings(BaseSettings):
     """Each field is read from the variable CSRN_<FIELD>, else from the file csrn_<field> in /run/secrets."""
 
@@ -49,7 +69,12 @@ class Settings(BaseSettings):
     api_keys: SecretStr = SecretStr("")
     """NAME:KEY or NAME:sha256:HEX, separated by commas or line ends; empty: no key is needed"""
     allow_anonymous: bool = False
-    """Whether a service without keys answers other machines"""
+    """Whether a service without keys answers other machines, and through a proxy"""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose web pages may use the service, such as https://app.example:8443, separated by commas or
+    line ends; * allows every page, and needs keys"""
+    root_path: str = ""
+    """The path of the service on its proxy, such as /faces. The proxy may pass it on or remove it"""
     rate_limit: str = ""
     """The rate of each key, for example 6000/minute; empty: no limit. Each request, each image in it and each
     frame of a stream counts one. Every replica counts separately."""
@@ -100,10 +125,27 @@ class Settings(BaseSettings):
     """Time between deletions of expired sessions"""
     stall_s: float = Field(60, gt=0)
     """The process ends with exit code 70 when a worker thread is busy with one batch for this time"""
+    store_outage_s: float = Field(10, ge=0)
+    """How long the store may be unavailable before /readyz answers 503"""
     drain_s: float = Field(0, ge=0)
     """How long the service keeps serving after SIGTERM while /readyz answers 503, so that a proxy notices"""
     grace_s: int = Field(30, ge=1)
     """How long requests may continue after the listener has closed. Then they are cancelled"""
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _as_browsers_write_them(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(map(_origin, filter(None, map(str.strip, re.split(r"[,\r\n]", value)))))
+
+    @field_validator("root_path")
+    @classmethod
+    def _known_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and (not _PATH.fullmatch(path) or path.split("/")[1] in OWN_PATHS):
+            raise ValueError("expected a path such as /faces, and none that the service uses itself")
+        return path
 
     @field_validator("rate_limit")
     @classmethod

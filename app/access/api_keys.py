@@ -18,6 +18,8 @@ MIN_KEY_LENGTH = 16
 """Shorter keys can be guessed, so the service logs a warning about them at its start"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+_HASH = re.compile(r"sha[-_]?[0-9]+ *[:=] *", re.IGNORECASE)
+"""How a hash begins, also one of another kind or with a typing error"""
 NAME_RULE = "a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit"
 
 
@@ -75,20 +77,23 @@ def new_key(name: str) -> tuple[str, str]:
 
 def _read_entry(entry: str, number: int) -> tuple[str, bytes, int | None]:
     """Name, digest and, unless the entry holds a hash, length of a key. Raises: KeysInvalid."""
-    name, separator, key = entry.partition(":")
+    name, separator, key = (part.strip() for part in entry.partition(":"))
+    if _HASH.match(entry):
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has a hash and no name: NAME:sha256:HEX")
     if not separator:
         return _digest(entry).hex()[:16], _digest(entry), len(entry)
-    if name == "sha256":
-        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has a hash and no name: NAME:sha256:HEX")
     if not _NAME.fullmatch(name):
         raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no valid name: {NAME_RULE}")
     if not key:
         raise KeysInvalid(f"CSRN_API_KEYS: entry {number} has no key after its name")
-    if not key.startswith("sha256:"):
+    if (hashed := _HASH.match(key)) is None:
         return name, _digest(key), len(key)
-    if not _DIGEST.fullmatch(key.removeprefix("sha256:")):
+    kind, digits = hashed.group().rstrip().casefold(), key[hashed.end() :]
+    if kind != "sha256:":
+        raise KeysInvalid(f"CSRN_API_KEYS: entry {number} is no hash of the form NAME:sha256:HEX")
+    if not _DIGEST.fullmatch(digits):
         raise KeysInvalid(f"CSRN_API_KEYS: entry {number} needs 64 hexadecimal digits after sha256:")
-    return name, bytes.fromhex(key.removeprefix("sha256:")), None
+    return name, bytes.fromhex(digits), None
 
 
 def _digest(key: str) -> bytes:

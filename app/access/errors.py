@@ -4,6 +4,7 @@ AccessError
 ├─ KeysInvalid           CSRN_API_KEYS is malformed
 ├─ Unauthorized     401  unauthorized
 ├─ ForbiddenOrigin  403  forbidden_origin
+├─ CostTooHigh      413  body_too_large
 ├─ Overloaded       429  overloaded
 └─ RateLimited      429  rate_limited
 """
@@ -26,9 +27,15 @@ class Unauthorized(AccessError):
 
 
 class ForbiddenOrigin(AccessError):
-    """The request comes from a web page of another origin, which is not allowed."""
+    """The request comes from a web page of another origin or, without keys, from another machine."""
 
-    code, status, title = "forbidden_origin", 403, "Web pages of other origins may not use this service"
+    code, status, title = "forbidden_origin", 403, "The service does not answer requests from there"
+
+
+class CostTooHigh(AccessError):
+    """The whole rate of a key does not allow the request, so that waiting cannot help."""
+
+    code, status, title = "body_too_large", 413, "The request is too large"
 
 
 class Overloaded(AccessError):

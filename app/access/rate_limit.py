@@ -9,7 +9,7 @@ import limits
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from app.access.errors import RateLimited
+from app.access.errors import CostTooHigh, RateLimited
 
 
 class RateLimit:
@@ -24,11 +24,12 @@ class RateLimit:
         """Count `cost` for the owner. If the rate does not allow it, count nothing. Raises: RateLimited."""
         if self._item is None or self._counter.hit(self._item, owner, cost=cost):
             return
-        if cost > self._item.amount:
-            raise RateLimited(
-                f"the rate allows at most {self._item.amount} images in one request",
-                retry_after_s=self._item.get_expiry(),
-            )
         reset = self._counter.get_window_stats(self._item, owner).reset_time
         retry_after_s = max(math.ceil(reset - time.time()), 1)
         raise RateLimited(f"try again in {retry_after_s} s", retry_after_s=retry_after_s)
+
+    def charge_images(self, owner: str, count: int) -> None:
+        """Count the images of a request, which has counted one itself. Raises: CostTooHigh; RateLimited."""
+        if self._item is not None and 1 + count > self._item.amount:
+            raise CostTooHigh(f"the rate allows at most {self._item.amount - 1} images in one request")
+        self.charge(owner, count)

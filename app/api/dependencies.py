@@ -44,11 +44,14 @@ def require_json(request: Request) -> None:
 
 
 async def read_images(service: ServiceState, owner: str, files: Sequence[UploadFile]) -> list[Upload]:
-    """Read the images of a request and charge them to the owner's rate. Raises: BodyTooLarge; RateLimited."""
+    """Read the images of a request and charge them to the owner's rate.
+
+    Raises: BodyTooLarge; CostTooHigh; RateLimited.
+    """
     settings = service.settings
     if len(files) > settings.max_images:
         raise BodyTooLarge(f"a request has at most {settings.max_images} images")
-    service.rate_limit.charge(owner, len(files))
+    service.rate_limit.charge_images(owner, len(files))
     uploads = []
     for file in files:
         data = await file.read(settings.max_image_bytes + 1)

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
-from app.access.origins import asks_for_loopback, is_foreign_page
+from app.access.origins import is_foreign_page, require_loopback
 from app.api.errors import NotFound
 from app.api.state import ServiceState
 
@@ -22,7 +22,8 @@ class Permissions:
 
     A service without keys answers everyone who can reach it, except web pages of other origins: such a page
     can reach services on the machine of the person who opened it. Browsers name the origin of the page. A
-    service for one machine also requires that the request names that machine, against DNS rebinding.
+    service for one machine also requires that the request names that machine, against DNS rebinding, and that
+    no proxy passes it on: the proxy would let other machines in.
 
     The route of the stream checks its key itself, because only it can tell a browser why it refuses.
 
@@ -55,13 +56,14 @@ class Permissions:
 
     def _owner(self, headers: Headers) -> str:
         """The owner of the request's key. Raises: ForbiddenOrigin; Unauthorized."""
-        keys, loopback_only = self._service.keys, self._service.loopback_only
-        foreign = is_foreign_page(headers) or (loopback_only and not asks_for_loopback(headers))
-        if foreign and not keys.required:
+        keys = self._service.keys
+        if not keys.required and is_foreign_page(headers, self._service.settings.allowed_origins):
             raise ForbiddenOrigin(
-                "without keys the service answers only requests to localhost and 127.0.0.1, and no web page "
-                "of another origin: set CSRN_API_KEYS, or CSRN_ALLOW_ANONYMOUS=true to serve under any name"
+                "without keys the service answers no web page of another origin: set CSRN_API_KEYS, or name "
+                "the origin in CSRN_ALLOWED_ORIGINS"
             )
+        if self._service.loopback_only:
+            require_loopback(headers)
         owner = keys.owner(bearer_key(headers))
         if owner is None:
             raise Unauthorized

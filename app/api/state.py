@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from app.access.api_keys import ApiKeys
 from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
+from app.api.readiness import Readiness
 from app.inference.engine import Engine
 from app.inference.support_cache import SupportCache
 from app.sessions.store import SessionStore
@@ -25,6 +26,7 @@ class ServiceState:
     settings: Settings
     engine: Engine
     store: SessionStore
+    readiness: Readiness
     supports: SupportCache
     metrics: Metrics
     keys: ApiKeys

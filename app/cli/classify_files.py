@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from app.settings import Settings
 from csrn_client import AsyncClient, ServiceProblem
+from csrn_client.messages import path_text
 from csrn_client.schemas import ItemError, Result
 from model.errors import CsrnError
 from model.vision.images import IMAGE_SUFFIXES
@@ -159,5 +160,5 @@ async def results(
 
     for chosen in batches(queries):
         for index, result in enumerate(await classify(queries[chosen]), chosen.start):
-            result.index, result.filename = index, str(queries[index])
+            result.index, result.filename = index, path_text(queries[index])
             yield result

@@ -58,6 +58,7 @@ def classify(
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
     from app.cli import classify_files
+    from csrn_client.messages import path_text
     from model.errors import NoFace
 
     files = classify_files.find_images(queries)
@@ -69,16 +70,17 @@ def classify(
         async with contextlib.AsyncExitStack() as at_end:
             client = await at_end.enter_async_context(classify_files.connect(url, api_key))
             session_id = session
-            sources: dict[str, Path] = {}
+            sources: dict[str, str] = {}
             if session_id is None:
                 added = await at_end.enter_async_context(
                     classify_files.session_of_files(
                         client,
                         examples,
-                        on_rejected=lambda file, why: _report(f"csrn: {file} is not used: {why}"),
+                        on_rejected=lambda file, why: _report(f"csrn: {path_text(file)} is not used: {why}"),
                     )
                 )
-                session_id, sources = added
+                session_id = added[0]
+                sources = {example_id: path_text(file) for example_id, file in added[1].items()}
             classes = (await client.get_session(session_id)).classes
             if not classes:
                 raise NoFace("the session has no classes, or no support image shows one clear face")
@@ -90,7 +92,7 @@ def classify(
             ):
                 for score in (score for face in result.faces for score in face.scores):
                     example_id = score.nearest_example_id
-                    score.nearest_example_id = str(sources.get(example_id, example_id))
+                    score.nearest_example_id = sources.get(example_id, example_id)
                 show(result)
                 if result.error is not None:
                     _report(f"csrn: {result.filename}: {result.error.detail}")
@@ -107,12 +109,20 @@ def _report(line: str) -> None:
 
 
 def _find_support(folder: Path) -> list[LabelledFile]:
-    """The images of <folder>/<label>/. Raises: DatasetInvalid; ValueError for a label."""
+    """The images of <folder>/<label>/. Raises: DatasetInvalid."""
     from csrn_client.field_rules import normalized_label
+    from csrn_client.messages import path_text
+    from model.errors import DatasetInvalid
     from model.training.datasets import open_dataset
 
+    def label_of(name: str) -> str:
+        try:
+            return normalized_label(name)
+        except ValueError as error:
+            raise DatasetInvalid(f"{path_text(folder / name)}: {error}") from None
+
     with open_dataset("folder", folder) as dataset:
-        return [(normalized_label(image.label), folder / image.source) for image in dataset.images]
+        return [(label_of(image.label), folder / image.source) for image in dataset.images]
 
 
 def _printer(labels: Sequence[str], *, as_json: bool, as_csv: bool) -> Callable[[Result], None]:

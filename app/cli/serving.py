@@ -7,12 +7,15 @@ import logging
 import resource
 import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.settings import Settings
 from model.errors import CsrnError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 MAX_CONNECTIONS = 1000
 """Connections that may be open at once. The service answers 503 to more. The proxy opens far fewer."""
@@ -23,7 +26,7 @@ KEEP_ALIVE_S = 15
 
 
 class KeysNeeded(CsrnError):
-    """The service would listen for other machines, but no keys are configured."""
+    """The service would answer other machines or all web pages, but no keys are configured."""
 
 
 def serve(
@@ -41,9 +44,15 @@ def serve(
             f"without keys only this machine may be served, and {host} can be reached from others: set "
             "CSRN_API_KEYS (csrn key NAME makes one), or CSRN_ALLOW_ANONYMOUS=true to serve everyone"
         )
+    if "*" in settings.allowed_origins and not (keys.required or settings.allow_anonymous):
+        raise KeysNeeded(
+            "CSRN_ALLOWED_ORIGINS=* would let every web page that is open on this machine use the service "
+            "without a key: name the origins, or set CSRN_API_KEYS"
+        )
     import uvicorn
 
     from app.api.draining import Draining
+    from app.api.root_path import RootPath
     from app.main import create_app
     from app.telemetry.logs import set_up_logging
     from app.telemetry.tracing import set_up_tracing
@@ -55,9 +64,12 @@ def serve(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 2 * MAX_CONNECTIONS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * MAX_CONNECTIONS, hard), hard))
+    app: ASGIApp = Draining(create_app(settings), drain_s=settings.drain_s)
+    if settings.root_path:
+        app = RootPath(app, root_path=settings.root_path)
     server = uvicorn.Server(
         uvicorn.Config(
-            Draining(create_app(settings), drain_s=settings.drain_s),
+            app,
             host=host,
             port=port,
             # Of uvicorn's HTTP parsers only h11 limits the size of headers.

@@ -1,4 +1,7 @@
-/** The service's HTTP API. Every call throws Problem, with the code that the service gives. */
+/**
+ * The service's HTTP API. Every call throws Problem, with the code that the service gives.
+ * All addresses are relative to the page, because a proxy may serve it below a path.
+ */
 
 export class Problem extends Error {
   constructor(status, body) {
@@ -38,7 +41,7 @@ async function send(method, path, body) {
 }
 
 const json = async (method, path, body) => (await send(method, path, body)).json();
-const session = (id, ...rest) => ["/v1/sessions", ...[id, ...rest].map(encodeURIComponent)].join("/");
+const session = (id, ...rest) => ["v1/sessions", ...[id, ...rest].map(encodeURIComponent)].join("/");
 
 function images(blobs) {
   const form = new FormData();
@@ -46,8 +49,8 @@ function images(blobs) {
   return form;
 }
 
-export const getModel = () => json("GET", "/v1/model");
-export const createSession = () => json("POST", "/v1/sessions", { name: "page", ttl_s: SESSION_TTL_S });
+export const getModel = () => json("GET", "v1/model");
+export const createSession = () => json("POST", "v1/sessions", { name: "page", ttl_s: SESSION_TTL_S });
 export const getSession = (id) => json("GET", session(id));
 export const deleteSession = (id) => send("DELETE", session(id));
 export const getClass = (id, label) => json("GET", session(id, "classes", label));
@@ -57,9 +60,9 @@ export const deleteExample = (id, label, example) =>
 export const addExamples = (id, label, blobs) =>
   json("POST", session(id, "classes", label, "examples"), images(blobs));
 export const getQuality = (id) => json("GET", session(id, "quality"));
-export const importSession = (file) => json("POST", "/v1/sessions/import", file);
+export const importSession = (file) => json("POST", "v1/sessions/import", file);
 export const exportSession = async (id) => (await send("GET", session(id, "export"))).blob();
-export const getSamples = () => json("GET", "/samples");
+export const getSamples = () => json("GET", "samples");
 
 export async function classify(id, blob) {
   const form = images([blob]);

@@ -103,6 +103,16 @@ async function renewSession() {
   view.say(text.expired);
 }
 
+/** Whether the service and its store answer. A full store (507) can still be used. */
+async function isReady() {
+  try {
+    const response = await fetch("readyz");
+    return response.status === 507 || (await response.json()).status === "ready";
+  } catch {
+    return false;
+  }
+}
+
 let waiting = false;
 async function waitForService() {
   if (waiting) return;
@@ -110,7 +120,7 @@ async function waitForService() {
   view.showBanner(text.away);
   do {
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-  } while (!(await fetch("/readyz").then((response) => response.ok || response.status === 507, () => false)));
+  } while (!(await isReady()));
   waiting = false;
   view.showBanner("");
   view.say(text.back);

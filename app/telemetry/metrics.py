@@ -50,7 +50,7 @@ class Metrics(Observer):
         gauge = functools.partial(Gauge, registry=self.registry)
         counter = functools.partial(Counter, registry=self.registry)
         histogram = functools.partial(Histogram, registry=self.registry)
-        self._ready = gauge("csrn_ready", "1 if /readyz answers 200")
+        self._ready = gauge("csrn_ready", "1 if the worker threads work and the store answers and has room")
         self._sessions = gauge("csrn_sessions", "Sessions in the shared store; NaN if it does not answer")
         self._stage_seconds = histogram(
             "csrn_stage_seconds",

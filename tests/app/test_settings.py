@@ -43,3 +43,32 @@ def test_a_rate_that_cannot_be_kept_is_refused(rate: str) -> None:
 def test_an_unknown_store_is_refused(store: str) -> None:
     with pytest.raises(ValueError, match="expected sqlite:///PATH"):
         Settings(store=store)
+
+
+def test_origins_are_read_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "CSRN_ALLOWED_ORIGINS", " https://App.example:443,http://[::1]:8000,\ncapacitor://localhost "
+    )
+    assert Settings().allowed_origins == ("https://app.example", "http://[::1]:8000", "capacitor://localhost")
+    assert Settings(allowed_origins="").allowed_origins == ()
+    assert Settings(allowed_origins="*").allowed_origins == ("*",)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example/",
+        "https://app.example/page",
+        "app.example",
+        "//app.example",
+        "null",
+        "https://",
+        "https://*.example",
+        "https://user@app.example",
+        "https://app.example:port",
+        "https://one.example https://two.example",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="expected scheme, host and perhaps port"):
+        Settings(allowed_origins=f"https://good.example,{origin}")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -17,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from csrn_client import Client
 from tests.support.api import assert_problem, bearer, teach
 from tests.support.postgresql import needs_postgresql
-from tests.support.proxied import KEY, Proxied, needs_haproxy
+from tests.support.proxied import KEY, OUTAGE_S, Proxied, needs_haproxy
 from tests.support.samples import SAMPLES, sample_bytes
 from tests.support.traffic import CLIENTS, Traffic
 
@@ -78,12 +79,21 @@ def send_slowly(address: tuple[str, int], beginning: str, *, then: bytes) -> tup
     raise AssertionError("the proxy has not disconnected a slow client")
 
 
+def wait_until_unready(client: httpx.Client) -> None:
+    """Wait until the outage of the store is longer than CSRN_STORE_OUTAGE_S."""
+    deadline = time.monotonic() + 3 * OUTAGE_S
+    while client.get("/readyz").status_code != 503:
+        assert time.monotonic() < deadline, "the service is still ready"
+        time.sleep(0.1)
+
+
 def test_the_proxy_refuses_in_the_words_of_the_service(proxied: Proxied) -> None:
     with proxied.client() as client:
         for response, status, code in (
             (client.post("/v1/classify", content=b"x" * (MAX_BODY_BYTES + 1)), 413, "body_too_large"),
             (client.get("/v1/model", headers={"X-Long": "x" * 8000}), 431, "headers_too_large"),
             (client.get("/metrics"), 404, "not_found"),
+            (client.get("/%6detrics"), 404, "not_found"),
             (client.get("/v1/model", headers=bearer("other")), 401, "unauthorized"),
         ):
             assert (response.status_code, response.json()["code"]) == (status, code)
@@ -137,12 +147,39 @@ def test_writers_to_all_replicas_share_a_session(proxied: Proxied) -> None:
     assert clients[1].get_session(session_id).revision == 16
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_short_outage_of_postgresql_takes_no_replica_out(proxied: Proxied, hangs: bool) -> None:
+    example = ("support", ("a.jpg", sample_bytes("anger", 0), "image/jpeg"))
+    query = ("images", ("q.jpg", sample_bytes("anger", 5), "image/jpeg"))
+    postgresql, answers, ready = proxied.postgresql, [], set()
+    with proxied.client() as client:
+        path = teach(client, {"anger": 1})
+        (postgresql.pause if hangs else postgresql.stop)()
+        ended = time.monotonic() + 0.8 * OUTAGE_S
+        while time.monotonic() < ended:
+            answers.append(client.post("/v1/classify", files=[example, query], data={"labels": "anger"}))
+            answers.append(client.get("/"))
+            ready.add(proxied.ready_count())
+            if not hangs:
+                refused = client.get(path)
+                assert_problem(refused, 503, "not_ready")
+                assert int(refused.headers["retry-after"]) >= 1
+                assert "x-request-id" in refused.headers, "the proxy has answered itself"
+        (postgresql.resume if hangs else postgresql.start)()
+        assert {answer.status_code for answer in answers} == {200}
+        assert ready == {3}
+        assert client.get(path).status_code == 200
+    for replica in proxied.replicas:
+        assert httpx.get(f"{replica.url}/readyz").json() == {"status": "ready"}
+
+
 def test_the_service_is_not_ready_while_postgresql_is_down_and_needs_no_restart(proxied: Proxied) -> None:
     with proxied.client(proxied.replicas[0].url) as client:
         path, query = teach(client, {"anger": 1}), {"images": sample_bytes("anger", 1)}
         before = client.get(path).json()
         proxied.postgresql.stop(signal.SIGKILL)
         assert client.get("/livez").status_code == 200
+        wait_until_unready(client)
         for response in (
             client.get("/readyz"),
             client.get(path),

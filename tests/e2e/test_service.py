@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from tests.support.shared_data import SHARED, needs_shared_faces
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), CSRN_DRAIN_S="1.5") as service:
+    with Service(tmp_path_factory.mktemp("service"), CSRN_DRAIN_S="1.5", CSRN_ROOT_PATH="/faces") as service:
         yield service
 
 
@@ -106,11 +107,16 @@ def test_the_stream_classifies_frames_and_refuses_large_ones(service: Service) -
         assert raised.value.rcvd is None or raised.value.rcvd.code == 1009
 
 
-def test_csrn_classify_gives_the_same_scores_with_and_without_a_service(service: Service) -> None:
-    query = SAMPLES / "surprise" / "07.jpg"
+def test_csrn_classify_gives_the_same_scores_with_and_without_a_service(
+    service: Service, tmp_path: Path
+) -> None:
+    query = tmp_path / os.fsdecode(b"not-utf-8-\xff.jpg")
+    query.write_bytes(sample_bytes("surprise", 7))
     scores = []
     for url in ("", f"--url {service.url}"):
-        (face,) = json.loads(csrn_succeeds("classify --support", SAMPLES, "--json", query, url))["faces"]
+        result = json.loads(csrn_succeeds("classify --support", SAMPLES, "--json", query, url))
+        assert result["filename"] == rf"{tmp_path}/not-utf-8-\xff.jpg"
+        (face,) = result["faces"]
         scores.append({score["label"]: score["score"] for score in face["scores"]})
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     left = service.client.get("/v1/sessions", params={"limit": 1000}).json()["sessions"]
@@ -159,7 +165,8 @@ def test_a_service_that_shuts_down_completes_its_requests_and_closes_its_streams
             time.sleep(0.1)
             ending = pool.submit(service.stop)
             time.sleep(0.3)
-            assert_problem(httpx.get(f"{service.url}/readyz"), 503, "not_ready")
+            for root_path in ("", "/faces"):
+                assert_problem(httpx.get(f"{service.url}{root_path}/readyz"), 503, "not_ready")
             # A proxy that has not noticed yet is still served.
             assert httpx.get(f"{service.url}{path}").status_code == 200
             with pytest.raises(ConnectionClosed):

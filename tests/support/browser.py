@@ -45,14 +45,21 @@ def camera_file(folder: Path, expression: str) -> Path:
 
 @contextlib.contextmanager
 def open_page(
-    url: str, profile: Path, *, camera: Path | None = None, allowed: bool = True, dark: bool = False
+    url: str,
+    profile: Path,
+    *,
+    camera: Path | None = None,
+    allowed: bool = True,
+    dark: bool = False,
+    uses: tuple[str, ...] = (),
 ) -> Iterator[Page]:
     """The page in a browser that keeps its storage in `profile`.
 
     Fails on errors of the page's script, on violations of its content security policy, and on requests to
     other servers.
 
-    Args: camera, the video of the fake camera; allowed, whether the page may use a camera.
+    Args: camera, the video of the fake camera; allowed, whether the page may use a camera; uses, the
+        beginnings of further addresses that the page may request.
     """
     flags = [*FLAGS]
     if allowed:
@@ -66,7 +73,7 @@ def open_page(
             faults.append(message.text)
 
     def check_request(request: Request) -> None:
-        if not request.url.startswith((url, "blob:", "data:")):
+        if not request.url.startswith((url, *uses, "blob:", "data:")):
             faults.append(request.url)
 
     with sync_playwright() as playwright:

@@ -24,6 +24,8 @@ HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="needs haproxy (Debian's package of that name)")
 KEY = "the-key-of-this-test"
 LIMIT_S = 30
+OUTAGE_S = 4
+"""CSRN_STORE_OUTAGE_S of the replicas"""
 
 
 class Proxied:
@@ -67,6 +69,7 @@ class Proxied:
             "CSRN_FACE_THREADS": "1",
             "CSRN_NETWORK_THREADS": "1",
             "CSRN_STORE": self.postgresql.url(),
+            "CSRN_STORE_OUTAGE_S": str(OUTAGE_S),
         }
         added = []
         for _ in range(count):
@@ -97,10 +100,11 @@ class Proxied:
     def wait_until_noticed(self) -> None:
         """Wait until the proxy knows which replicas are ready."""
         deadline = time.monotonic() + LIMIT_S
-        while self._ready_count() != len(self.replicas):
+        while self.ready_count() != len(self.replicas):
             assert time.monotonic() < deadline, "the proxy has not noticed which replicas are ready"
             time.sleep(0.05)
 
-    def _ready_count(self) -> int:
+    def ready_count(self) -> int:
+        """The number of replicas that the proxy sends requests to."""
         metrics = httpx.get(self._metrics_url).text
         return len(re.findall(r'^haproxy_server_status\{[^}]*state="UP"\} 1$', metrics, re.MULTILINE))

@@ -20,12 +20,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def get_docs(request: Request) -> HTMLResponse:
+    # The addresses are relative to the page, so that they also work below CSRN_ROOT_PATH.
     page = get_swagger_ui_html(
-        openapi_url="/openapi.json",
+        openapi_url="openapi.json",
         title=f"{request.app.title}: the API",
-        swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
-        swagger_css_url=f"{FILES}/swagger-ui.css",
-        swagger_favicon_url="/page/icon.svg",
+        swagger_js_url=f"{FILES[1:]}/swagger-ui-bundle.js",
+        swagger_css_url=f"{FILES[1:]}/swagger-ui.css",
+        swagger_favicon_url="page/icon.svg",
         # The browser forgets a key that was entered when the page closes.
         swagger_ui_parameters={"persistAuthorization": False},
     )

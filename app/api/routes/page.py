@@ -43,12 +43,12 @@ async def get_page() -> FileResponse:
 
 @router.get("/samples")
 async def get_samples() -> Samples:
-    """Sample faces for trying the service, grouped by expression."""
+    """Sample faces for trying the service, grouped by expression. Their URLs are relative to this one."""
     return Samples(
         classes=[
             SamplesOfClass(
                 label=folder.name,
-                urls=[f"/samples/{folder.name}/{image.name}" for image in sorted(folder.glob("*.jpg"))],
+                urls=[f"samples/{folder.name}/{image.name}" for image in sorted(folder.glob("*.jpg"))],
             )
             for folder in sorted(SAMPLES.iterdir())
             if folder.is_dir()

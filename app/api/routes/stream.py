@@ -16,7 +16,7 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
-from app.access.origins import asks_for_loopback, is_foreign_origin
+from app.access.origins import is_foreign_origin, require_loopback
 from app.api.dependencies import require_same_weights
 from app.api.errors import StreamIdle, UnsupportedMediaType
 from app.api.responses import result_response
@@ -105,8 +105,10 @@ async def stream(
 def _owner(websocket: WebSocket, service: ServiceState) -> str:
     """The owner of the key in the header or a subprotocol. Raises: ForbiddenOrigin; Unauthorized."""
     headers = websocket.headers
-    if is_foreign_origin(headers) or (service.loopback_only and not asks_for_loopback(headers)):
+    if is_foreign_origin(headers, service.settings.allowed_origins):
         raise ForbiddenOrigin
+    if service.loopback_only:
+        require_loopback(headers)
     key = bearer_key(headers)
     if key is None:
         offered = websocket.scope.get("subprotocols", [])

@@ -10,14 +10,13 @@ from pydantic import BaseModel
 
 from app.api.dependencies import Owner
 from app.api.errors import NotReady
+from app.api.readiness import STORE_LIMIT_S
 from app.api.state import Service
 from app.sessions.errors import StoreUnavailable
 from app.telemetry.metrics import MEDIA_TYPE
 from csrn_client.schemas import Model
 
 router = APIRouter(tags=["system"])
-STORE_LIMIT_S = 1.0
-"""How long /metrics waits for the store"""
 
 
 class Status(BaseModel):
@@ -52,11 +51,11 @@ async def livez(service: Service) -> Status:
 async def readyz(service: Service) -> Status:
     """The worker threads work, and the store answers and has room.
 
+    During a short outage of the store, the status is `store_unavailable` and the service is still ready.
     507 `storage_full`: the store is full, but sessions can still be used and deleted.
     """
     await livez(service)
-    await service.store.check()
-    return Status(status="ready")
+    return Status(status=await service.readiness.check())
 
 
 @router.get(
@@ -67,11 +66,12 @@ async def readyz(service: Service) -> Status:
     },
 )
 async def get_metrics(service: Service) -> Response:
-    """The metrics of this replica for Prometheus. csrn_ready is 0 if the store is unavailable."""
+    """The metrics of this replica for Prometheus. csrn_ready is 0 also during a short outage of the store."""
     sessions, ready = None, False
     with contextlib.suppress(StoreUnavailable, NotReady, TimeoutError):
         async with asyncio.timeout(STORE_LIMIT_S):
             sessions = await service.store.count()
-            await readyz(service)
+            await livez(service)
+            await service.store.check()
             ready = True
     return Response(service.metrics.exposition(ready=ready, sessions=sessions), media_type=MEDIA_TYPE)

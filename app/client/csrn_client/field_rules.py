@@ -20,11 +20,13 @@ def normalized_label(label: str) -> str:
     Raises: ValueError unless it has 1 to 64 characters, without control characters and slashes. The labels .
         and .. are refused too, because HTTP clients remove them from an address before they send it.
     """
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
+    categories = {unicodedata.category(character) for character in label}
+    if "Cc" in categories:
         raise ValueError("a label has no control characters")
     if "/" in label:
         raise ValueError("a label has no slashes")
-    if "\ufffd" in label:  # what servers make of bytes in a path that are not UTF-8
+    # Bytes that are not UTF-8: Python makes surrogates of them, and servers make U+FFFD.
+    if "Cs" in categories or "\ufffd" in label:
         raise ValueError("a label is valid UTF-8")
     label = unicodedata.normalize("NFC", label).strip()
     if not 1 <= len(label) <= MAX_LABEL_CHARACTERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,10 +41,15 @@ def file_bytes(file: Image) -> bytes:
     return file if isinstance(file, bytes) else file.read_bytes()
 
 
+def path_text(path: Path) -> str:
+    """A path as text that can be sent and printed: bytes that are not UTF-8 are shown as \\xNN."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def file_parts(field: str, images: Sequence[Image]) -> list[tuple[str, tuple[str, bytes]]]:
     """Images as parts of a multipart form, named after their files or numbered. Raises: OSError."""
     return [
-        (field, (image.name if isinstance(image, Path) else str(index), file_bytes(image)))
+        (field, (path_text(Path(image.name)) if isinstance(image, Path) else str(index), file_bytes(image)))
         for index, image in enumerate(images)
     ]
 

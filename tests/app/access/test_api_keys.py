@@ -22,6 +22,15 @@ def test_a_key_or_its_hash_can_be_configured() -> None:
     assert [keys.owner(key) for key in (None, "", "ann", "al:ph", hashed, "BETA")] == [None] * 6
 
 
+@pytest.mark.parametrize("entry", ["ann:SHA256:{}", "ann:Sha256:{}", "ann: sha256:{}", "ann:sha256: {}"])
+def test_a_hash_is_never_taken_for_a_key(entry: str) -> None:
+    hashed = hashlib.sha256(b"alpha").hexdigest()
+    for digits in (hashed, hashed.upper()):
+        keys = ApiKeys(entry.format(digits))
+        assert keys.owner("alpha") == "ann"
+        assert keys.owner(entry.format(digits).partition(":")[2].strip()) is None
+
+
 def test_two_keys_of_one_name_have_the_same_owner() -> None:
     keys = ApiKeys("ann:old-key,ann:new-key,bob:another")
     assert keys.owner("old-key") == keys.owner("new-key") == "ann"
@@ -41,6 +50,11 @@ def test_a_key_without_a_name_gets_a_name_of_its_own() -> None:
         ("sha256:" + "s3cret" * 10, "entry 1 has a hash and no name"),
         ("ann:sha256:s3cret", "entry 1 needs 64 hexadecimal digits"),
         ("ann:sha256:" + "zz" * 32, "entry 1 needs 64 hexadecimal digits"),
+        ("ann:SHA256:s3cret", "entry 1 needs 64 hexadecimal digits"),
+        ("ann:sha256=" + "ab" * 32, "entry 1 is no hash of the form NAME:sha256:HEX"),
+        ("ann:SHA-256:" + "ab" * 32, "entry 1 is no hash of the form NAME:sha256:HEX"),
+        ("ann:sha512:" + "ab" * 64, "entry 1 is no hash of the form NAME:sha256:HEX"),
+        ("SHA256:" + "s3cret" * 10, "entry 1 has a hash and no name"),
         ("a b:s3cret", "entry 1 has no valid name"),
         (":s3cret", "entry 1 has no valid name"),
         ("ann:s3cret,bob:s3cret", "entry 2 has the key of another name"),

@@ -24,6 +24,15 @@ def test_names_of_this_machine_are_recognized(host: str, loopback: bool) -> None
     assert is_loopback(host) is loopback
 
 
+def test_an_allowed_origin_is_not_foreign() -> None:
+    page = Headers({"origin": "https://b", "host": "a", "sec-fetch-site": "cross-site"})
+    assert is_foreign_page(page, ["https://c"])
+    assert not is_foreign_page(page, ["https://c", "https://b"])
+    assert not is_foreign_page(page, ["*"])
+    without_origin = Headers({"host": "a", "sec-fetch-site": "cross-site"})
+    assert is_foreign_page(without_origin, ["https://b"])
+
+
 @pytest.mark.parametrize(
     ("headers", "foreign"),
     [

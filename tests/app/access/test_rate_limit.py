@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.access.errors import RateLimited
+from app.access.errors import CostTooHigh, RateLimited
 from app.access.rate_limit import RateLimit
 
 
@@ -18,10 +18,20 @@ def test_each_owner_has_the_whole_rate() -> None:
 
 def test_a_refused_cost_is_not_counted() -> None:
     rate = RateLimit("3/minute")
-    with pytest.raises(RateLimited, match="at most 3 images") as raised:
-        rate.charge("ann", 4)
-    assert raised.value.retry_after_s == 60
-    rate.charge("ann", 3)
+    rate.charge("ann", 2)
+    with pytest.raises(RateLimited):
+        rate.charge("ann", 2)
+    rate.charge("ann", 1)
+
+
+def test_a_request_that_the_whole_rate_does_not_allow_is_too_large() -> None:
+    rate = RateLimit("3/minute")
+    rate.charge("ann", 1)
+    with pytest.raises(CostTooHigh, match="at most 2 images in one request"):
+        rate.charge_images("ann", 3)
+    rate.charge_images("ann", 2)
+    with pytest.raises(RateLimited, match="try again in"):
+        rate.charge_images("ann", 2)
 
 
 def test_without_a_rate_nothing_is_refused() -> None:

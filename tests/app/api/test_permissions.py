@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from tests.support.api import assert_problem, bearer, client_of, new_session, sample, settings, state_of
+from tests.support.samples import sample_bytes
 
 KEYS = "ann:key-of-ann,bob:key-of-bob,zoe:key-of-zoe"
 ANN, BOB, ZOE = (bearer(f"key-of-{name}") for name in ("ann", "bob", "zoe"))
@@ -79,6 +81,19 @@ def test_the_rate_of_a_key_counts_requests_and_images(client: TestClient) -> Non
     assert client.get("/v1/model", headers=ZOE).status_code == 200
 
 
+def test_a_request_with_more_images_than_its_rate_can_never_be_answered(
+    weights: Path, tmp_path: Path
+) -> None:
+    with client_of(weights, tmp_path, api_keys=KEYS, rate_limit="4/minute") as client:
+        images = [sample("anger", 0, "support"), *(sample("anger", index) for index in range(3))]
+        refused = client.post("/v1/classify", files=images, data={"labels": ["anger"]}, headers=ANN)
+        assert_problem(refused, 413, "body_too_large")
+        assert refused.json()["detail"] == "the rate allows at most 3 images in one request"
+        assert "retry-after" not in refused.headers
+        answered = client.post("/v1/classify", files=images[:3], data={"labels": ["anger"]}, headers=BOB)
+        assert answered.status_code == 200
+
+
 def test_a_key_that_trickles_bodies_takes_only_its_own_places(weights: Path, tmp_path: Path) -> None:
     app = create_app(
         settings(
@@ -144,6 +159,42 @@ def test_a_service_without_keys_refuses_pages_of_other_origins(weights: Path, tm
         assert client.get("/readyz", headers={"host": "10.0.0.7:8000"}).status_code == 200
         for host in ("localhost", "localhost:8000", "[::1]:8000", "127.0.0.1:9"):
             assert client.get("/v1/model", headers={"host": host}).status_code == 200
+
+
+FORWARDED = [
+    ("Forwarded", "for=192.0.2.60;proto=https"),
+    ("X-Forwarded-For", "192.0.2.60"),
+    ("X-Forwarded-Host", "faces.example"),
+    ("x-forwarded-proto", "https"),
+]
+
+
+def test_a_service_without_keys_refuses_what_a_proxy_passes_on(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path) as client:
+        path = new_session(client)
+        for name, value in FORWARDED:
+            refused = client.post("/v1/sessions", headers={name: value})
+            assert_problem(refused, 403, "forbidden_origin")
+            detail = refused.json()["detail"]
+            assert f"the header {name.lower()} shows that a proxy passes requests on" in detail
+            assert "CSRN_API_KEYS" in detail
+            assert "CSRN_ALLOW_ANONYMOUS=true" in detail
+            with client.websocket_connect(f"{path}/stream", headers={name: value}) as socket:
+                closed = socket.receive()
+                assert (closed["code"], closed["reason"]) == (4403, "forbidden_origin")
+        assert client.get("/readyz", headers=dict(FORWARDED)).status_code == 200
+
+
+@pytest.mark.parametrize("setting", [{"api_keys": KEYS}, {"allow_anonymous": True}])
+def test_with_keys_or_for_everyone_a_proxy_may_pass_requests_on(
+    weights: Path, tmp_path: Path, setting: dict[str, Any]
+) -> None:
+    with client_of(weights, tmp_path, **setting) as client:
+        headers = {**dict(FORWARDED), **ANN}
+        path = new_session(client, headers=headers)
+        with client.websocket_connect(f"{path}/stream", headers=headers) as socket:
+            socket.send_bytes(sample_bytes("anger", 4))
+            assert socket.receive_json()["index"] == 0
 
 
 def test_a_service_for_everyone_answers_under_any_name(weights: Path, tmp_path: Path) -> None:

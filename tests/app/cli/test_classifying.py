@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,42 @@ def test_classify_prints_one_csv_line_for_each_face(tmp_path: Path) -> None:
     for row in rows[:-2]:
         best = max(EXPRESSIONS, key=lambda label: float(row[f"score {label}"]))
         assert row["predicted"] == (best if float(row[f"score {best}"]) >= 0.5 else "")
+
+
+@pytest.mark.parametrize("options", ["", "--json", "--csv"])
+def test_classify_reads_files_whose_names_are_not_utf_8(tmp_path: Path, options: str) -> None:
+    support, queries = tmp_path / "support", tmp_path / "queries"
+    for label, expression in (("calm", "anger"), ("wow", "surprise")):
+        (support / label).mkdir(parents=True)
+        shown = support / label / os.fsdecode(b"\xffshown.jpg")
+        shown.write_bytes((SAMPLES / expression / "00.jpg").read_bytes())
+    (support / "calm" / os.fsdecode(b"\xffwall.png")).write_bytes(no_face())
+    queries.mkdir()
+    (queries / os.fsdecode(b"\xe9t\xe9.jpg")).write_bytes(QUERY.read_bytes())
+    if options:
+        (queries / os.fsdecode(b"\xff.jpg")).write_text("no image")
+    ended = csrn("classify --support", support, options, queries)
+    (ended.stdout + ended.stderr).encode()
+    assert ended.code == (1 if options else 0), ended.stderr
+    assert rf"csrn: {support}/calm/\xffwall.png is not used" in ended.stderr
+    assert (rf"csrn: {queries}/\xff.jpg: the file is not a JPEG" in ended.stderr) == bool(options)
+    if options == "--json":
+        result = json.loads(ended.stdout.splitlines()[0])
+        assert result["filename"] == rf"{queries}/\xe9t\xe9.jpg"
+        nearest = {score["nearest_example_id"] for score in result["faces"][0]["scores"]}
+        assert nearest == {rf"{support}/{label}/\xffshown.jpg" for label in ("calm", "wow")}
+    else:
+        # The title of a table is wrapped.
+        assert rf"{queries}/\xe9t\xe9.jpg" in "".join(ended.stdout.split())
+
+
+def test_classify_names_a_support_folder_whose_name_cannot_be_a_label(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "face.jpg").write_bytes(QUERY.read_bytes())
+    ended = csrn("classify --support", tmp_path, QUERY)
+    assert ended.code == 1
+    assert ended.stderr == rf"csrn: {tmp_path}/\xff: a label is valid UTF-8" + "\n"
 
 
 def test_classify_names_support_files_that_are_not_used(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from model.checkpoint import load_checkpoint
 from model.training.prepared import MANIFEST, read_manifest, write_manifest
+from tests.support.api import client_of, sample, teach
 from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.networks import FULL, save_full_checkpoint
 from tests.support.samples import EXPRESSIONS
@@ -82,6 +83,24 @@ def test_a_recorded_evaluation_is_in_the_weights(data: Path, full_weights: Path,
     recorded = load_checkpoint(weights)
     assert result["weights_sha256"] == recorded.sha256 == load_checkpoint(full_weights).sha256
     assert recorded.provenance.evaluation["quick"]["accuracy"] == 1.0
+
+
+def test_sessions_outlive_a_recorded_evaluation_of_their_weights(
+    data: Path, full_weights: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "served.safetensors"
+    shutil.copy(full_weights, weights)
+    with client_of(weights, tmp_path) as client:
+        path = teach(client, {"anger": 2, "surprise": 2})
+    before = weights.read_bytes()
+    evaluated(data, weights, "--way 2 --shot 1 --episodes 5 --record quick")
+    assert weights.read_bytes() != before
+    with client_of(weights, tmp_path) as client:
+        assert "quick" in client.get("/v1/model").json()["evaluation"]
+        answer = client.post(f"{path}/classify", files=[sample("anger", 5)])
+        assert len(answer.json()["results"][0]["faces"][0]["scores"]) == 2
+        added = client.post(f"{path}/classes/anger/examples", files=[sample("anger", 3)])
+        assert added.status_code == 201
 
 
 def test_votes_name_the_classes(data: Path, full_weights: Path) -> None:

@@ -1,0 +1,58 @@
+"""Whether the service can answer requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from time import monotonic
+from typing import Literal, Protocol
+
+from app.api.errors import NotReady
+from app.sessions.errors import StoreFull, StoreUnavailable
+
+logger = logging.getLogger("csrn")
+
+STORE_LIMIT_S = 1.0
+"""How long a check waits for the store: less than proxies and Kubernetes wait for the check"""
+StoreStatus = Literal["ready", "store_unavailable"]
+
+
+class CheckedStore(Protocol):
+    async def check(self) -> None:
+        """Raises: StoreUnavailable; StoreFull."""
+
+
+class Readiness:
+    """Tells a short outage of the store from a long one.
+
+    All replicas share the store. If a short outage made them unready, a proxy would have no replica left, not
+    even for requests that need no store. So the service stays ready until an outage has lasted for a while.
+    """
+
+    def __init__(self, store: CheckedStore, *, outage_s: float) -> None:
+        """outage_s: how long an outage may last. A service that never reached its store is not ready."""
+        self._store, self._outage_s = store, outage_s
+        self._unavailable_since_s: float | None = -math.inf
+
+    async def check(self) -> StoreStatus:
+        """Whether the store answers now, or has not answered for a short time.
+
+        Raises: NotReady; StoreFull, because a full store answers and can still be read.
+        """
+        try:
+            async with asyncio.timeout(STORE_LIMIT_S):
+                await self._store.check()
+        except StoreFull:
+            self._unavailable_since_s = None
+            raise
+        except (StoreUnavailable, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            if self._unavailable_since_s is None:
+                self._unavailable_since_s = monotonic()
+                logger.warning("session store: %s", reason)
+            if monotonic() - self._unavailable_since_s >= self._outage_s:
+                raise NotReady(f"the store does not answer: {reason}") from error
+            return "store_unavailable"
+        self._unavailable_since_s = None
+        return "ready"
