@@ -1,4 +1,8 @@
-"""Runs MediaPipe graphs on the thread that calls them."""
+"""Runs MediaPipe graphs on the thread that calls them.
+
+Otherwise MediaPipe starts one thread per core for each graph, up to 53, and ends the process when it cannot.
+An image takes no more processor time on one thread. A graph releases the GIL while it works.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,6 @@ from typing import Any
 
 def open_graph(graph_file: str, **arguments: Any) -> Any:
     """A MediaPipe SolutionBase that works on the thread of its caller and starts none of its own.
-
-    Otherwise MediaPipe starts one thread per core for each graph, up to 53, and ends the process when it
-    cannot. The processor time of an image is the same or lower. The graph releases the GIL while it works.
 
     Args:
         graph_file: path of a .binarypb file within the mediapipe package.
@@ -22,9 +23,13 @@ def open_graph(graph_file: str, **arguments: Any) -> Any:
     from mediapipe.framework.calculator_pb2 import CalculatorGraphConfig
     from mediapipe.python.solution_base import SolutionBase
 
-    graph = CalculatorGraphConfig.FromString(
-        importlib.resources.files("mediapipe").joinpath(graph_file).read_bytes()
-    )
+    file = importlib.resources.files("mediapipe").joinpath(graph_file)
+    graph = CalculatorGraphConfig.FromString(file.read_bytes())
+    run_on_callers_thread(graph)
+    return SolutionBase(graph_config=graph, **arguments)
+
+
+def run_on_callers_thread(graph: Any) -> None:
+    """Change a CalculatorGraphConfig so that its nodes run on the thread that calls the graph."""
     # An executor without a name is the default one of all nodes. SolutionBase ignores graph.num_threads.
     graph.executor.add(type="ApplicationThreadExecutor")
-    return SolutionBase(graph_config=graph, **arguments)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from mediapipe.python.solutions.face_mesh import FaceMesh
 
 from model.vision.landmarks import LandmarkFinder, muted_native_log
+from tests.support.native_threads import native_threads
 from tests.support.samples import EXPRESSIONS, sample_image
 
 
@@ -33,7 +32,3 @@ def test_finding_landmarks_starts_no_threads() -> None:
     assert finder.find(np.asarray(sample_image("anger", 0)))
     assert native_threads() == threads
     finder.close()
-
-
-def native_threads() -> set[str]:
-    return {task.name for task in Path("/proc/self/task").iterdir()}
