@@ -20,6 +20,6 @@ def peak_memory() -> int:
     return status_bytes("VmHWM")
 
 
-def status_bytes(field: str) -> int:
-    """A field of /proc/self/status, such as VmSize."""
-    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024
+def status_bytes(field: str, pid: int | str = "self") -> int:
+    """A field of a process's /proc/PID/status, such as VmSize."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024
