@@ -43,8 +43,14 @@ def test_a_face_missed_at_first_is_found_after_padding() -> None:
     for share in np.arange(0.0, 0.3, 0.02):
         left, right = int(x_min + share * (x_max - x_min)), int(x_max - share * (x_max - x_min))
         top, bottom = int(y_min + share * (y_max - y_min)), int(y_max - share * (y_max - y_min))
-        found = finder.find(np.ascontiguousarray(pixels[top:bottom, left:right]))
+        crop = np.ascontiguousarray(pixels[top:bottom, left:right])
+        found = finder.find(crop)
         searched[share] = [face.found_after_padding for face in found]
+        if searched[share] == [True]:
+            # In a large image the same face is found at a reduced size.
+            (enlarged,) = finder.find(np.repeat(np.repeat(crop, 20, axis=0), 20, axis=1))
+            assert enlarged.found_after_padding
+            assert enlarged.points_px / 20 == pytest.approx(found[0].points_px, abs=(right - left) / 25)
     assert [True] in searched.values()
     finder.close()
 
