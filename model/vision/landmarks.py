@@ -99,7 +99,7 @@ class LandmarkFinder:
         if not faces and not self._tracking:
             scale = min(PADDED_SEARCH_PX / max(image.shape), 1.0)
             smaller = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            found = self._search(smaller, padding=EDGE_PADDING)  # type: ignore[arg-type]
+            found = self._search(np.asarray(smaller, dtype=np.uint8), padding=EDGE_PADDING)
             faces = [face.enlarged(1 / scale) for face in found]
         return sorted(faces, key=lambda face: face.area_px, reverse=True)
 

@@ -47,7 +47,7 @@ def test_a_face_missed_at_first_is_found_after_padding() -> None:
         found = finder.find(crop)
         searched[share] = [face.found_after_padding for face in found]
         # A large image is reduced for the second search.
-        for face in finder.find(cv2.resize(crop, None, fx=16, fy=16)):
+        for face in finder.find(np.asarray(cv2.resize(crop, None, fx=16, fy=16), dtype=np.uint8)):
             if face.found_after_padding and searched[share] == [True]:
                 difference = face.points_px / 16 - found[0].points_px
                 compared.append(float(abs(difference).mean()) / crop.shape[1])
