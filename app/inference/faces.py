@@ -21,8 +21,8 @@ logger = logging.getLogger("csrn")
 
 Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why the image cannot be used"""
-MAX_SMALL_BYTES = 8 * 2**20
-"""The most memory that reading a small image takes. Each thread has it for itself"""
+MAX_SMALL_BYTES = 10 * 2**20
+"""The most memory that reading a small image takes: 640 x 480 pixels. Each thread has it for itself"""
 Read = Callable[[FaceReader, bytes], list[Face]]
 
 

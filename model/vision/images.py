@@ -29,7 +29,7 @@ class DecodedImage:
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 """Endings of the file names that are read as images in a folder"""
 MAX_PIXELS = 25_000_000
-"""Most pixels that the decoder may hold at once; each takes about 4 bytes of a PNG or JPEG, 16 of a WebP"""
+"""Most pixels that the decoder may hold at once; model.vision.image_memory says how much memory they take"""
 REDUCED_TO_WHOLE = 8
 """A JPEG that is decoded at a reduced size may have this many times MAX_PIXELS; phones make 200 million"""
 MIN_SIDE_PX = 16

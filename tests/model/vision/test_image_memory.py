@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from model.errors import ImageUnreadable
 from model.vision.image_memory import reading_bytes
 from model.vision.images import decode_image
 from model.vision.landmarks import LandmarkFinder
 from tests.support.bombs import jpeg, png, webp
 from tests.support.peak_memory import peak_memory, reset_peak_memory
+from tests.support.png import png_header
 from tests.support.samples import encoded, sample_bytes
 
 MIB = 2**20
@@ -59,8 +63,7 @@ def test_a_photo_of_a_face_is_a_small_image() -> None:
 
 
 @pytest.mark.parametrize("make", [png, webp, jpeg])
-def test_a_size_that_the_header_only_claims_counts(make: object) -> None:
-    assert callable(make)
+def test_a_size_that_the_header_only_claims_counts(make: Callable[[int, int], bytes]) -> None:
     assert reading_bytes(make(5000, 5000)) > 50 * MIB
 
 
@@ -81,3 +84,8 @@ def test_a_header_in_a_strange_place_counts_as_the_largest_image() -> None:
 )
 def test_a_file_that_is_refused_takes_no_memory(data: bytes) -> None:
     assert reading_bytes(data) == 0
+
+
+def test_a_png_with_a_second_header_is_refused() -> None:
+    with pytest.raises(ImageUnreadable):
+        decode_image(png(64, 64, png_header(5000, 5000)))
