@@ -15,6 +15,7 @@ import numpy.typing as npt
 from model.errors import DatasetInvalid
 from model.vision.images import RGBImage
 from model.vision.landmarks import Points, muted_native_log
+from model.vision.mediapipe_graph import run_on_callers_thread
 
 _NAMES = """
     _neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight
@@ -37,7 +38,7 @@ MIN_CONFIDENCE = 0.3
 
 
 class BlendshapeTeacher:
-    """One Face Landmarker. Not thread-safe: use one per thread (it releases the GIL while it works)."""
+    """One Face Landmarker. Not thread-safe: use one per thread. It starts no threads of its own."""
 
     def __init__(self, task_file: Path) -> None:
         """task_file: the Face Landmarker bundle (.task). Raises: DatasetInvalid, OSError."""
@@ -47,6 +48,13 @@ class BlendshapeTeacher:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
 
+            class OnCallersThread(vision.FaceLandmarker):  # type: ignore[misc]
+                """Starts no threads of its own, as model.vision.mediapipe_graph does."""
+
+                def __init__(self, graph: Any, *arguments: Any) -> None:
+                    run_on_callers_thread(graph)
+                    super().__init__(graph, *arguments)
+
             self._image, self._format = mediapipe.Image, mediapipe.ImageFormat.SRGB
             options = vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_buffer=bundle),
@@ -55,7 +63,7 @@ class BlendshapeTeacher:
                 min_face_presence_confidence=MIN_CONFIDENCE,
             )
             try:
-                self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+                self._landmarker: Any = OnCallersThread.create_from_options(options)
                 self._detect(np.zeros((CROP_SIZE_PX, CROP_SIZE_PX, 3), dtype=np.uint8))
             except (RuntimeError, ValueError):
                 raise DatasetInvalid(f"{task_file} is not a Face Landmarker bundle (.task)") from None

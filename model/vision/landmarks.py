@@ -7,17 +7,29 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from model.vision.images import RGBImage
+from model.vision.mediapipe_graph import open_graph
 
 LANDMARK_COUNT = 468
 EDGE_PADDING = 0.4
 """Share of each side that is added around an image if the first search finds no face"""
+PADDED_SEARCH_PX = 720
+"""A larger image is reduced to this side for the second search, because the padded image is held twice.
+
+The detector finds faces of at least a tenth of the padded side: 130 px here. FaceMesh needs no more."""
+
+MIN_DETECTION_SCORE = (
+    "facedetectionshortrangecpu__facedetectionshortrange__facedetection__TensorsToDetectionsCalculator"
+    ".min_score_thresh"
+)
+"""The parameter of FaceMesh's graph that says how sure its detector must be of a face, from 0 to 1"""
+MIN_TRACKING_SCORE = "facelandmarkcpu__ThresholdingCalculator.threshold"
+"""The parameter of FaceMesh's graph that says how sure its landmark network must be of a face, from 0 to 1"""
 
 Points = npt.NDArray[np.float32]
 
@@ -56,19 +68,21 @@ class Landmarks:
 
 
 class LandmarkFinder:
-    """One FaceMesh instance. Not thread-safe: use one per thread (it releases the GIL while it works)."""
+    """One FaceMesh instance. Not thread-safe: use one per thread. It starts no threads of its own."""
 
     def __init__(self, *, tracking: bool = False) -> None:
         """tracking: images are frames of one video; each search starts at the one face of the last frame."""
         self._tracking = tracking
         with muted_native_log():
-            # Imported here because it takes a second; commands that read no image start without it.
-            from mediapipe.python.solutions.face_mesh import FaceMesh
-
-            self._mesh: Any = FaceMesh(
-                static_image_mode=not tracking,
-                max_num_faces=1 if tracking else 8,
-                min_detection_confidence=0.3,
+            self._mesh = open_graph(
+                "modules/face_landmark/face_landmark_front_cpu.binarypb",
+                side_inputs={
+                    "num_faces": 1 if tracking else 8,
+                    "with_attention": False,
+                    "use_prev_landmarks": tracking,
+                },
+                calculator_params={MIN_DETECTION_SCORE: 0.3, MIN_TRACKING_SCORE: 0.5},
+                outputs=["multi_face_landmarks"],
             )
             # The first image makes FaceMesh load its models.
             self._mesh.process(np.zeros((64, 64, 3), dtype=np.uint8))
@@ -83,7 +97,10 @@ class LandmarkFinder:
         """
         faces = self._search(image, padding=0.0)
         if not faces and not self._tracking:
-            faces = self._search(image, padding=EDGE_PADDING)
+            scale = min(PADDED_SEARCH_PX / max(image.shape), 1.0)
+            smaller = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            found = self._search(np.asarray(smaller, dtype=np.uint8), padding=EDGE_PADDING)
+            faces = [face.enlarged(1 / scale) for face in found]
         return sorted(faces, key=lambda face: face.area_px, reverse=True)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from model.errors import DatasetInvalid
 from model.vision.blendshapes import BLENDSHAPE_NAMES, BlendshapeTeacher
 from model.vision.landmarks import LandmarkFinder
+from tests.support.native_threads import native_threads
 from tests.support.samples import EXPRESSIONS, sample_image
 from tests.support.shared_data import FACE_LANDMARKER, needs_face_landmarker
 
@@ -57,3 +58,11 @@ def test_a_file_that_is_not_a_bundle_is_refused(content: bytes, tmp_path: Path) 
     (tmp_path / "other.task").write_bytes(content)
     with pytest.raises(DatasetInvalid, match=r"other.task is not a Face Landmarker bundle"):
         BlendshapeTeacher(tmp_path / "other.task")
+
+
+@needs_face_landmarker
+def test_finding_blendshapes_starts_no_threads(teacher: BlendshapeTeacher) -> None:
+    threads = native_threads()
+    another = BlendshapeTeacher(FACE_LANDMARKER)
+    assert native_threads() == threads
+    another.close()
