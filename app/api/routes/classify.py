@@ -23,17 +23,24 @@ router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Options:
-    """Form fields of both routes."""
+    unknown_below: float | None
+    all_faces: bool
+    regions: bool
 
+
+async def _options(
     unknown_below: Annotated[
         float | None,
         Form(ge=0, le=1, description="Score below which no class is predicted; computed by default"),
-    ] = None
-    all_faces: Annotated[bool, Form(description="Score every face of an image, the largest first")] = False
-    regions: Annotated[bool, Form(description="Add the corners of the face, eye and lip patches")] = False
+    ] = None,
+    all_faces: Annotated[bool, Form(description="Score every face of an image, the largest first")] = False,
+    regions: Annotated[bool, Form(description="Add the corners of the face, eye and lip patches")] = False,
+) -> _Options:
+    return _Options(unknown_below=unknown_below, all_faces=all_faces, regions=regions)
 
 
-Options = Annotated[_Options, Depends()]
+Options = Annotated[_Options, Depends(_options)]
+"""Form fields of both routes"""
 
 
 @router.post("/v1/sessions/{session_id}/classify", response_model_exclude_unset=True)
@@ -42,7 +49,7 @@ async def classify(
 ) -> Results:
     """Relation scores of the face in each image with each class of the session."""
     timings, lane = Timings(service.engine.observer), Lane(owner=owner, session_id=session_id)
-    session = await service.store.get(owner, session_id)
+    session = await service.store.version(owner, session_id)
     require_same_weights(service, session)
     uploads = await read_images(service, owner, images)
     support = await service.supports.get(owner, session)

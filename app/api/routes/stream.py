@@ -145,7 +145,7 @@ class _Stream:
 
     async def run(self) -> None:
         """Classify until the client disconnects. Raises: SessionError; RequestError; WebSocketDisconnect."""
-        require_same_weights(self._service, await self._service.store.get(self._owner, self._session_id))
+        require_same_weights(self._service, await self._service.store.version(self._owner, self._session_id))
         faces = self._engine.faces.open_stream()
         newest = _NewestFrame()
         try:
@@ -211,7 +211,7 @@ class _Stream:
         if isinstance(found, CsrnError):
             return found, self._unknown_below
         # Read after the face was found, to use changes of the session that were made meanwhile.
-        session = await self._service.store.get(self._owner, self._session_id)
+        session = await self._service.store.version(self._owner, self._session_id)
         require_same_weights(self._service, session)
         try:
             support = await self._service.supports.get(self._owner, session)
