@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, File, Form, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Response, UploadFile
 
 from app.api.dependencies import Images, Labels, Owner, read_images, require_multipart, require_same_weights
 from app.api.errors import InvalidLabel
-from app.api.responses import results_response
+from app.api.results import results_json
 from app.api.state import Service, ServiceState
 from app.inference.engine import SupportFace, Timings, Upload
 from app.inference.fairness import Lane
@@ -43,10 +43,10 @@ Options = Annotated[_Options, Depends(_options)]
 """Form fields of both routes"""
 
 
-@router.post("/v1/sessions/{session_id}/classify", response_model_exclude_unset=True)
+@router.post("/v1/sessions/{session_id}/classify", response_model=Results)
 async def classify(
     session_id: str, owner: Owner, service: Service, images: Images, options: Options
-) -> Results:
+) -> Response:
     """Relation scores of the face in each image with each class of the session."""
     timings, lane = Timings(service.engine.observer), Lane(owner=owner, session_id=session_id)
     session = await service.store.version(owner, session_id)
@@ -57,7 +57,7 @@ async def classify(
     return await _classify(service, uploads, support, options, timings, lane=lane)
 
 
-@router.post("/v1/classify", response_model_exclude_unset=True)
+@router.post("/v1/classify", response_model=Results)
 async def classify_stateless(
     owner: Owner,
     service: Service,
@@ -65,7 +65,7 @@ async def classify_stateless(
     labels: Labels,
     images: Images,
     options: Options,
-) -> Results:
+) -> Response:
     """The same without a session: the request includes the support set, and the service does not store it."""
     timings, lane = Timings(service.engine.observer), Lane(owner=owner)
     if len(labels) != len(support):
@@ -90,7 +90,7 @@ async def _classify(
     timings: Timings,
     *,
     lane: Lane,
-) -> Results:
+) -> Response:
     """The results. Raises: the error of the first image if no image could be read."""
     outcomes = await service.engine.classify(
         uploads, support, all_faces=options.all_faces, timings=timings, lane=lane
@@ -99,7 +99,7 @@ async def _classify(
     if errors and len(errors) == len(outcomes):
         detail = str(errors[0]) if len(errors) == 1 else f"none of the {len(errors)} images can be read"
         raise type(errors[0])(detail)
-    return results_response(
+    content = await results_json(
         uploads,
         outcomes,
         checkpoint=service.engine.checkpoint,
@@ -107,3 +107,4 @@ async def _classify(
         regions=options.regions,
         timings_ms=timings.stages_ms,
     )
+    return Response(content, media_type="application/json")
