@@ -31,7 +31,7 @@ from app.sessions.changes import Quotas
 from app.sessions.store import open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.request_log import RequestIds
+from app.telemetry.request_log import RequestLog
 from app.telemetry.tracing import FASTAPI_TELEMETRY
 from model.checkpoint import load_checkpoint
 
@@ -158,7 +158,6 @@ def create_app(
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(Permissions, service=service)
     app.add_middleware(ErrorHandling)
-    app.add_middleware(RequestIds)
-    metrics.instrument(app)
+    app.add_middleware(RequestLog, count=metrics.request_ended)
     metrics.watch(engine, supports, service.streams)
     return app
