@@ -150,7 +150,8 @@ def create_app(
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     describe_problems(app)
-    for module in (page, api_docs, sessions, examples, classify, stream, system):
+    # Classify first, because every request is compared with the routes in this order.
+    for module in (classify, stream, page, api_docs, sessions, examples, system):
         app.include_router(module.router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)

@@ -58,7 +58,7 @@ PART_COLUMNS = {"part": "{0.name}", "ms": "{0.ms:.2f}", "share": "{0.share:.0%}"
 HTTP = (
     "without faces and network: {0.cpu_ms:.2f} ms of processor time a request, {0.cpu_ms_of_many:.2f} with "
     "16 clients, {0.cpu_to_face:.0%} of that of decode and FaceMesh; an answer for 64 images x 8 faces x 64 "
-    "classes takes {0.large_answer_ms:.0f} ms, and pauses the event loop for at most {0.longest_pause_ms:.0f} ms"
+    "classes takes {0.large_answer_ms:.0f} ms, longest pause of the event loop {0.longest_pause_ms:.0f} ms"
 )
 bench = typer.Typer(
     help="Measure this machine. Compare ratios within one run, because machines differ.", no_args_is_help=True
