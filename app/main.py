@@ -33,7 +33,7 @@ from app.sessions.changes import Quotas
 from app.sessions.store import open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.request_log import RequestIds
+from app.telemetry.request_log import RequestLog
 from app.telemetry.tracing import FASTAPI_TELEMETRY
 from model.checkpoint import load_checkpoint
 
@@ -156,7 +156,8 @@ def create_app(
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     describe_problems(app)
-    for module in (page, api_docs, sessions, examples, classify, stream, system):
+    # Classify first, because every request is compared with the routes in this order.
+    for module in (classify, stream, page, api_docs, sessions, examples, system):
         app.include_router(module.router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
@@ -175,7 +176,6 @@ def create_app(
             allow_private_network=True,
             expose_headers=["X-Request-Id", "Retry-After"],
         )
-    app.add_middleware(RequestIds)
-    metrics.instrument(app)
+    app.add_middleware(RequestLog, count=metrics.request_ended)
     metrics.watch(engine, supports, service.streams)
     return app

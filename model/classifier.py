@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,8 @@ from model.unknown import describe_session
 from model.vision.patches import PART_COUNT
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """The score of one class for one query."""
+class ClassScore(NamedTuple):
+    """The score of one class for one query. A tuple, because an answer may hold tens of thousands."""
 
     label: str
     score: float

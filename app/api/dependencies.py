@@ -6,37 +6,45 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, File, Form, Path, Request, UploadFile
-from fastapi.security import HTTPBearer
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from app.api.errors import BodyTooLarge, UnsupportedMediaType
 from app.api.state import ServiceState
 from app.inference.engine import Upload
 from app.sessions.errors import ModelChanged
+from app.sessions.store import SessionVersion
 from csrn_client.field_rules import Label
 from csrn_client.schemas import Session
 
-_described = HTTPBearer(auto_error=False, description="Needed if the service has keys (CSRN_API_KEYS)")
+# FastAPI calls dependencies that are not async on other threads, and each change of threads takes time.
 
 
-def _owner(request: Request, _: Annotated[object, Depends(_described)]) -> str:
-    owner: str = request.state.owner
-    return owner
+class _KeyOwner(SecurityBase):
+    """Describes the key in /openapi.json. The key was checked before: see app.api.permissions."""
+
+    model = HTTPBearer(description="Needed if the service has keys (CSRN_API_KEYS)")
+    scheme_name = "HTTPBearer"
+
+    async def __call__(self, request: Request) -> str:
+        owner: str = request.state.owner
+        return owner
 
 
-Owner = Annotated[str, Depends(_owner)]
-"""The name of the request's key, which app.api.permissions found"""
+Owner = Annotated[str, Depends(_KeyOwner())]
+"""The name of the request's key"""
 Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP images, one file part each")]
 Labels = Annotated[list[Label], Form(description="One label for each image, in the same order")]
 LabelPath = Annotated[Label, Path(description="The label of the class, percent-encoded")]
 
 
-def require_multipart(request: Request) -> None:
+async def require_multipart(request: Request) -> None:
     """Raises: UnsupportedMediaType unless the body is a multipart form."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise UnsupportedMediaType("send multipart/form-data")
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Raises: UnsupportedMediaType unless the body is JSON or empty."""
     content_type = request.headers.get("content-type", "application/json")
     if content_type.split(";")[0].strip() != "application/json":
@@ -61,7 +69,7 @@ async def read_images(service: ServiceState, owner: str, files: Sequence[UploadF
     return uploads
 
 
-def require_same_weights(service: ServiceState, session: Session) -> None:
+def require_same_weights(service: ServiceState, session: Session | SessionVersion) -> None:
     """Raises: ModelChanged if the examples were encoded with other weights than the service uses."""
     if session.weights_sha256 != service.engine.checkpoint.sha256:
         raise ModelChanged(

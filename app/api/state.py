@@ -42,7 +42,7 @@ class ServiceState:
         return not (self.keys.required or self.settings.allow_anonymous)
 
 
-def _service_state(connection: HTTPConnection) -> ServiceState:
+async def _service_state(connection: HTTPConnection) -> ServiceState:
     state: ServiceState = connection.app.state
     return state
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import re
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import httpx
 
+MAX_ANSWERS = 1000
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -22,15 +25,23 @@ class Load:
 
     latencies_ms: list[float]
     """Of each request that was answered with 200"""
+    answers: list[bytes]
+    """The bodies of the first MAX_ANSWERS of these answers"""
     failed: int
     """Number of other answers and lost connections"""
     wall_s: float
 
 
-def multipart_request(url: str, images: Sequence[bytes]) -> bytes:
-    """A POST of images as the bytes that go over the wire."""
+def stages_ms(load: Load) -> dict[str, float]:
+    """The median of each stage that the service reports in its answers to queries."""
+    timings = [json.loads(answer)["timings_ms"] for answer in load.answers]
+    return {stage: statistics.median(of[stage] for of in timings) for stage in timings[0]}
+
+
+def multipart_request(url: str, images: Sequence[bytes], fields: Mapping[str, str] = {}) -> bytes:
+    """A POST of images and text fields as the bytes that go over the wire."""
     files = [("images", (f"{index}.jpg", image)) for index, image in enumerate(images)]
-    request = httpx.Request("POST", url, files=files)
+    request = httpx.Request("POST", url, files=files, data=fields)
     headers = [b"%s: %s" % header for header in request.headers.raw]
     return b"\r\n".join([b"POST %s HTTP/1.1" % request.url.raw_path, *headers, b"", request.read()])
 
@@ -39,6 +50,7 @@ async def closed_loop(url: str, requests: Sequence[bytes], *, clients: int, dura
     """Run several clients at once. Each sends its next request when the last one was answered."""
     address = httpx.URL(url)
     latencies_ms: list[float] = []
+    answers: list[bytes] = []
     failed = 0
     start = time.perf_counter()
 
@@ -51,15 +63,17 @@ async def closed_loop(url: str, requests: Sequence[bytes], *, clients: int, dura
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = CONTENT_LENGTH.search(head)
-                await reader.readexactly(int(length[1]) if length else 0)
+                body = await reader.readexactly(int(length[1]) if length else 0)
             except (asyncio.IncompleteReadError, ConnectionError):
                 failed += 1
                 break
             if head.startswith(b"HTTP/1.1 200 "):
                 latencies_ms.append((time.perf_counter() - sent) * 1000)
+                if len(answers) < MAX_ANSWERS:
+                    answers.append(body)
             else:
                 failed += 1
         writer.close()
 
     await asyncio.gather(*map(client, range(clients)))
-    return Load(latencies_ms=latencies_ms, failed=failed, wall_s=time.perf_counter() - start)
+    return Load(latencies_ms=latencies_ms, answers=answers, failed=failed, wall_s=time.perf_counter() - start)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -18,16 +19,15 @@ import psutil
 import torch
 from PIL import Image, ImageOps
 
-from app.bench.load import closed_loop, multipart_request
-from app.bench.service_process import ServiceProcess
+from app.bench import fake_inference
+from app.bench.load import closed_loop, multipart_request, stages_ms
+from app.bench.request_time import HttpFigures, Support, TimePart, measure_http, network_inputs, time_parts
+from app.bench.service_process import CSRN, ServiceProcess
 from app.bench.timing import Progress, Timing, measure
-from app.inference.network import FaceBatch
 from app.settings import usable_cores
 from csrn_client import Client
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
-from model.support_set import Example
-from model.vision.faces import FaceReader
 from model.vision.images import decode_image
 from model.vision.landmarks import LandmarkFinder
 
@@ -35,9 +35,6 @@ SIZES_PX = ((350, 350), (1920, 1080))
 CLIENTS = (1, 4, 16, 64)
 SHOTS = 3
 BOUND_FOR_S = 3.0
-
-Support = Sequence[tuple[str, Path]]
-"""Labels and image files"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +44,8 @@ class Bound:
     size_px: tuple[int, int]
     face_ms: float
     """JPEG decode and FaceMesh on one thread"""
+    face_cpu_ms: float
+    """Its processor time"""
     network_cpu_ms: float
     """Processor time of encoding and scoring one query"""
     faces_per_s: float
@@ -75,6 +74,8 @@ class ServeFigures:
     """requests_per_s / queries_per_s of the bound"""
     p50_to_face: float
     """p50_ms / face_ms of the bound"""
+    stages_ms: dict[str, float]
+    """Median of each stage that the service reports"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,9 @@ class ServeReport:
     requests: int
     bounds: list[Bound]
     figures: list[ServeFigures]
+    http: HttpFigures
+    parts: list[TimePart]
+    """Of the median time of a request of one client, with the first image size"""
 
 
 def bench_serve(
@@ -114,13 +118,7 @@ def bench_serve(
     bounds: list[Bound] = []
     figures: list[ServeFigures] = []
     start = time.perf_counter()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ServiceProcess(
-            Path(folder) / "serve.log",
-            {"CSRN_STORE": f"sqlite:///{folder}/sessions.sqlite3", "CSRN_API_KEYS": ""},
-        ) as service,
-    ):
+    with _service() as service:
         ready_s = time.perf_counter() - start
         process = psutil.Process(service.pid)
         rss_mb = [process.memory_info().rss / 2**20]
@@ -133,6 +131,19 @@ def bench_serve(
                 progress("measuring", len(figures), len(SIZES_PX) * len(CLIENTS))
             rss_mb.append(process.memory_info().rss / 2**20)
         peak_kb = re.findall(r"VmHWM:\s*(\d+)", Path(f"/proc/{service.pid}/status").read_text())[0]
+    small = [_resized(file, SIZES_PX[0]) for file in queries]
+    with _service(csrn=fake_inference.CSRN) as service:
+        http = measure_http(
+            _classify_url(service, support),
+            psutil.Process(service.pid),
+            small,
+            face_cpu_ms=bounds[0].face_cpu_ms,
+            seconds=seconds,
+        )
+    alone = figures[0]
+    parts = time_parts(
+        classifier, small, support, p50_ms=alone.p50_ms, stages=alone.stages_ms, http_ms=http.p50_ms
+    )
     return ServeReport(
         cores=usable_cores(),
         ready_s=ready_s,
@@ -143,7 +154,18 @@ def bench_serve(
         requests=sum(figure.requests for figure in figures),
         bounds=bounds,
         figures=figures,
+        http=http,
+        parts=parts,
     )
+
+
+@contextlib.contextmanager
+def _service(csrn: Sequence[str | Path] = (CSRN,)) -> Iterator[ServiceProcess]:
+    """A service with a new store and without keys. Args: csrn, the command that starts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"CSRN_STORE": f"sqlite:///{folder}/sessions.sqlite3", "CSRN_API_KEYS": ""}
+        with ServiceProcess(Path(folder) / "serve.log", env, csrn=csrn) as service:
+            yield service
 
 
 def _load(
@@ -170,6 +192,7 @@ def _load(
         client_cores=client_s / load.wall_s,
         share_of_bound=per_s / bound.queries_per_s,
         p50_to_face=p50 / bound.face_ms,
+        stages_ms=stages_ms(load),
     )
 
 
@@ -183,6 +206,7 @@ def _bound(
     return Bound(
         size_px=size_px,
         face_ms=face.median_ms,
+        face_cpu_ms=face.cpu_ms,
         network_cpu_ms=network_cpu_ms,
         faces_per_s=calls / BOUND_FOR_S,
         queries_per_s=usable_cores() / (face.cpu_ms + network_cpu_ms) * 1000,
@@ -199,18 +223,7 @@ def _time_faces(images: Sequence[bytes]) -> Timing:
 
 def _network_cpu_ms(classifier: Classifier, image: bytes, support: Support) -> float:
     """Processor time of encoding and scoring one query."""
-    reader = FaceReader(classifier.checkpoint.config.layout)
-    faces = FaceBatch.of([reader.read_single(file.read_bytes()) for _, file in support])
-    query = FaceBatch.of([reader.read_single(image)])
-    reader.close()
-    support_set = classifier.build_support_set(
-        [
-            Example(example_id=file.name, label=label, features=features)
-            for (label, file), features in zip(
-                support, classifier.encode(faces.patches, faces.points), strict=True
-            )
-        ]
-    )
+    support_set, query = network_inputs(classifier, image, support)
     return measure(
         lambda: classifier.score(support_set, classifier.encode(query.patches, query.points)),
         for_s=BOUND_FOR_S,

@@ -8,7 +8,7 @@ import collections
 from app.inference.errors import NoClasses
 from app.inference.fairness import Lane
 from app.inference.network import Network
-from app.sessions.store import SessionStore
+from app.sessions.store import SessionStore, SessionVersion
 from csrn_client.schemas import Session
 from model.support_set import SupportSet
 
@@ -27,8 +27,8 @@ class SupportCache:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def get(self, owner: str, session: Session) -> SupportSet:
-        """The support set of a session at its revision or a newer one. Simultaneous calls share one load.
+    async def get(self, owner: str, session: SessionVersion) -> SupportSet:
+        """The support set of a session at this revision or a newer one. Simultaneous calls share one load.
 
         Raises: NoClasses; QueueFull; SessionNotFound; StoreUnavailable.
         """

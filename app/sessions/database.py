@@ -6,8 +6,8 @@ import asyncio
 import concurrent.futures
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -18,6 +18,8 @@ from app.sessions.schema import sessions
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 """Statements that run in one transaction"""
+Values = Mapping[str, object]
+"""The parameters of a statement, by name"""
 ANSWER_TIMEOUT_S = 10.0
 """The longest that a call waits for the database"""
 FULL = ("53100", sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -42,6 +44,10 @@ class Database:
     async def read(self, work: Work[T]) -> T:
         return await self._run(lambda: self._transact(self._reads, work))
 
+    async def read_row(self, statement: sa.Select[Any], values: Values) -> Sequence[Any] | None:
+        """The row that one constant statement selects. Faster than `read` for such a statement."""
+        return await self._run(lambda: self._read_row(statement, values))
+
     async def write(self, work: Work[T]) -> T:
         """What `work` returns, once its changes are durable. Raises: StoreFull."""
         return await self._run(lambda: self._write(work))
@@ -61,6 +67,9 @@ class Database:
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._writes.dispose)
         self._threads.shutdown()
+
+    def _read_row(self, statement: sa.Select[Any], values: Values) -> Sequence[Any] | None:
+        return self._transact(self._reads, lambda c: c.execute(statement, values).one_or_none())
 
     def _write(self, work: Work[T]) -> T:
         return self._transact(self._writes, work)

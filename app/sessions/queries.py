@@ -24,6 +24,9 @@ OWNED = sa.and_(sessions.c.owner == sa.bindparam("of_owner"), ALIVE)
 # Constants, because building a statement takes longer than running it.
 BY_ID = sa.select(sessions).where(OWNED, sessions.c.id == sa.bindparam("of_id"))
 BY_NUMBER = sa.select(sessions).where(sessions.c.number == sa.bindparam("of_number"))
+VERSION = sa.select(sessions.c.revision, sessions.c.weights_sha256).where(
+    OWNED, sessions.c.id == sa.bindparam("of_id")
+)
 PAGE = (
     sa.select(sessions)
     .where(OWNED, sessions.c.number > sa.bindparam("after"))

@@ -7,14 +7,17 @@ still work: they need room in the log before they free any, and take it from the
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
-from app.sessions.database import Database, T, Work
+from app.sessions.database import Database, T, Values, Work
 from app.sessions.errors import StoreFull, StoreUnavailable
 from app.sessions.reserve import Reserve
 
@@ -68,6 +71,13 @@ class SqliteDatabase(Database):
     def _open(self) -> None:
         self._erase(lambda _: None)
         self._settle()
+
+    def _read_row(self, statement: sa.Select[Any], values: Values) -> Sequence[Any] | None:
+        """Runs the compiled statement without SQLAlchemy, which takes ten times as long as SQLite itself."""
+        with self._faults(), contextlib.closing(self._reads.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(_compiled(statement), values)
+            return cursor.fetchone()
 
     def _write(self, work: Work[T]) -> T:
         self._limit_log()
@@ -140,3 +150,9 @@ def _configure(connection: Any, _: object) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+@functools.cache
+def _compiled(statement: sa.Select[Any]) -> str:
+    """The SQL of a constant statement, with named parameters."""
+    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))

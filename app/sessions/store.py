@@ -7,6 +7,7 @@ absent. A session belongs to its owner, an API key: for another owner it does no
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +16,21 @@ import sqlalchemy as sa
 from app.sessions import changes, queries
 from app.sessions.changes import Quotas
 from app.sessions.database import Database
+from app.sessions.errors import SessionNotFound
 from app.sessions.postgresql import open_postgresql
 from app.sessions.schema import sessions
 from app.sessions.sqlite import SqliteDatabase
 from csrn_client.schemas import NewSession, Session
 from model.support_set import Example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SessionVersion:
+    """What a request must know about a session before it uses the session's support set."""
+
+    id: str
+    revision: int
+    weights_sha256: str
 
 
 def open_store(address: str, *, quotas: Quotas) -> SessionStore:
@@ -49,6 +60,14 @@ class SessionStore:
     async def get(self, owner: str, session_id: str) -> Session:
         _, session = await self._database.read(lambda c: queries.get_session(c, owner, session_id))
         return session
+
+    async def version(self, owner: str, session_id: str) -> SessionVersion:
+        """The current revision and weights of a session."""
+        row = await self._database.read_row(queries.VERSION, {"of_owner": owner, "of_id": session_id})
+        if row is None:
+            raise SessionNotFound
+        revision, weights_sha256 = row
+        return SessionVersion(id=session_id, revision=revision, weights_sha256=weights_sha256)
 
     async def list_page(
         self, owner: str, *, limit: int, cursor: str | None

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 import prometheus_client
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_fastapi_instrumentator import Instrumentator
-from prometheus_fastapi_instrumentator import metrics as http_metrics
-from prometheus_fastapi_instrumentator.metrics import Info
 
 from app.access.concurrency import ConcurrencyLimit
 from app.inference.engine import Engine
 from app.inference.observer import FrameOutcome, Observer, Stage
 from app.inference.support_cache import SupportCache
-from app.telemetry.request_log import MONITORING_PATHS, log_request
 from app.telemetry.tracing import record_stage
 
 MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -28,16 +23,6 @@ REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-
-
-def _of_usual_methods(record: Callable[[Info], None] | None) -> Callable[[Info], None]:
-    """Record requests with usual methods only: each invented method would add series that never go away."""
-
-    def record_if_usual(info: Info) -> None:
-        if record is not None and info.method in METHODS:
-            record(info)
-
-    return record_if_usual
 
 
 class Metrics(Observer):
@@ -52,6 +37,15 @@ class Metrics(Observer):
         histogram = functools.partial(Histogram, registry=self.registry)
         self._ready = gauge("csrn_ready", "1 if the worker threads work and the store answers and has room")
         self._sessions = gauge("csrn_sessions", "Sessions in the shared store; NaN if it does not answer")
+        self._requests = counter(
+            "http_requests", "Responses by route template", ["method", "handler", "status"]
+        )
+        self._request_seconds = histogram(
+            "http_request_duration_seconds",
+            "Time from the arrival of a request to the end of its response",
+            ["method", "handler"],
+            buckets=REQUEST_BUCKETS_S,
+        )
         self._stage_seconds = histogram(
             "csrn_stage_seconds",
             "Time of requests and frames in each stage, including the wait in the queue",
@@ -74,21 +68,11 @@ class Metrics(Observer):
         for outcome in get_args(FrameOutcome):
             self._frames.labels(outcome)
 
-    def instrument(self, app: FastAPI) -> None:
-        """Add the middleware that counts, times and logs HTTP requests by route template."""
-        Instrumentator(
-            should_group_status_codes=False,
-            excluded_handlers=[f"^{path}$" for path in MONITORING_PATHS],
-            registry=self.registry,
-        ).add(
-            _of_usual_methods(http_metrics.requests(registry=self.registry)),
-            _of_usual_methods(
-                http_metrics.latency(
-                    should_include_status=False, buckets=REQUEST_BUCKETS_S, registry=self.registry
-                )
-            ),
-            log_request,
-        ).instrument(app)
+    def request_ended(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request with a usual method: each invented one would add series that never go away."""
+        if method in METHODS:
+            self._requests.labels(method, route, status).inc()
+            self._request_seconds.labels(method, route).observe(seconds)
 
     def watch(self, engine: Engine, supports: SupportCache, streams: ConcurrencyLimit) -> None:
         """Read the state of the engine, the support cache and the streams at every scrape."""

@@ -34,3 +34,6 @@ def test_the_service_adds_little_to_the_time_of_faces_and_network(shipped_weight
     assert small[1].p50_to_face < 5
     assert all(figure.failed == 0 for figure in report.figures)
     assert report.last_rss_mb < 1.1 * report.warm_rss_mb
+    assert report.http.cpu_to_face < 0.25
+    assert report.http.longest_pause_ms < 0.5 * report.http.large_answer_ms
+    assert sum(part.share for part in report.parts) == pytest.approx(1)

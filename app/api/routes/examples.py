@@ -46,7 +46,7 @@ async def _add(
 
     Raises: NoExampleAdded; ReadingFailed; SessionError; BodyTooLarge; RateLimited; QueueFull.
     """
-    require_same_weights(service, await service.store.get(owner, session_id))
+    require_same_weights(service, await service.store.version(owner, session_id))
     uploads = await read_images(service, owner, images)
     outcomes = await service.engine.encode_support(uploads, lane=Lane(owner=owner, session_id=session_id))
     examples, added, rejected = [], [], []

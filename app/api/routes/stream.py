@@ -8,18 +8,19 @@ import contextlib
 import dataclasses
 import logging
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from pydantic_core import to_json
 
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import is_foreign_origin, require_loopback
 from app.api.dependencies import require_same_weights
 from app.api.errors import StreamIdle, UnsupportedMediaType
-from app.api.responses import result_response
+from app.api.results import result_members
 from app.api.state import Service, ServiceState
 from app.inference.engine import QueryOutcome, ScoredFace, Timings
 from app.inference.errors import NoClasses
@@ -27,7 +28,6 @@ from app.inference.faces import FaceStream
 from app.inference.fairness import Lane
 from app.inference.observer import FrameOutcome
 from app.sessions.errors import SessionError
-from csrn_client.schemas import StreamResult
 from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")
@@ -147,7 +147,7 @@ class _Stream:
 
     async def run(self) -> None:
         """Classify until the client disconnects. Raises: SessionError; RequestError; WebSocketDisconnect."""
-        require_same_weights(self._service, await self._service.store.get(self._owner, self._session_id))
+        require_same_weights(self._service, await self._service.store.version(self._owner, self._session_id))
         faces = self._engine.faces.open_stream()
         newest = _NewestFrame()
         try:
@@ -176,10 +176,10 @@ class _Stream:
     async def _send_results(self, faces: FaceStream, newest: _NewestFrame) -> None:
         while True:
             result = await self._result(faces, await newest.take())
-            await self._websocket.send_text(result.model_dump_json(exclude_unset=True))
+            await self._websocket.send_text(to_json(result).decode())
 
-    async def _result(self, faces: FaceStream, frame: _Frame) -> StreamResult:
-        """The result of a frame, which may be an error. Raises: SessionError, which ends the stream."""
+    async def _result(self, faces: FaceStream, frame: _Frame) -> dict[str, Any]:
+        """The StreamResult of a frame, which may be an error. Raises: SessionError, which ends the stream."""
         outcome: QueryOutcome
         unknown_below = self._unknown_below
         try:
@@ -194,13 +194,14 @@ class _Stream:
             outcome = CsrnError()
         self._engine.observer.frames_ended(_counted_as(outcome), 1)
         self._engine.observer.frames_ended("dropped", frame.dropped)
-        result = result_response(frame.index, None, outcome, unknown_below=unknown_below, layout=self._layout)
-        return StreamResult(
-            **dict(result),
-            unknown_below=unknown_below,
-            dropped=frame.dropped,
-            latency_ms=round((time.perf_counter() - frame.arrived_s) * 1000, 2),
-        )
+        result = result_members(frame.index, None, outcome, unknown_below, self._layout)
+        return {
+            **result,
+            "error": result.get("error"),
+            "unknown_below": unknown_below,
+            "dropped": frame.dropped,
+            "latency_ms": round((time.perf_counter() - frame.arrived_s) * 1000, 2),
+        }
 
     async def _classify(self, faces: FaceStream, frame: _Frame) -> tuple[QueryOutcome, float | None]:
         """Score the frame's face with the current examples of the session. Also returns the threshold.
@@ -213,7 +214,7 @@ class _Stream:
         if isinstance(found, CsrnError):
             return found, self._unknown_below
         # Read after the face was found, to use changes of the session that were made meanwhile.
-        session = await self._service.store.get(self._owner, self._session_id)
+        session = await self._service.store.version(self._owner, self._session_id)
         require_same_weights(self._service, session)
         try:
             support = await self._service.supports.get(self._owner, session)

@@ -41,6 +41,19 @@ async def test_a_write_is_there_after_a_restart(opener: Opener) -> None:
     await store.close()
 
 
+async def test_the_version_of_a_session_counts_the_changes_of_every_replica(opener: Opener) -> None:
+    here, there = opener.open(), opener.open()
+    created = await create(here)
+    for number in range(3):
+        version = await here.version("ann", created.id)
+        assert (version.id, version.revision) == (created.id, number)
+        assert version.weights_sha256 == created.weights_sha256
+        await there.add_examples("ann", created.id, [example(str(number))])
+    await raises(SessionNotFound, here.version("bob", created.id))
+    for replica in (here, there):
+        await replica.close()
+
+
 async def test_a_cursor_stays_valid_when_sessions_are_deleted_and_created(store: SessionStore) -> None:
     first, second, third, fourth = [await create(store) for _ in range(4)]
     page, cursor = await store.list_page("ann", limit=2, cursor=None)
@@ -62,6 +75,7 @@ async def test_an_expired_session_is_gone_and_counts_no_longer(store: SessionSto
     await asyncio.sleep(1.6)
     for call in (
         store.get("ann", short.id),
+        store.version("ann", short.id),
         store.load_examples("ann", short.id),
         store.add_examples("ann", short.id, [example("3")]),
         store.delete("ann", short.id),

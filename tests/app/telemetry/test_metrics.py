@@ -66,6 +66,7 @@ def test_requests_are_counted_and_timed_by_route_template(client: TestClient, se
     client.post(f"{session}/classify", files=[image(b"x" * 2**20)])
     client.put("/v1/model")
     client.get("/page/view.js")
+    client.post("/v1/sessions/import", content=b"x")
     for path in ("/nowhere", "/v1/secret/label", f"{session}/secret"):
         client.get(path)
     assert change.requests("POST", CLASSIFY, 200) == 2
@@ -74,6 +75,7 @@ def test_requests_are_counted_and_timed_by_route_template(client: TestClient, se
     assert change.of("http_request_duration_seconds_count", method="POST", handler=CLASSIFY) == 4
     assert change.requests("PUT", "/v1/model", 405) == 1
     assert change.requests("GET", "/page", 200) == 1
+    assert change.requests("POST", "/v1/sessions/import", 422) == 1
     assert change.requests("GET", "none", 404) == 3
     handlers = {dict(labels).get("handler", "") for _, labels in scraped(client)}
     assert not [name for name in handlers if re.search("secret|nowhere|livez|metrics", name)]
@@ -152,6 +154,13 @@ def test_a_store_that_does_not_answer_makes_the_service_unready(
     series = scraped(client)
     assert series["csrn_ready", frozenset()] == 0
     assert math.isnan(series["csrn_sessions", frozenset()])
+
+
+def test_a_request_without_a_key_is_counted_by_its_route(weights: Path, tmp_path: Path) -> None:
+    with client_of(weights, tmp_path, api_keys="ann:s") as client:
+        change = Change(client)
+        assert client.delete("/v1/sessions/x").status_code == 401
+        assert change.requests("DELETE", "/v1/sessions/{session_id}", 401) == 1
 
 
 def test_metrics_need_no_key_and_count_the_sessions_of_all_keys(weights: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.telemetry.metrics import Metrics
-from app.telemetry.request_log import RequestIds
+from app.telemetry.request_log import RequestLog
 from tests.support.api import client_of, image, new_session, state_of
 from tests.support.log_lines import logged
 from tests.support.samples import sample_bytes
@@ -142,7 +142,7 @@ GONE: Message = {"type": "http.disconnect"}
     ("slow", "messages"), [(True, [BODY, GONE]), (True, [PART, GONE]), (False, [PART, GONE])]
 )
 def test_a_client_that_leaves_before_the_response_is_499(slow: bool, messages: list[Message]) -> None:
-    app, metrics, waiting = FastAPI(), Metrics(), [*messages]
+    app, waiting = FastAPI(), [*messages]
 
     @app.post("/{label}")
     async def answer(request: Request) -> None:
@@ -159,8 +159,7 @@ def test_a_client_that_leaves_before_the_response_is_499(slow: bool, messages: l
         pass
 
     app.add_middleware(CancelOnDisconnect)
-    app.add_middleware(RequestIds)
-    metrics.instrument(app)
+    app.add_middleware(RequestLog, count=Metrics().request_ended)
     headers = [(b"content-length", b"9")]
     scope = {"type": "http", "method": "POST", "path": "/x", "headers": headers, "query_string": b""}
     with logged() as log:

@@ -10,13 +10,17 @@ from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
+from csrn_client.schemas import StreamResult
 from tests.support.api import bearer, client_of, new_session, sample, teach
 from tests.support.samples import no_face, sample_bytes
 
 
 def ask(socket: WebSocketTestSession, frame: bytes) -> Any:
+    """The answer to a frame, which is as documented."""
     socket.send_bytes(frame)
-    return socket.receive_json()
+    answer = socket.receive_json()
+    assert StreamResult.model_validate(answer).model_dump(mode="json", exclude_unset=True) == answer
+    return answer
 
 
 def closed(socket: WebSocketTestSession) -> tuple[int, str | None]:
