@@ -7,7 +7,7 @@ import pytest
 
 from model.errors import SeveralFaces
 from model.vision import face_search
-from model.vision.face_detector import TILE_PX, FaceDetector
+from model.vision.face_detector import TILE_PX, Candidate, FaceDetector
 from model.vision.face_search import MAX_CANDIDATES, MAX_FACES, FaceSearch, level_scales, tiles
 from model.vision.faces import FaceReader
 from model.vision.landmarks import LandmarkFinder
@@ -132,10 +132,8 @@ def test_the_searched_places_of_an_image_are_bounded(
     assert len(searched) == MAX_CANDIDATES
 
 
-def full_of_candidates() -> list[face_search.Candidate]:
-    return [
-        face_search.Candidate(x=x, y=y, side_px=20, score=0.5) for x in (20, 60, 100) for y in (20, 60, 100)
-    ]
+def full_of_candidates() -> list[Candidate]:
+    return [Candidate(x=x, y=y, side_px=20, score=0.5) for x in (20, 60, 100) for y in (20, 60, 100)]
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (577, 1025), (40, 900), (129, 1), (1000, 1000)])
