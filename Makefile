@@ -20,8 +20,8 @@ bench: $(READY)  ## what this machine does, and the guards on its ratios; a few 
 	$(BIN)/csrn bench serve
 	$(BIN)/python -m pytest -m bench tests/benchmarks
 
-soak: $(READY)  ## kills, an attack, and a quarter of an hour under load: nothing is lost, memory stays flat
-	$(BIN)/python -m pytest -s -m soak tests/soak
+soak: $(READY)  ## kills, an attack, 128 cores, a quarter of an hour under load: nothing is lost, memory stays flat
+	$(BIN)/python -m pytest -s -m soak
 
 FUZZED := files:images files:archives files:checkpoints files:published_pairs api:requests
 INPUTS ?= 100000

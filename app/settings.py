@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     """Requests of one key in progress at once. More are refused with 429, and other keys are still served"""
     max_pixels: int = Field(25_000_000, ge=1)
     """The most pixels of an image. A JPEG may have 8 times as many, because it is decoded at reduced size"""
+    decode_memory_bytes: int = Field(2**30, ge=1)
+    """Memory for decoding images and searching their faces, in all threads together. Large images wait for
+    room, and small ones pass them. An image that needs more is read while no other large one is"""
     max_queued_images: int = Field(512, ge=1)
     """Images that wait for a thread. More are refused with 429"""
     max_batch_faces: int = Field(64, ge=1)

@@ -14,12 +14,15 @@ from app.inference.work_queue import CLOSE_S, WorkQueue
 from app.settings import Settings
 from model.errors import CsrnError, ImageUnreadable, NoFace
 from model.vision.faces import Face, FaceReader
+from model.vision.image_memory import reading_bytes
 from model.vision.patches import PatchLayout
 
 logger = logging.getLogger("csrn")
 
 Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why the image cannot be used"""
+MAX_SMALL_BYTES = 8 * 2**20
+"""The most memory that reading a small image takes. Each thread has it for itself"""
 Read = Callable[[FaceReader, bytes], list[Face]]
 
 
@@ -55,17 +58,24 @@ class FaceStream:
 
 
 class FacePool:
-    """Finds faces on its own threads. Its methods raise QueueFull and WorkLost."""
+    """Finds faces on its own threads. Its methods raise QueueFull and WorkLost.
+
+    All images together are read within decode_memory_bytes: large ones wait for room in the queue, and small
+    ones pass them.
+    """
 
     def __init__(self, layout: PatchLayout, settings: Settings, *, observer: Observer = Observer()) -> None:
         """layout: the patches that the checkpoint needs."""
         self._load = functools.partial(FaceReader, layout, max_pixels=settings.max_pixels)
-        self._observer = observer
+        self._max_pixels, self._observer = settings.max_pixels, observer
+        small_bytes = settings.decode_memory_bytes // 2 // settings.face_threads
+        self._small_bytes = min(MAX_SMALL_BYTES, small_bytes)
         self._of_thread = threading.local()
         self.queue = WorkQueue(
             name="faces",
             threads=settings.face_threads,
             max_queued=settings.max_queued_images,
+            room=settings.decode_memory_bytes - self._small_bytes * settings.face_threads,
             stall_s=settings.stall_s,
             observer=observer,
         )
@@ -102,13 +112,18 @@ class FacePool:
         def find(batch: Sequence[bytes]) -> list[Found]:
             return [(stream or self._thread_stream()).read(read, image) for image in batch]
 
-        found = await self.queue.submit(find, images, lane=lane)
+        found = await self.queue.submit(find, images, room_of=self._room_of, lane=lane)
         for faces in found:
             if faces == [] or isinstance(faces, NoFace):
                 self._observer.face_not_found()
             elif isinstance(faces, ImageUnreadable):
                 self._observer.image_unreadable()
         return found
+
+    def _room_of(self, image: bytes) -> int:
+        """The memory that reading an image takes; 0 for a small image, for which there is always room."""
+        needed_bytes = reading_bytes(image, max_pixels=self._max_pixels)
+        return needed_bytes if needed_bytes > self._small_bytes else 0
 
     def _thread_stream(self) -> FaceStream:
         """The FaceReader of the current thread."""

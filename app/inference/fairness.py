@@ -17,13 +17,15 @@ class Lane:
     owner: str = ""
     """The name of the key"""
     session_id: str = ""
+    large: bool = False
+    """Whether the lane is for jobs that may have to wait for room while others of its session pass"""
 
 
 class Lanes(Generic[T]):
-    """One first-in-first-out queue per lane. Owners take turns; within an owner's turn, its sessions do."""
+    """One first-in-first-out queue per lane. Owners take turns; within an owner's turn, its lanes do."""
 
     def __init__(self) -> None:
-        self._owners: collections.OrderedDict[str, collections.OrderedDict[str, collections.deque[T]]] = (
+        self._owners: collections.OrderedDict[str, collections.OrderedDict[Lane, collections.deque[T]]] = (
             collections.OrderedDict()
         )
 
@@ -33,23 +35,25 @@ class Lanes(Generic[T]):
 
     def add(self, lane: Lane, items: Iterable[T]) -> None:
         """Put one or more items at the end of a lane."""
-        sessions = self._owners.setdefault(lane.owner, collections.OrderedDict())
-        sessions.setdefault(lane.session_id, collections.deque()).extend(items)
+        lanes = self._owners.setdefault(lane.owner, collections.OrderedDict())
+        lanes.setdefault(lane, collections.deque()).extend(items)
 
     def take(self, wanted: Callable[[T], bool]) -> T | None:
         """Remove the first wanted item among those whose turn it is, one for each owner; None without one.
 
-        An owner whose item is not wanted keeps its turn.
+        An owner whose item is not wanted keeps its turn. So does a lane, but only large ones let others pass.
         """
-        for owner, sessions in self._owners.items():
-            session_id, waiting = next(iter(sessions.items()))
-            if wanted(waiting[0]):
-                item = waiting.popleft()
-                self._owners.move_to_end(owner)
-                sessions.move_to_end(session_id)
-                if not waiting:
-                    del sessions[session_id]
-                if not sessions:
-                    del self._owners[owner]
-                return item
+        for owner, lanes in self._owners.items():
+            for lane, waiting in lanes.items():
+                if wanted(waiting[0]):
+                    item = waiting.popleft()
+                    self._owners.move_to_end(owner)
+                    lanes.move_to_end(lane)
+                    if not waiting:
+                        del lanes[lane]
+                    if not lanes:
+                        del self._owners[owner]
+                    return item
+                if not lane.large:
+                    break
         return None

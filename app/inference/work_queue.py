@@ -42,6 +42,7 @@ class WorkQueue:
         threads: int = 1,
         max_batch: int = 1,
         max_queued: int,
+        room: int = 0,
         stall_s: float = 60,
         observer: Observer = Observer(),
     ) -> None:
@@ -50,10 +51,13 @@ class WorkQueue:
         Args:
             name: name of the threads, and of this queue in the reports to `observer`.
             max_batch: largest total size of a batch; a larger job runs alone.
+            room: what the running jobs may take together. A job that needs more than all of it runs when no
+                other one takes any.
             max_queued: total size of the waiting jobs above which keys that already wait are refused.
             stall_s: a thread that works on one batch for longer is stuck.
         """
         self._max_batch, self._max_queued = max_batch, max_queued
+        self._room, self._room_taken = room, 0
         self._name, self._stall_s, self._observer = name, stall_s, observer
         self._waiting: Lanes[_Queued[Any, Any]] = Lanes()
         self.queued = 0
@@ -82,6 +86,7 @@ class WorkQueue:
         jobs: Sequence[Job],
         *,
         size_of: Callable[[Job], int] = lambda job: 1,
+        room_of: Callable[[Job], int] = lambda job: 0,
         lane: Lane = Lane(),
     ) -> list[Outcome]:
         """Queue all jobs or none, and return their outcomes in order.
@@ -90,19 +95,25 @@ class WorkQueue:
             run_batch: returns one outcome for each job of a batch, in order. A batch holds only jobs that
                 were submitted with the same function.
             size_of: how much of a batch and of the queue a job takes.
+            room_of: how much room a job takes while it runs. Jobs that take none pass those that wait for
+                room, and no job waits in a thread.
 
         Raises: QueueFull if the jobs do not fit and the owner of the lane has others in the queue;
             WorkLost; what a job raised.
         """
-        queued = [_Queued(run_batch=run_batch, job=job, size=size_of(job), future=Future()) for job in jobs]
+        queued = [
+            _Queued(run_batch=run_batch, job=job, size=size_of(job), room=room_of(job), future=Future())
+            for job in jobs
+        ]
         size = sum(one.size for one in queued)
         with self._changed:
             if self._closing or (lane.owner in self._waiting and self.queued + size > self._max_queued):
                 self._observer.queue_was_full(self._name)
                 raise QueueFull
-            if queued:
-                self._waiting.add(lane, queued)
-                self.queued += size
+            for large in (False, True):
+                if of_lane := [one for one in queued if (one.room > 0) == large]:
+                    self._waiting.add(dataclasses.replace(lane, large=large), of_lane)
+            self.queued += size
             self._changed.notify(len(queued))
         return await asyncio.gather(*(asyncio.wrap_future(one.future) for one in queued))
 
@@ -133,6 +144,7 @@ class WorkQueue:
                 self._observer.batch_taken(self._name, len(batch))
                 self._run(batch)
                 del self._running[thread]
+                self._return_room(sum(queued.room for queued in batch))
         except BaseException:
             self._fault = f"a {self._name} thread has died"
             _fail(batch, WorkLost())
@@ -171,17 +183,32 @@ class WorkQueue:
 
     def _take_batch(self) -> Sequence[_Queued[Any, Any]]:
         batch: list[_Queued[Any, Any]] = []
-        room = self._max_batch
+        left = self._max_batch
+        room_is_short = False
 
         def fits(queued: _Queued[Any, Any]) -> bool:
-            return not batch or (queued.run_batch == batch[0].run_batch and queued.size <= room)
+            nonlocal room_is_short
+            if batch and (queued.run_batch != batch[0].run_batch or queued.size > left):
+                return False
+            if not queued.room:
+                return True
+            # The first job that needs more room than there is keeps later ones from taking it.
+            room_is_short |= 0 < self._room_taken > self._room - queued.room
+            return not room_is_short
 
         while (queued := self._waiting.take(fits)) is not None:
             self.queued -= queued.size
             if queued.future.set_running_or_notify_cancel():
                 batch.append(queued)
-                room -= queued.size
+                left -= queued.size
+                self._room_taken += queued.room
         return batch
+
+    def _return_room(self, room: int) -> None:
+        if room:
+            with self._changed:
+                self._room_taken -= room
+                self._changed.notify_all()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,6 +216,7 @@ class _Queued(Generic[Job, Outcome]):
     run_batch: Callable[[Sequence[Job]], Sequence[Outcome]]
     job: Job
     size: int
+    room: int
     future: Future[Outcome]
 
 

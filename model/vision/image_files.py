@@ -50,11 +50,15 @@ def still_image_file(data: bytes) -> StillImageFile:
     raise ImageUnreadable("the file is not a JPEG, PNG or WebP image")
 
 
-_SOI, _EOI, _SOS, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDA, 0xDB, 0xFE, 0x01
+SOS = 0xDA
+"""The marker of a JPEG that starts a scan"""
+_SOI, _EOI, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDB, 0xFE, 0x01
 _APP0_JFIF, _APP1_EXIF, _APP14_ADOBE, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
+FRAME_HEADERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+"""Markers of a JPEG before its size"""
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 """Frame headers of progressive images, which are refined scan by scan"""
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Starts a segment or ends a scan; within a scan's data, 0xff is followed by 0 or a restart marker"""
 
 
@@ -64,7 +68,7 @@ def _jpeg(data: bytes) -> StillImageFile:
     components = components_of_first_scan = 0
     progressive = False
     position, segments = 2, 0
-    while found := _MARKER.search(data, position):
+    while found := MARKER.search(data, position):
         start, marker = found.start(), data[found.start() + 1]
         segments += 1
         if segments > MAX_SEGMENTS:
@@ -79,16 +83,16 @@ def _jpeg(data: bytes) -> StillImageFile:
         if length < 2:
             raise ImageUnreadable("the image is damaged or truncated")
         position += length
-        if marker == _SOS:
+        if marker == SOS:
             scans += 1
             components_of_first_scan = components_of_first_scan or data[start + 4]
             if scans > MAX_SCANS:
                 raise ImageUnreadable(f"the JPEG has more than {MAX_SCANS} scans")
-            after = _MARKER.search(data, position)
+            after = MARKER.search(data, position)
             position = after.start() if after else len(data)
         elif marker == _DQT and length - 2 > MAX_QUANTISATION_BYTES:
             raise ImageUnreadable("the image is damaged or truncated")
-        elif _is_frame_header(marker):
+        elif marker in FRAME_HEADERS:
             components = data[start + 9]
             progressive = progressive or marker in PROGRESSIVE
         elif marker == _APP1_EXIF and data[start + 4 : start + 10] == b"Exif\0\0":
@@ -102,10 +106,6 @@ def _jpeg(data: bytes) -> StillImageFile:
         # A single sequential scan is decoded block by block; otherwise the decoder keeps all blocks.
         decoded_whole=progressive or scans > 1 or components_of_first_scan < components,
     )
-
-
-def _is_frame_header(marker: int) -> bool:
-    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
 def _png(data: bytes) -> StillImageFile:
@@ -129,6 +129,8 @@ def _png(data: bytes) -> StillImageFile:
             continue
         elif kind == b"acTL" and struct.unpack_from(">I", data, content.start)[0] > 1:
             raise ImageUnreadable(ANIMATION)
+        elif kind == b"IHDR" and len(kept) > 1:
+            raise ImageUnreadable("the image is damaged or truncated")
         elif kind in (b"IHDR", b"PLTE", b"tRNS"):
             kept.append(data[content.start - 8 : position])
     # The pixels go into one chunk. Pillow ignores its checksum, because zlib has its own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,18 +37,18 @@ ENOUGH_PX = 1280
 """An image is halved repeatedly while both sides keep at least this many pixels"""
 LONGEST_PX = 4096
 """An image is halved repeatedly while a side has more pixels than this"""
-BAND_PX = 512
+BAND_PX = 256
 """Number of rows that are converted at a time, so that a large image is not held in memory twice"""
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+UPRIGHT: dict[int, Callable[[RGBImage], RGBImage]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2),
+    8: np.rot90,
 }
-"""The transpositions that turn each EXIF orientation upright"""
+"""How to turn the pixels of each EXIF orientation upright"""
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
@@ -81,7 +82,7 @@ def _decode(data: bytes, max_pixels: int) -> DecodedImage:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageUnreadable(ANIMATION)
         width, height = image.size
-        factor = _reduction(width, height)
+        factor = reduction(width, height)
         # The JPEG decoder can decode at a reduced size.
         image.draft(None, (width // min(factor, 8), height // min(factor, 8)))
         held = width * height if file.decoded_whole else image.width * image.height
@@ -89,16 +90,14 @@ def _decode(data: bytes, max_pixels: int) -> DecodedImage:
             if pixels > allowed:
                 raise ImageUnreadable(f"{width} x {height} pixels are more than the {allowed} allowed")
         image.load()
-        reduced = _reduced_rgb(image, max(factor * image.width // width, 1))
+        rgb = _reduced_rgb(image, max(factor * image.width // width, 1))
         turn = UPRIGHT.get(orientation(file.exif or image.info.get("exif", b"")))
-        upright = reduced if turn is None else reduced.transpose(turn)
-    return DecodedImage(
-        pixels=np.asarray(upright, dtype=np.uint8),
-        reduction=max(width, height) / max(upright.size),
-    )
+    if turn is not None:
+        rgb = np.ascontiguousarray(turn(rgb))
+    return DecodedImage(pixels=rgb, reduction=max(width, height) / max(rgb.shape))
 
 
-def _reduction(width: int, height: int) -> int:
+def reduction(width: int, height: int) -> int:
     """The power of two to reduce by. Raises: ImageUnreadable if a side has too few pixels."""
     if min(width, height) < MIN_SIDE_PX:
         raise ImageUnreadable(f"{width} x {height} pixels are too few: each side needs {MIN_SIDE_PX}")
@@ -110,15 +109,15 @@ def _reduction(width: int, height: int) -> int:
     return factor
 
 
-def _reduced_rgb(image: Image.Image, factor: int) -> Image.Image:
+def _reduced_rgb(image: Image.Image, factor: int) -> RGBImage:
     """Convert to RGB and average each block of factor x factor pixels."""
-    if factor == 1:
-        return _rgb(image)
-    reduced = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
-    rows = factor * max(BAND_PX // factor, 1)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        reduced.paste(_rgb(band).reduce(factor), (0, top // factor))
+    if factor == 1 and image.height <= BAND_PX:
+        return np.asarray(_rgb(image))
+    reduced = np.empty((-(-image.height // factor), -(-image.width // factor), 3), dtype=np.uint8)
+    rows = max(BAND_PX // factor, 1)
+    for top in range(0, len(reduced), rows):
+        band = _rgb(image.crop((0, top * factor, image.width, min((top + rows) * factor, image.height))))
+        reduced[top : top + rows] = np.asarray(band.reduce(factor) if factor > 1 else band)
     return reduced
 
 
@@ -131,4 +130,4 @@ def _rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The most memory that this process used over a stretch of code."""
+"""The most memory that this process or another used over a stretch of code."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 C_LIBRARY = ctypes.CDLL(None)
 
 
-def reset_peak_memory() -> int:
-    """Start a new peak, without cached free memory. Returns the bytes in use."""
+def reset_peak_memory(pid: int | str = "self") -> int:
+    """Start a new peak, in this process without cached free memory. Returns the bytes in use."""
     C_LIBRARY.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    return status_bytes("VmRSS")
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return status_bytes("VmRSS", pid)
 
 
-def peak_memory() -> int:
+def peak_memory(pid: int | str = "self") -> int:
     """The most bytes in use since `reset_peak_memory`."""
-    return status_bytes("VmHWM")
+    return status_bytes("VmHWM", pid)
 
 
-def status_bytes(field: str) -> int:
-    """A field of /proc/self/status, such as VmSize."""
-    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024
+def status_bytes(field: str, pid: int | str = "self") -> int:
+    """A field of a process's /proc/PID/status, such as VmSize."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition(f"{field}:")[2].split()[0]) * 1024

@@ -190,3 +190,54 @@ def test_a_thread_that_is_stuck_is_a_fault_and_every_job_can_be_failed() -> None
         gate.opened.set()
 
     use_queue(use, stall_s=0.2)
+
+
+def test_jobs_wait_for_room_in_turn_and_those_that_need_none_pass_them() -> None:
+    gate = Gate()
+
+    async def use(queue: WorkQueue) -> None:
+        def submit(owner: str, jobs: list[int]) -> Awaitable[list[int]]:
+            return queue.submit(gate.run, jobs, room_of=lambda job: job, lane=Lane(owner=owner))
+
+        small_gate = Gate()
+        small_gate.opened.set()
+        first = await start(submit("ann", [6]), 0.05)
+        too_large = await start(submit("ann", [5, 4]), 0.05)
+        fits_but_is_later = await start(submit("bob", [5, 3]), 0.05)
+        assert gate.batches == []
+        assert queue.queued == 4
+        assert await queue.submit(small_gate.run, [1, 2], lane=Lane(owner="ann")) == [1, 2]
+        gate.opened.set()
+        assert await first == [6]
+        assert [await too_large, await fits_but_is_later] == [[5, 4], [5, 3]]
+        assert sorted(gate.batches[1:3]) == [[5], [5]]
+
+    use_queue(use, threads=4, room=10)
+
+
+def test_a_job_larger_than_all_room_runs_alone() -> None:
+    gate = Gate()
+
+    async def use(queue: WorkQueue) -> None:
+        first = await start(queue.submit(gate.run, [1], room_of=lambda job: job), 0.05)
+        waiting = await start(queue.submit(gate.run, [99, 98], room_of=lambda job: job), 0.05)
+        assert queue.queued == 2
+        gate.opened.set()
+        assert [await first, await waiting] == [[1], [99, 98]]
+
+    use_queue(use, threads=4, room=10)
+
+
+def test_jobs_that_wait_for_room_are_finished_when_the_queue_closes() -> None:
+    gate = Gate()
+
+    async def body() -> None:
+        queue = WorkQueue(name="test", threads=3, max_queued=9, room=10)
+        waiting = await start(queue.submit(gate.run, [7, 8, 9], room_of=lambda job: job), 0.05)
+        closing = asyncio.get_running_loop().run_in_executor(None, queue.close)
+        await asyncio.sleep(0.05)
+        gate.opened.set()
+        assert await waiting == [7, 8, 9]
+        await closing
+
+    asyncio.run(body())

@@ -9,8 +9,8 @@ import pytest
 from model.errors import DatasetInvalid
 from model.vision.blendshapes import BLENDSHAPE_NAMES, BlendshapeTeacher
 from model.vision.landmarks import LandmarkFinder
-from tests.support.samples import EXPRESSIONS, sample_image
 from tests.support.native_threads import native_threads
+from tests.support.samples import EXPRESSIONS, sample_image
 from tests.support.shared_data import FACE_LANDMARKER, needs_face_landmarker
 
 
