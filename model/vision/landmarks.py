@@ -133,9 +133,7 @@ class LandmarkFinder:
         Args: side_px, about the size of the face. FaceMesh searches a square whose side is CROP_PER_FACE
             times as long.
         """
-        reach = CROP_PER_FACE * side_px / 2
-        left, top = max(math.floor(x - reach), 0), max(math.floor(y - reach), 0)
-        crop = np.ascontiguousarray(image[top : math.ceil(y + reach), left : math.ceil(x + reach)])
+        left, top, crop = crop_around(image, x, y, side_px)
         faces = [face.moved(left, top) for face in self._search(crop, padding=0.0)]
         return next((face for face in faces if face.contains(x, y)), None)
 
@@ -178,6 +176,13 @@ class LandmarkFinder:
             )
             for face in found
         ]
+
+
+def crop_around(image: RGBImage, x: float, y: float, side_px: float) -> tuple[int, int, RGBImage]:
+    """Left, top and pixels of the square around a face, CROP_PER_FACE times as large, cut at the border."""
+    reach = CROP_PER_FACE * side_px / 2
+    left, top = max(math.floor(x - reach), 0), max(math.floor(y - reach), 0)
+    return left, top, np.ascontiguousarray(image[top : math.ceil(y + reach), left : math.ceil(x + reach)])
 
 
 _stderr_lock = threading.Lock()
