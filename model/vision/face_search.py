@@ -33,7 +33,7 @@ PLAIN = 16
 """A tile whose brightest and darkest value differ by less shows no face"""
 MAX_OVERLAP = 0.3
 """Of two candidates whose intersection is a larger share of their union, the worse is dropped"""
-CONFIRMED_SCORE = 0.6
+CONFIRMED_SCORE = 0.55
 """The least score of a face in the middle of a square that is twice as large: textures rarely reach it"""
 MAX_CANDIDATES = 100
 """The most places of one image that are searched once more"""
