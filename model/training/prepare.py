@@ -45,8 +45,9 @@ from model.training.prepared import (
     write_manifest,
 )
 from model.vision.blendshapes import BlendshapeTeacher
+from model.vision.face_search import FaceSearch
 from model.vision.faces import find_faces
-from model.vision.landmarks import LANDMARK_COUNT, LandmarkFinder
+from model.vision.landmarks import LANDMARK_COUNT
 from model.vision.patches import LAYOUTS, PART_COUNT, LayoutName, Patches
 
 MEASURED_SPLITS = ("test", "val")
@@ -163,18 +164,18 @@ class _Outcome:
 
 def _read_faces(dataset: Dataset, images: list[LabelledImage]) -> Iterator[tuple[LabelledImage, _Outcome]]:
     """Each image with its outcome, in order, read by several threads."""
-    finders = threading.local()
+    of_thread = threading.local()
 
     def read(image: LabelledImage) -> _Outcome:
-        if not hasattr(finders, "finder"):
-            finders.finder = LandmarkFinder()
+        if not hasattr(of_thread, "search"):
+            of_thread.search = FaceSearch()
         try:
             data = dataset.read(image)
         except (ImageUnreadable, OSError):
             return _Outcome(content="", detection=UNREADABLE)
         content = content_hash(data)
         try:
-            found = find_faces(data, finders.finder)
+            found = find_faces(data, of_thread.search)
         except ImageUnreadable:
             return _Outcome(content=content, detection=UNREADABLE)
         if not found.landmarks:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from model.errors import NoFace, SeveralFaces
+from model.vision.face_search import FaceSearch
 from model.vision.images import MAX_PIXELS, DecodedImage, decode_image
-from model.vision.landmarks import LandmarkFinder, Landmarks
+from model.vision.landmarks import Landmarks
 from model.vision.patches import Patches, PatchLayout
 
 LARGEST_TO_NEXT_AREA = 4.0
 """A support image shows one face if that face has at least this many times the area of the next largest"""
+RIVALS_FROM = 0.4
+"""A support image is searched for other faces whose side has this share of the largest face's side or more.
+
+It is a little below the square root of 1 / LARGEST_TO_NEXT_AREA, because faces differ in shape.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,10 +65,15 @@ class FoundFaces:
         )
 
 
-def find_faces(data: bytes, finder: LandmarkFinder, *, max_pixels: int = MAX_PIXELS) -> FoundFaces:
-    """Decode an image and find its faces. Raises: ImageUnreadable."""
+def find_faces(
+    data: bytes, search: FaceSearch, *, max_pixels: int = MAX_PIXELS, others_from: float = math.inf
+) -> FoundFaces:
+    """Decode an image and find its largest face, or others too as FaceSearch.find does.
+
+    Raises: ImageUnreadable.
+    """
     image = decode_image(data, max_pixels=max_pixels)
-    return FoundFaces(image=image, landmarks=finder.find(image.pixels))
+    return FoundFaces(image=image, landmarks=search.find(image.pixels, others_from=others_from))
 
 
 class FaceReader:
@@ -70,7 +82,7 @@ class FaceReader:
     def __init__(self, layout: PatchLayout, *, max_pixels: int = MAX_PIXELS, tracking: bool = False) -> None:
         """layout: the patches that the checkpoint needs. tracking: images are frames of a video."""
         self._layout = layout
-        self._finder = LandmarkFinder(tracking=tracking)
+        self._search = FaceSearch(tracking=tracking)
         self._max_pixels = max_pixels
 
     def read(self, data: bytes, *, all_faces: bool = False) -> list[Face]:
@@ -78,9 +90,11 @@ class FaceReader:
 
         Raises: ImageUnreadable.
         """
-        found = find_faces(data, self._finder, max_pixels=self._max_pixels)
-        chosen = found.landmarks if all_faces else found.landmarks[:1]
-        return [found.face(landmarks, self._layout) for landmarks in chosen]
+        if all_faces:
+            found = self._find(data, others_from=0.0)
+            return [found.face(landmarks, self._layout) for landmarks in found.landmarks]
+        found = self._find(data)
+        return [found.face(landmarks, self._layout) for landmarks in found.landmarks[:1]]
 
     def read_single(self, data: bytes) -> Face:
         """The only face of an encoded support image.
@@ -88,7 +102,7 @@ class FaceReader:
         Raises: ImageUnreadable; NoFace; SeveralFaces if the largest face has less than
             LARGEST_TO_NEXT_AREA times the area of the next.
         """
-        found = find_faces(data, self._finder, max_pixels=self._max_pixels)
+        found = self._find(data, others_from=RIVALS_FROM)
         if not found.landmarks:
             raise NoFace("no face was found in the image")
         largest, *others = found.landmarks
@@ -100,4 +114,7 @@ class FaceReader:
         return found.face(largest, self._layout)
 
     def close(self) -> None:
-        self._finder.close()
+        self._search.close()
+
+    def _find(self, data: bytes, *, others_from: float = math.inf) -> FoundFaces:
+        return find_faces(data, self._search, max_pixels=self._max_pixels, others_from=others_from)

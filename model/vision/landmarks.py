@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from model.vision.mediapipe_graph import open_graph
 LANDMARK_COUNT = 468
 EDGE_PADDING = 0.4
 """Share of each side that is added around an image if the first search finds no face"""
+CROP_PER_FACE = 2.0
+"""Side of the square that is searched around a place, in sides of the face that may be there"""
 PADDED_SEARCH_PX = 720
 """A larger image is reduced to this side for the second search, because the padded image is held twice.
 
@@ -53,6 +56,23 @@ class Landmarks:
         (x_min, y_min), (x_max, y_max) = self.points_px.min(axis=0), self.points_px.max(axis=0)
         return float(x_min), float(y_min), float(x_max), float(y_max)
 
+    @property
+    def side_px(self) -> float:
+        """The longer side of the extent."""
+        x_min, y_min, x_max, y_max = self.extent_px
+        return max(x_max - x_min, y_max - y_min)
+
+    @property
+    def middle_px(self) -> tuple[float, float]:
+        """The middle of the extent: x, y."""
+        x_min, y_min, x_max, y_max = self.extent_px
+        return (x_min + x_max) / 2, (y_min + y_max) / 2
+
+    def contains(self, x: float, y: float) -> bool:
+        """Whether a place lies within the extent."""
+        x_min, y_min, x_max, y_max = self.extent_px
+        return x_min <= x <= x_max and y_min <= y <= y_max
+
     def enlarged(self, factor: float) -> Landmarks:
         """The same face in an image that is larger by a factor."""
         return Landmarks(
@@ -60,6 +80,10 @@ class Landmarks:
             depths_px=self.depths_px * np.float32(factor),
             found_after_padding=self.found_after_padding,
         )
+
+    def moved(self, x: float, y: float) -> Landmarks:
+        """The same face in an image that begins further left by x and further up by y."""
+        return dataclasses.replace(self, points_px=self.points_px + np.array([x, y], dtype=np.float32))
 
     @property
     def area_px(self) -> float:
@@ -103,6 +127,16 @@ class LandmarkFinder:
             faces = [face.enlarged(1 / scale) for face in found]
         return sorted(faces, key=lambda face: face.area_px, reverse=True)
 
+    def find_at(self, image: RGBImage, x: float, y: float, side_px: float) -> Landmarks | None:
+        """Landmarks of the face around a place; None if FaceMesh finds no face there.
+
+        Args: side_px, about the size of the face. FaceMesh searches a square whose side is CROP_PER_FACE
+            times as long.
+        """
+        left, top, crop = crop_around(image, x, y, side_px)
+        faces = [face.moved(left, top) for face in self._search(crop, padding=0.0)]
+        return next((face for face in faces if face.contains(x, y)), None)
+
     def close(self) -> None:
         self._mesh.close()
 
@@ -142,6 +176,13 @@ class LandmarkFinder:
             )
             for face in found
         ]
+
+
+def crop_around(image: RGBImage, x: float, y: float, side_px: float) -> tuple[int, int, RGBImage]:
+    """Left, top and pixels of the square around a face, CROP_PER_FACE times as large, cut at the border."""
+    reach = CROP_PER_FACE * side_px / 2
+    left, top = max(math.floor(x - reach), 0), max(math.floor(y - reach), 0)
+    return left, top, np.ascontiguousarray(image[top : math.ceil(y + reach), left : math.ceil(x + reach)])
 
 
 _stderr_lock = threading.Lock()

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from model.errors import NoFace, SeveralFaces
+from model.vision.face_search import FaceSearch
 from model.vision.faces import FaceReader, find_faces
 from model.vision.landmarks import LandmarkFinder, Points
 from model.vision.patches import EYE_CORNERS, LAYOUTS, MOUTH, PARTS, Region, cut_region
@@ -157,16 +158,16 @@ def test_tight_patches_show_eyes_and_mouth_and_little_else(
 
 
 def test_one_decoded_image_gives_the_patches_of_every_layout(reader: FaceReader) -> None:
-    finder = LandmarkFinder()
+    search = FaceSearch()
     data = sample_bytes("surprise", 0)
-    found = find_faces(data, finder)
+    found = find_faces(data, search)
     face = found.face(found.landmarks[0], LAYOUTS["squares"])
     np.testing.assert_array_equal(face.patches, reader.read_single(data).patches)
     tight = FaceReader(LAYOUTS["tight"])
     face = found.face(found.landmarks[0], LAYOUTS["tight"])
     assert face.patches.shape == (len(PARTS), 48, 48, 3)
     np.testing.assert_array_equal(face.patches, tight.read_single(data).patches)
-    finder.close()
+    search.close()
     tight.close()
 
 

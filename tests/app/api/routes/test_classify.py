@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from tests.support.api import assert_problem, image, sample
 from tests.support.bombs import BOMBS
+from tests.support.group_photos import group_photo
 from tests.support.samples import EXPRESSIONS, encoded, no_face, sample_image, two_faces
 
 
@@ -67,6 +68,13 @@ def test_all_faces_scores_every_face_largest_first(client: TestClient, taught: s
     both = client.post(f"{taught}/classify", files=query, data={"all_faces": "true"}).json()["results"][0]
     assert (len(one), len(both["faces"])) == (1, 2)
     assert both["faces"][0]["box"] == one[0]["box"]
+
+
+def test_all_faces_finds_50_people_in_a_group_photo(client: TestClient, taught: str) -> None:
+    query = [("images", ("group.jpg", group_photo(10, 5, 120), "image/jpeg"))]
+    (result,) = client.post(f"{taught}/classify", files=query, data={"all_faces": "true"}).json()["results"]
+    assert len(result["faces"]) == 50
+    assert all(len(face["scores"]) == len(EXPRESSIONS) for face in result["faces"])
 
 
 def test_a_query_without_a_face_has_no_faces(client: TestClient, taught: str) -> None:
