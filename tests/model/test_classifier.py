@@ -240,8 +240,7 @@ def test_a_support_set_counts_all_the_memory_that_it_takes(classifier: Classifie
     small, large = (
         classifier.build_support_set(examples_of(random_features(classifier, WAY, shot))) for shot in (1, 3)
     )
-    halves = [small.example_halves, small.prototype_halves]
-    tensors = [*(tensor for half in halves for tensor in vars(half).values()), *small.class_means.values()]
+    tensors = [*vars(small.halves).values(), small.class_directions]
     assert small.size_bytes == sum(tensor.nbytes for tensor in tensors)
     assert large.size_bytes > 2 * small.size_bytes
 

@@ -14,7 +14,7 @@ FAULT_FILE = "TEST_FAULT_FILE"
 
 
 def break_on_demand(fault: Path) -> None:
-    encode = Classifier.encode
+    encode = Classifier.encode_on_device
 
     def breaking(self: Classifier, *args: Any) -> Any:
         if fault.exists():
@@ -23,7 +23,7 @@ def break_on_demand(fault: Path) -> None:
             raise RuntimeError("the network is broken")
         return encode(self, *args)
 
-    Classifier.encode = breaking  # type: ignore[method-assign, assignment]
+    Classifier.encode_on_device = breaking  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
