@@ -16,7 +16,7 @@ from model.networks.relation import RELATION_CHANNELS, Half, RelationModule
 PAIRS_AT_ONCE = 2048
 """On a CPU; more pairs do not fit in its cache"""
 GPU_BYTES_AT_ONCE = 2**28
-"""On a GPU: bytes of the sums of the pairs computed at once. All temporary values take 2 to 3 times as much"""
+"""On a GPU: bytes of the sums of the pairs computed at once. All temporary values take 2 to 3 times more"""
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
