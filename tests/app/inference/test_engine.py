@@ -13,7 +13,7 @@ import torch
 
 from app.inference.engine import Engine, SupportFace, Timings, Upload
 from app.inference.errors import DeviceFull
-from app.inference.network import FaceBatch
+from app.inference.network import ON_CPU, ON_GPU, FaceBatch, Sizes
 from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
@@ -146,6 +146,32 @@ def test_the_memory_of_a_failed_batch_is_free_before_its_jobs_run_alone(
     asyncio.run(use())
     assert len(alive) > 3
     assert not any(alive)
+
+
+@pytest.mark.parametrize(("sizes", "batches"), [(ON_CPU, [1, 2]), (ON_GPU, [1, 2, 4, 8, 16])])
+def test_the_warm_up_computes_everything_in_batches_of_each_size(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, sizes: Sizes, batches: list[int]
+) -> None:
+    """The sizes for a GPU run on the CPU here."""
+    called: list[tuple[str, int]] = []
+
+    def record(method: str) -> None:
+        work = getattr(Classifier, method)
+
+        def recording(self: Classifier, *args: Any) -> Any:
+            called.append((method, len(args[0])))
+            return work(self, *args)
+
+        monkeypatch.setattr(Classifier, method, recording)
+
+    for method in ("encode", "build_support_set", "relate", "classify"):
+        record(method)
+    monkeypatch.setattr(engine.network, "sizes", sizes)
+    asyncio.run(engine.warm_up())
+    assert [size for method, size in called if method == "encode"] == [1, *batches]
+    assert [size for method, size in called if method == "classify"] == batches, "each of as many sessions"
+    assert ("build_support_set", 4) in called
+    assert ("relate", 2) in called, "leave-one-out"
 
 
 def test_weights_that_give_no_numbers_are_refused(checkpoint: Checkpoint) -> None:
