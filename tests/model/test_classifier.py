@@ -305,7 +305,8 @@ def test_the_number_of_operations_does_not_grow_with_the_number_of_sessions(full
             )
             for number in range(sessions)
         ]
-        with CountOperations() as counted:
+        counted = CountOperations()
+        with counted:
             full.classify(requests)
         return counted.count
 
