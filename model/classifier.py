@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.networks.csrn import FACE, FaceFeatures
-from model.networks.folded import FoldedRelation, fold_batch_norms
+from model.networks.folded import FoldedDescriptions, FoldedRelation, fold_batch_norms
 from model.networks.relation import Half, select_prototypes
 from model.support_set import Example, Features, Indices, PairScores, Scores, SupportSet
 from model.transfer import Transfer
@@ -93,8 +93,9 @@ class Classifier:
         weights = checkpoint.config.part_weights.by_name()
         self.part_names = tuple(weights)
         self._part_weights = torch.tensor([*weights.values()])
-        blank = self.unpack(np.zeros((1, self.network.numbers_per_face), dtype=np.float16))
-        lengths = [found.shape[1] for found in self.network.describe(blank).values()]
+        self._part_shares = (self._part_weights / self._part_weights.sum()).numpy()
+        self._describe = FoldedDescriptions(self.network)
+        lengths = self._describe.lengths
         part_of_number = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
         self._sums_of_parts = torch.eye(len(lengths))[part_of_number].to(self.device)
         """(D, parts): adds the products of two descriptions part by part"""
@@ -210,13 +211,12 @@ class Classifier:
         """As `relate`, with the numbers of `_query_numbers` on the device."""
         halves = self.relation.query_half(queries).flatten()
         scores = self.relation.score([support.halves for support in supports], halves, query_half_of_pair)
-        described = [*self.network.describe(queries).values()]
-        if not described:
+        if not self._describe.lengths:
             (scores_there,) = self._transfer.to_host([scores])
             pairs = PairScores.of(scores_there, supports)
             return pairs, pairs.of_classes
         classes = torch.cat([support.class_directions for support in supports])
-        cosines = self._cosines(classes, torch.cat(described, dim=1), query_of_row)
+        cosines = self._cosines(classes, self._describe(queries), query_of_row)
         scores_there, cosines_there = self._transfer.to_host([scores, cosines])
         pairs = PairScores.of(scores_there, supports)
         return pairs, np.concatenate([pairs.of_classes, (1 + cosines_there) / 2], axis=1)
@@ -230,7 +230,7 @@ class Classifier:
     def _score(
         self, supports: Sequence[SupportSet], pairs: PairScores, class_parts: Scores
     ) -> Iterator[QueryScores]:
-        scores = self.class_scores(torch.from_numpy(class_parts)).numpy()
+        scores = np.clip(class_parts @ self._part_shares, 0, 1)
         start = 0
         for support in supports:
             rows = slice(start, start := start + len(support.labels))

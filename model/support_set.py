@@ -75,16 +75,13 @@ class SupportSet:
         return firsts
 
     @functools.cached_property
-    def face_halves(self) -> Indices:
-        """(examples,) number of the half of each example's face."""
-        firsts = self.first_halves[::4] - self.first_examples
-        halves: Indices = np.repeat(firsts, self.shots) + np.arange(len(self.example_ids))
+    def halves_of_example(self) -> Indices:
+        """(examples, 3 parts) number of the half of each part of each example."""
+        first = np.repeat(self.first_halves[:: PART_COUNT + 1] - self.first_examples, self.shots)
+        step = np.repeat(self.shots, self.shots)
+        faces = first + np.arange(len(self.example_ids))
+        halves: Indices = faces[:, None] + step[:, None] * np.arange(PART_COUNT)
         return halves
-
-    @functools.cached_property
-    def shots_of_example(self) -> Indices:
-        """(examples,) number of examples of the same class."""
-        return np.repeat(self.shots, self.shots)
 
     @functools.cached_property
     def _runs(self) -> Indices:
@@ -122,9 +119,7 @@ class PairScores:
         sums = np.add.reduceat(scores, runs).reshape(-1, PART_COUNT + 1)
         sums[:, :PART_COUNT] /= shots[:, None]
 
-        faces = _joined([support.face_halves + start for support, start in placed])
-        step = _joined([support.shots_of_example for support in supports])
-        of_pairs = scores[np.stack([faces, faces + step, faces + 2 * step], axis=1)]
+        of_pairs = scores[_joined([support.halves_of_example + start for support, start in placed])]
         means = of_pairs.sum(axis=1)
         firsts = np.cumsum(shots) - shots
         best = np.maximum.reduceat(means, firsts)

@@ -97,11 +97,16 @@ class VoteHeads(nn.Module):
 
     def forward(self, means: Tensor) -> Tensor:
         """Square roots of shares (..., sum of the counts) from spatial means (..., 3 parts, C)."""
+        return self.roots(nn.functional.linear(means.flatten(-2), *self.joined()))
+
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Weight (sum of the counts, 3 * C) and bias of one layer that equals the sum of the three."""
         heads = [cast(nn.Linear, head) for head in self.parts]
-        # The sum of three products is one product of longer vectors.
         weight = torch.cat([head.weight for head in heads], dim=1)
-        bias = torch.stack([head.bias for head in heads]).sum(dim=0)
-        logits = nn.functional.linear(means.flatten(-2), weight, bias)
+        return weight, torch.stack([head.bias for head in heads]).sum(dim=0)
+
+    def roots(self, logits: Tensor) -> Tensor:
+        """Square roots of shares from logits, both (..., sum of the counts)."""
         kinds = torch.split(logits, list(self.counts), dim=-1)
         return torch.cat([kind.softmax(dim=-1).sqrt() for kind in kinds], dim=-1)
 

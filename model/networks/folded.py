@@ -116,6 +116,46 @@ class FoldedRelation:
         return _windows(half).reshape(*features.shape[:-3], 4, -1, RELATION_CHANNELS)
 
 
+class FoldedDescriptions:
+    """`CSRN.describe` as one vector for each face; equal to rounding.
+
+    One product computes the whitened means and the logits of the votes from the spatial means.
+    """
+
+    def __init__(self, network: CSRN) -> None:
+        self._network = network
+        blank = network.unpack(
+            torch.zeros(1, network.numbers_per_face, device=next(network.parameters()).device)
+        )
+        self.lengths = [found.shape[1] for found in network.describe(blank).values()]
+        """Numbers of each part"""
+        weights, biases = [], []
+        if network.has_cosine:
+            assert network.pooled is not None
+            weights.append(network.pooled.whitening / network.pooled.deviation.flatten()[:, None])
+            biases.append(-network.pooled.mean.flatten() @ weights[0])
+        if network.votes is not None:
+            weight, bias = network.votes.joined()
+            weights.append(weight.T)
+            biases.append(bias)
+        self._weight = torch.cat(weights, dim=1).contiguous() if weights else None
+        self._bias = torch.cat(biases) if biases else None
+
+    def __call__(self, faces: FaceFeatures) -> Tensor:
+        """Descriptions (faces, sum of `lengths`), one part after the other."""
+        network, found = self._network, []
+        if self._weight is not None:
+            assert self._bias is not None
+            product = torch.addmm(self._bias, faces.means.flatten(1), self._weight)
+            if network.votes is not None:
+                logits = product[:, -sum(network.votes.counts) :]
+                logits.copy_(network.votes.roots(logits))
+            found.append(product)
+        if network.geometry is not None and faces.blendshapes is not None:
+            found.append(network.geometry.standardise(faces.blendshapes))
+        return torch.cat(found, dim=1)
+
+
 def _windows(maps: Tensor) -> Tensor:
     """Cut maps (maps, H, W, C) into 2x2 windows (maps, 4, windows, C), without an odd last row and column."""
     height, width = (side // 2 for side in maps.shape[1:3])

@@ -44,7 +44,9 @@ def test_an_untrained_residual_relation_orders_pairs_by_their_cosine() -> None:
     with torch.inference_mode():
         cosines = (directions(network, support) * directions(network, query)).sum(dim=-1)
         scores = network.relation.relate(network.support_half(support), network.query_half(query))
-    torch.testing.assert_close(scores.flatten().argsort(), cosines.flatten().argsort())
+    by_cosine = scores.flatten()[cosines.flatten().argsort()]
+    # Cosines that differ by less than the rounding of the scores may change places.
+    assert by_cosine.diff().min() > -1e-6
 
 
 def test_a_residual_relation_changes_the_cosines_score_within_its_reach() -> None:
