@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: serve test bench soak fuzz check audit licences image-check lock weights clean
+.PHONY: serve test bench gpu-check soak fuzz check audit licences image-check lock weights clean
 
 serve: $(READY)  ## serve on http://127.0.0.1:8000
 	$(BIN)/csrn serve
@@ -18,7 +18,10 @@ test: $(READY)  ## the fast tests
 bench: $(READY)  ## what this machine does, and the guards on its ratios; a few minutes
 	$(BIN)/csrn bench score
 	$(BIN)/csrn bench serve
-	$(BIN)/python -m pytest -m bench tests/benchmarks
+	$(BIN)/python -m pytest -m bench tests/benchmarks tests/gpu
+
+gpu-check: $(READY)  ## on a machine with a GPU: scores, speed, memory and a CUDA fault; less than eight minutes
+	$(BIN)/python -m tests.gpu
 
 soak: $(READY)  ## kills, an attack, 128 cores, a quarter of an hour under load: nothing is lost, memory stays flat
 	$(BIN)/python -m pytest -s -m soak

@@ -24,8 +24,15 @@ from app.api.problems import PROBLEM_RESPONSES, describe_problems
 from app.api.readiness import Readiness
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.api.state import ServiceState
-from app.inference.device import choose_device, choose_precision, default_support_cache_bytes
+from app.inference.device import (
+    choose_device,
+    choose_precision,
+    compute_in_float32,
+    default_support_cache_bytes,
+    limit_device_memory,
+)
 from app.inference.engine import Engine
+from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.support_cache import SupportCache
 from app.inference.upkeep import keep_up
 from app.inference.watchdog import end_when_broken
@@ -60,10 +67,17 @@ def create_app(
     metrics = Metrics()
     device = choose_device(settings.device)
     torch.set_num_threads(settings.network_threads)
+    compute_in_float32()
+    limit_device_memory(device, settings.device_memory_share)
+    cache_bytes = settings.support_cache_bytes
+    if cache_bytes is None:
+        cache_bytes = default_support_cache_bytes(device, settings.device_memory_share)
+    kept = KeptSupportSets(max_bytes=cache_bytes)
     engine = Engine(
         load_checkpoint(settings.weights, device=device),
         settings,
         encoder_dtype=choose_precision(settings.precision, device),
+        kept=kept,
         observer=metrics,
     )
     quotas = Quotas(
@@ -73,10 +87,7 @@ def create_app(
         examples=settings.max_examples,
     )
     store = open_store(settings.store, quotas=quotas)
-    cache_bytes = settings.support_cache_bytes
-    if cache_bytes is None:
-        cache_bytes = default_support_cache_bytes(device)
-    supports = SupportCache(store, engine.network, max_bytes=cache_bytes)
+    supports = SupportCache(store, engine.network, kept)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     for name in keys.short:
         logger.warning(

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the encoder; auto means bfloat16 on devices that support it"""
+    device_memory_share: float = Field(1.0, gt=0, le=1)
+    """The largest share of a GPU's memory that this process takes. Replicas on one GPU need less than 1"""
     api_keys: SecretStr = SecretStr("")
     """NAME:KEY or NAME:sha256:HEX, separated by commas or line ends; empty: no key is needed"""
     allow_anonymous: bool = False
@@ -106,8 +108,8 @@ class Settings(BaseSettings):
     room, and small ones pass them. An image that needs more is read while no other large one is"""
     max_queued_images: int = Field(512, ge=1)
     """Images that wait for a thread. More are refused with 429"""
-    max_batch_faces: int = Field(64, ge=1)
-    """The most faces that the network encodes at once"""
+    max_batch_faces: int | None = Field(None, ge=1)
+    """The most faces that the network encodes at once; default: 64 on a CPU, 256 on a GPU"""
     max_sessions: int = Field(10_000, ge=1)
     """Sessions of one key"""
     max_bytes_per_key: int = Field(2**30, ge=1)
@@ -123,7 +125,8 @@ class Settings(BaseSettings):
     max_examples: int = Field(512, ge=1)
     """Examples of one session"""
     support_cache_bytes: int | None = Field(None, ge=0)
-    """Device memory for cached support sets; default: a quarter of a GPU's memory, or 1 GiB on a CPU"""
+    """Device memory for cached support sets; default: a quarter of its share of a GPU's memory, or 1
+    GiB on a CPU"""
     upkeep_every_s: float = Field(60, gt=0)
     """Time between deletions of expired sessions"""
     stall_s: float = Field(60, gt=0)

@@ -13,22 +13,23 @@ blendshape coefficients).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.networks.csrn import FACE, FaceFeatures
-from model.networks.episode_scores import score_cosines
-from model.networks.folded import FoldedRelation, fold_batch_norms
-from model.networks.relation import select_prototypes
-from model.support_set import Example, Features, Pairs, SupportSet
+from model.networks.folded import FoldedDescriptions, FoldedRelation, fold_batch_norms
+from model.networks.relation import Half, select_prototypes
+from model.support_set import Example, Features, Indices, PairScores, Scores, SupportSet
+from model.transfer import Transfer
 from model.unknown import describe_session
-from model.vision.patches import PART_COUNT
+from model.vision.landmarks import Points
+from model.vision.patches import PART_COUNT, Patches
 
 
 class ClassScore(NamedTuple):
@@ -73,11 +74,13 @@ class QueryScores:
 
 
 class Classifier:
-    """Encodes patches and scores queries with one checkpoint. Stateless between calls.
+    """Encodes patches and scores queries with one checkpoint.
 
-    Support sets are arguments, so one classifier serves any number of sessions.
+    Support sets are arguments, so one classifier serves any number of sessions. One thread at a time may use
+    it, because its copies to the device and back share their memory.
     """
 
+    @torch.inference_mode()
     def __init__(self, checkpoint: Checkpoint, *, encoder_dtype: torch.dtype = torch.float32) -> None:
         """encoder_dtype: bfloat16 is faster where the hardware supports it; features are float16 anyway."""
         self.checkpoint = checkpoint
@@ -86,28 +89,37 @@ class Classifier:
         self.relation = FoldedRelation(checkpoint.network, dtype=torch.float32)
         self._encoder = fold_batch_norms(checkpoint.network.encoder).to(dtype=encoder_dtype)
         self._encoder.to(memory_format=torch.channels_last)
+        self._transfer = Transfer(self.device)
         weights = checkpoint.config.part_weights.by_name()
         self.part_names = tuple(weights)
-        self._part_weights = torch.tensor([*weights.values()]).to(self.device)
+        self._part_weights = torch.tensor([*weights.values()])
+        self._part_shares = (self._part_weights / self._part_weights.sum()).numpy()
+        self._describe = FoldedDescriptions(self.network)
+        lengths = self._describe.lengths
+        part_of_number = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
+        self._sums_of_parts = torch.eye(len(lengths))[part_of_number].to(self.device)
+        """(D, parts): adds the products of two descriptions part by part"""
 
     @torch.inference_mode()
-    def encode(self, patches: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]) -> Features:
-        """Features (faces, numbers) float16.
+    def encode(self, patches: Patches, points: Points) -> Features:
+        """Features (faces, numbers) float16, in the form that a session stores.
 
         Args: patches (faces, 3 parts, size, size, 3); points (faces, 468, 2) landmarks.
         """
+        encoded = self.encode_on_device(*self._transfer.to_device([[patches], [points]]))
+        columns = [encoded.maps.flatten(1)]
+        if encoded.blendshapes is not None:
+            columns.append(encoded.blendshapes)
+        (features,) = self._transfer.to_host([torch.cat(columns, dim=1)])
+        return features
+
+    def encode_on_device(self, patches: Tensor, points: Tensor) -> FaceFeatures:
+        """The float16 features of faces whose patches and landmarks are on the device already."""
         # An NHWC array permuted to NCHW is channels_last already, which is fastest for convolutions.
-        stored = torch.from_numpy(patches)
-        if self.device.type == "cuda":
-            # A copy from pinned memory does not block the thread.
-            stored = stored.pin_memory().to(self.device, non_blocking=True)
-        pixels = stored.permute(0, 1, 4, 2, 3).flatten(0, 1)
-        features = self._encoder(pixels.float() / 255).contiguous().half().reshape(len(patches), -1)
-        if self.network.geometry is not None:
-            blendshapes = self.network.geometry(torch.from_numpy(points).to(self.device))
-            features = torch.cat([features, blendshapes.half()], dim=1)
-        encoded: Features = features.cpu().numpy()
-        return encoded
+        pixels = patches.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        maps = self._encoder(pixels.float() / 255).half().unflatten(0, (-1, PART_COUNT))
+        geometry = self.network.geometry
+        return FaceFeatures(maps=maps, blendshapes=None if geometry is None else geometry(points).half())
 
     @torch.inference_mode()
     def build_support_set(self, examples: Sequence[Example]) -> SupportSet:
@@ -116,8 +128,12 @@ class Classifier:
         grouped = sorted(examples, key=lambda example: labels.index(example.label))
         faces = self.unpack(np.stack([example.features for example in grouped]))
         class_of_example = np.array([labels.index(example.label) for example in grouped])
-        shots = np.bincount(class_of_example).tolist()
-        face_maps = torch.split(faces.maps[:, FACE], shots)
+        shots = np.bincount(class_of_example)
+        by_class = torch.split(faces.maps[:, FACE], shots.tolist())
+        of_examples = self.relation.support_half(faces.maps)
+        of_prototypes = self.relation.support_half(
+            torch.stack([select_prototypes(maps) for maps in by_class]), FACE
+        )
         described = self.network.describe(faces)
         config = self.checkpoint.config
         weights = {name: getattr(config.part_weights, name) for name in described}
@@ -125,15 +141,16 @@ class Classifier:
         return SupportSet(
             labels=labels,
             example_ids=tuple(example.example_id for example in grouped),
-            class_of_example=class_of_example,
-            example_halves=self.relation.support_half(faces.maps),
-            prototype_halves=self.relation.support_half(
-                torch.stack([select_prototypes(maps) for maps in face_maps]), FACE
+            shots=shots,
+            halves=Half(
+                convolved=_class_by_class(of_examples.convolved, of_prototypes.convolved, shots),
+                direction=_class_by_class(of_examples.direction, of_prototypes.direction, shots),
             ),
-            class_means={
-                name: torch.stack([part.mean(dim=0) for part in torch.split(found, shots)])
-                for name, found in described.items()
-            },
+            class_directions=torch.cat(
+                [_class_directions(found, shots) for found in described.values()]
+                or [faces.maps.new_zeros(len(labels), 0)],
+                dim=1,
+            ),
             unknown_below=config.unknown_below(statistics),
         )
 
@@ -152,50 +169,79 @@ class Classifier:
 
         The scores are not ranked here, so that other threads can do it.
         """
-        pairs = Pairs.of(requests)
-        pair_scores, class_parts = self.relate(requests, pairs)
-        scores, parts = self.class_scores(class_parts).cpu().numpy(), class_parts.cpu().numpy()
-        nearest = pairs.best_example(pair_scores.mean(dim=-1))
-        scored, start = [], 0
-        for support, query in requests:
-            way = len(support.labels)
-            rows = [slice(start + way * number, start + way * (number + 1)) for number in range(len(query))]
-            start += way * len(query)
-            scored.append(
-                [
-                    QueryScores(
-                        labels=support.labels,
-                        example_ids=support.example_ids,
-                        part_names=self.part_names,
-                        scores=scores[of_query],
-                        parts=parts[of_query],
-                        nearest=nearest[of_query],
-                    )
-                    for of_query in rows
-                ]
-            )
-        return scored
+        supports = [support for support, query in requests for _ in query]
+        related = self.relate(supports, np.concatenate([query for _, query in requests]))
+        scored = iter(self._score(supports, *related))
+        return [[next(scored) for _ in query] for _, query in requests]
 
-    def relate(self, requests: Sequence[tuple[SupportSet, Features]], pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Relation scores (pairs, 3 parts), and the class parts (rows, parts) that `class_scores` takes."""
-        queries = self.unpack(np.concatenate([query for _, query in requests]))
-        counts = [len(query) for _, query in requests]
-        starts = np.cumsum([0, *counts])
-        together = self.relation.query_half(queries.maps)
-        halves = [together[start : start + count] for start, count in zip(starts, counts, strict=False)]
-        supports = [support for support, _ in requests]
-        scores = self.relation.score(
+    @torch.inference_mode()
+    def classify(self, requests: Sequence[tuple[SupportSet, Patches, Points]]) -> list[list[QueryScores]]:
+        """Encode and score the faces of many requests at once, as `encode` and `score_all` do.
+
+        The features stay on the device.
+        """
+        supports = [support for support, patches, _ in requests for _ in patches]
+        patches, points, *numbers = self._transfer.to_device(
             [
-                *((s.example_halves, query) for s, query in zip(supports, halves, strict=True)),
-                *((s.prototype_halves, query[:, FACE]) for s, query in zip(supports, halves, strict=True)),
+                [patches for _, patches, _ in requests],
+                [points for _, _, points in requests],
+                *_query_numbers(supports),
             ]
         )
-        pair_scores = scores[: -pairs.row_count].reshape(-1, PART_COUNT)
-        parts = [*pairs.class_means(pair_scores).unbind(dim=-1), scores[-pairs.row_count :]]
-        for name, described in self.network.describe(queries).items():
-            classes = torch.cat([support.class_means[name] for support in supports])
-            parts.append(score_cosines(pairs.cosines(classes, described)))
-        return pair_scores, torch.stack(parts, dim=-1)
+        faces = self.encode_on_device(patches, points).float()
+        scored = iter(self._score(supports, *self._relate(supports, faces, *numbers)))
+        return [[next(scored) for _ in patches] for _, patches, _ in requests]
+
+    @torch.inference_mode()
+    def relate(self, supports: Sequence[SupportSet], queries: Features) -> tuple[PairScores, Scores]:
+        """Relation scores, and the class parts (rows, parts) that `class_scores` takes.
+
+        Args: supports, one for each query; queries (queries, numbers).
+        """
+        features, *numbers = self._transfer.to_device([[queries], *_query_numbers(supports)])
+        return self._relate(supports, self.network.unpack(features), *numbers)
+
+    def _relate(
+        self,
+        supports: Sequence[SupportSet],
+        queries: FaceFeatures,
+        query_half_of_pair: Tensor,
+        query_of_row: Tensor,
+    ) -> tuple[PairScores, Scores]:
+        """As `relate`, with the numbers of `_query_numbers` on the device."""
+        halves = self.relation.query_half(queries).flatten()
+        scores = self.relation.score([support.halves for support in supports], halves, query_half_of_pair)
+        if not self._describe.lengths:
+            (scores_there,) = self._transfer.to_host([scores])
+            pairs = PairScores.of(scores_there, supports)
+            return pairs, pairs.of_classes
+        classes = torch.cat([support.class_directions for support in supports])
+        cosines = self._cosines(classes, self._describe(queries), query_of_row)
+        scores_there, cosines_there = self._transfer.to_host([scores, cosines])
+        pairs = PairScores.of(scores_there, supports)
+        return pairs, np.concatenate([pairs.of_classes, (1 + cosines_there) / 2], axis=1)
+
+    def _cosines(self, class_directions: Tensor, described: Tensor, query_of_row: Tensor) -> Tensor:
+        """Cosine (rows, parts) of each row's class (rows, D) with its query, one of (queries, D)."""
+        lengths = (described.square() @ self._sums_of_parts).sqrt().clamp_min(1e-12)
+        products = (class_directions * described.index_select(0, query_of_row)) @ self._sums_of_parts
+        return products / lengths.index_select(0, query_of_row)
+
+    def _score(
+        self, supports: Sequence[SupportSet], pairs: PairScores, class_parts: Scores
+    ) -> Iterator[QueryScores]:
+        scores = np.clip(class_parts @ self._part_shares, 0, 1)
+        start = 0
+        for support in supports:
+            rows = slice(start, start := start + len(support.labels))
+            yield QueryScores(
+                labels=support.labels,
+                example_ids=support.example_ids,
+                part_names=self.part_names,
+                scores=scores[rows],
+                parts=class_parts[rows],
+                nearest=pairs.nearest[rows],
+            )
 
     def class_scores(self, class_parts: Tensor) -> Tensor:
         """The weighted mean of the parts: (..., way) in [0, 1].
@@ -203,4 +249,28 @@ class Classifier:
         Args: class_parts (..., way, parts), in the order of `part_names`; the relation scores of face,
             eyes and lips are averaged over each class's shots.
         """
-        return (class_parts @ self._part_weights / self._part_weights.sum()).clamp(0, 1)
+        weights = self._part_weights.to(class_parts.device)
+        return (class_parts @ weights / weights.sum()).clamp(0, 1)
+
+
+def _query_numbers(supports: Sequence[SupportSet]) -> tuple[list[Indices], list[Indices]]:
+    """Which query half each support half meets, and which query each class meets.
+
+    Query halves are numbered query by query, then part by part. Each list has one entry for each query.
+    """
+    halves = [support.part_of_half + PART_COUNT * query for query, support in enumerate(supports)]
+    return halves, [np.full(len(support.labels), query) for query, support in enumerate(supports)]
+
+
+def _class_by_class(of_examples: Tensor, of_prototypes: Tensor, shots: Indices) -> Tensor:
+    """Order values (examples, 3 parts, ...) and (classes, ...) as `SupportSet.halves`."""
+    ordered = []
+    for examples, prototype in zip(torch.split(of_examples, shots.tolist()), of_prototypes, strict=True):
+        ordered += [*examples.unbind(dim=1), prototype[None]]
+    return torch.cat(ordered)
+
+
+def _class_directions(described: Tensor, shots: Indices) -> Tensor:
+    """(classes, D) directions of the class means of descriptions (examples, D)."""
+    means = [found.mean(dim=0) for found in torch.split(described, shots.tolist())]
+    return nn.functional.normalize(torch.stack(means), dim=1)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from model.classifier import Classifier
 from model.networks.csrn import FACE
 from model.networks.episode_scores import score_cosines
 from model.networks.relation import select_prototypes
-from model.support_set import Example, Pairs, SupportSet
+from model.support_set import Example, Scores, SupportSet
 from model.vision.patches import PART_COUNT
 
 
@@ -45,7 +45,8 @@ def leave_one_out(
     """
     label = of_class[0].label
     own = support.labels.index(label)
-    scores = classifier.class_scores(_class_parts(classifier, support, of_class, left_out, own))
+    class_parts = torch.from_numpy(_class_parts(classifier, support, of_class, left_out, own))
+    scores = classifier.class_scores(class_parts)
     rivals = scores.clone()
     rivals[:, own] = -1
     margins = scores[:, own] - rivals.amax(dim=1)
@@ -64,29 +65,28 @@ def leave_one_out(
 
 def _class_parts(
     classifier: Classifier, support: SupportSet, of_class: Sequence[Example], left_out: range, own: int
-) -> Tensor:
+) -> Scores:
     """Class parts (left out, way, parts); leaving an example out changes those of its own class alone."""
-    way, shots = len(support.labels), len(of_class)
+    shots, queries = len(of_class), np.array(left_out)
     stored = np.stack([example.features for example in of_class])
-    queries = torch.tensor([*left_out], device=classifier.device)
-    requests = [(support, stored[left_out.start : left_out.stop])]
-    pair_scores, class_parts = classifier.relate(requests, Pairs.of(requests))
-    pairs = pair_scores.reshape(len(queries), -1, PART_COUNT)
-    parts = class_parts.reshape(len(queries), way, -1).clone()
+    pairs, class_parts = classifier.relate([support] * len(queries), stored[queries])
+    parts = class_parts.reshape(len(queries), len(support.labels), -1)
 
-    first = int((support.class_of_example < own).sum())
-    with_itself = pairs[torch.arange(len(queries)), first + queries]
+    of_pairs = pairs.of_pairs.reshape(len(queries), -1, PART_COUNT)
+    with_itself = of_pairs[np.arange(len(queries)), support.first_examples[own] + queries]
     parts[:, own, :PART_COUNT] = (parts[:, own, :PART_COUNT] * shots - with_itself) / (shots - 1)
 
     examples = classifier.unpack(stored)
-    everyone = torch.arange(shots, device=classifier.device).expand(len(queries), -1)
-    others = everyone[everyone != queries[:, None]].reshape(len(queries), shots - 1)
+    number = torch.arange(shots, device=classifier.device)
+    asked = number[left_out.start : left_out.stop]
+    others = number.expand(len(queries), -1)
+    others = others[others != asked[:, None]].reshape(len(queries), shots - 1)
     prototypes = classifier.relation.support_half(select_prototypes(examples.maps[:, FACE][others]), FACE)
-    faces = classifier.relation.query_half(examples.maps[queries])[:, FACE]
-    with_own = [(prototypes[index : index + 1], faces[index : index + 1]) for index in range(len(queries))]
-    parts[:, own, PART_COUNT] = classifier.relation.score(with_own)
-    for index, described in enumerate(classifier.network.describe(examples).values(), start=PART_COUNT + 1):
-        means = (described.sum(dim=0) - described[queries]) / (shots - 1)
-        cosines = torch.nn.functional.cosine_similarity(means, described[queries], dim=-1)
-        parts[:, own, index] = score_cosines(cosines)
+    faces = classifier.relation.query_half(examples[asked])[:, FACE]
+    each = [prototypes[index : index + 1] for index in range(len(queries))]
+    columns = [classifier.relation.score(each, faces, number[: len(queries)])]
+    for described in classifier.network.describe(examples).values():
+        means = (described.sum(dim=0) - described[asked]) / (shots - 1)
+        columns.append(score_cosines(nn.functional.cosine_similarity(means, described[asked], dim=-1)))
+    parts[:, own, PART_COUNT:] = torch.stack(columns, dim=1).cpu().numpy()
     return parts

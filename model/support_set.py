@@ -1,21 +1,25 @@
-"""Support sets: labelled examples, their form for scoring, and their pairs with queries."""
+"""Support sets: labelled examples, their form for scoring, and how they meet queries."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.networks.csrn import FACE
 from model.networks.relation import Half
+from model.vision.patches import PART_COUNT
 
 Features = npt.NDArray[np.float16]
 """Features of one or more faces, (..., numbers) float16: the feature maps of face, eyes and lips one after
 the other, then the blendshape coefficients if the checkpoint has geometry. Sessions store these."""
 Indices = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,93 +40,99 @@ class SupportSet:
     """One per class, in order of first appearance"""
     example_ids: tuple[str, ...]
     """One per example, class by class"""
-    class_of_example: Indices
-    """(examples,) ascending"""
-    example_halves: Half
-    """(examples, 3 parts) of the folded relation module"""
-    prototype_halves: Half
-    """(classes,) of the selected prototypes"""
-    class_means: dict[str, Tensor]
-    """(classes, D): mean descriptions of each part of `CSRN.describe`"""
+    shots: Indices
+    """(classes,)"""
+    halves: Half
+    """(3 * examples + classes,) of the folded relation module, class by class: the faces of the class's
+    examples, their eyes, their lips, and the selected prototype"""
+    class_directions: Tensor
+    """(classes, D) directions of the class means of the parts of `CSRN.describe`, one part after the other"""
     unknown_below: float
     """A face whose best class score is below this belongs to none of the classes"""
 
     @property
     def size_bytes(self) -> int:
         """Device memory that the support set takes."""
-        halves = (self.example_halves, self.prototype_halves)
-        return sum(half.convolved.nbytes + half.direction.nbytes for half in halves) + sum(
-            means.nbytes for means in self.class_means.values()
-        )
+        tensors = self.halves.convolved, self.halves.direction, self.class_directions
+        return sum(tensor.nbytes for tensor in tensors)
+
+    @functools.cached_property
+    def first_examples(self) -> Indices:
+        """(classes,) number of the first example of each class."""
+        firsts: Indices = np.cumsum(self.shots) - self.shots
+        return firsts
+
+    @functools.cached_property
+    def part_of_half(self) -> Indices:
+        """(halves,) the part of a query that each half meets."""
+        parts = np.tile([0, 1, 2, FACE], len(self.shots))
+        return np.repeat(parts, self._runs)
+
+    @functools.cached_property
+    def first_halves(self) -> Indices:
+        """(4 * classes,) number of the first half of each class's faces, eyes, lips, and of its prototype."""
+        firsts: Indices = np.cumsum(self._runs) - self._runs
+        return firsts
+
+    @functools.cached_property
+    def halves_of_example(self) -> Indices:
+        """(examples, 3 parts) number of the half of each part of each example."""
+        first = np.repeat(self.first_halves[:: PART_COUNT + 1] - self.first_examples, self.shots)
+        step = np.repeat(self.shots, self.shots)
+        faces = first + np.arange(len(self.example_ids))
+        halves: Indices = faces[:, None] + step[:, None] * np.arange(PART_COUNT)
+        return halves
+
+    @functools.cached_property
+    def _runs(self) -> Indices:
+        return np.stack([self.shots] * PART_COUNT + [np.ones_like(self.shots)], axis=1).ravel()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """Indices for scoring the queries of several support sets at once.
+class PairScores:
+    """Relation scores of queries with their support sets.
 
     A pair is a query with an example of its support set, ordered query by query, then example by example.
     A row is a query with a class of its support set, ordered query by query, then class by class.
     """
 
-    row_of_pair: Indices
-    example_of_pair: Indices
-    """Counted within the pair's support set"""
-    shots_of_row: Indices
-    class_of_row: Indices
-    """Counted over all support sets"""
-    query_of_row: Indices
+    of_classes: Scores
+    """(rows, 4) means over the shots of face, eyes and lips, and the score of the prototype"""
+    of_pairs: Scores
+    """(pairs, 3 parts)"""
+    nearest: Indices
+    """(rows,) the example of the class with the highest mean over the parts; the first of equal ones.
+    Examples are counted within their support set."""
 
     @classmethod
-    def of(cls, requests: Sequence[tuple[SupportSet, Features]]) -> Pairs:
-        """The pairs of support sets, each with its queries."""
-        columns: list[list[Indices]] = [[], [], [], [], []]
-        rows = classes = queries = 0
-        for support, query in requests:
-            way, count = len(support.labels), len(query)
-            each = np.arange(count)
-            found = (
-                (rows + way * each[:, None] + support.class_of_example).ravel(),
-                np.tile(np.arange(len(support.class_of_example)), count),
-                np.tile(np.bincount(support.class_of_example), count),
-                np.tile(classes + np.arange(way), count),
-                np.repeat(queries + each, way),
-            )
-            for column, part in zip(columns, found, strict=True):
-                column.append(part)
-            rows, classes, queries = rows + way * count, classes + way, queries + count
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{name: np.concatenate(column) for name, column in zip(names, columns, strict=True)})
+    def of(cls, scores: Scores, supports: Sequence[SupportSet]) -> PairScores:
+        """Sort the scores of all queries.
 
-    @property
-    def row_count(self) -> int:
-        return len(self.shots_of_row)
+        Args:
+            scores: query by query, then half by half of the query's support set.
+            supports: one for each query.
+        """
+        starts = _starts([len(support.part_of_half) for support in supports])
+        placed = [*zip(supports, starts, strict=True)]
+        shots = _joined([support.shots for support in supports])
+        runs = _joined([support.first_halves + start for support, start in placed])
+        sums = np.add.reduceat(scores, runs).reshape(-1, PART_COUNT + 1)
+        sums[:, :PART_COUNT] /= shots[:, None]
 
-    def class_means(self, of_pairs: Tensor) -> Tensor:
-        """Means over the shots of each class: (pairs, N) to (rows, N)."""
-        rows, shots = _on(of_pairs, self.row_of_pair), _on(of_pairs, self.shots_of_row)
-        sums = of_pairs.new_zeros(self.row_count, of_pairs.shape[1]).index_add_(0, rows, of_pairs)
-        return sums / shots[:, None]
-
-    def best_example(self, of_pairs: Tensor) -> Indices:
-        """The example of each row with the highest value (pairs,); the first of equal ones."""
-        rows = _on(of_pairs, self.row_of_pair)
-        best = of_pairs.new_zeros(self.row_count).scatter_reduce_(
-            0, rows, of_pairs, "amax", include_self=False
-        )
-        numbers = torch.arange(len(of_pairs), device=of_pairs.device)
-        candidates = torch.where(of_pairs >= best[rows], numbers, len(of_pairs))
-        first = numbers.new_zeros(self.row_count)
-        first = first.scatter_reduce_(0, rows, candidates, "amin", include_self=False)
-        found: Indices = self.example_of_pair[first.cpu().numpy()]
-        return found
-
-    def cosines(self, of_classes: Tensor, of_queries: Tensor) -> Tensor:
-        """Cosine of each row's class (classes, D) with its query (queries, D): (rows,)."""
-        classes = nn.functional.normalize(of_classes, dim=-1)[_on(of_classes, self.class_of_row)]
-        queries = nn.functional.normalize(of_queries, dim=-1)[_on(of_queries, self.query_of_row)]
-        return (classes * queries).sum(dim=-1)
+        of_pairs = scores[_joined([support.halves_of_example + start for support, start in placed])]
+        means = of_pairs.sum(axis=1)
+        firsts = np.cumsum(shots) - shots
+        best = np.maximum.reduceat(means, firsts)
+        candidates = np.where(means >= np.repeat(best, shots), np.arange(len(means)), len(means))
+        within = _joined([support.first_examples for support in supports]) - firsts
+        nearest: Indices = np.minimum.reduceat(candidates, firsts) + within
+        return cls(of_classes=sums, of_pairs=of_pairs, nearest=nearest)
 
 
-def _on(values: Tensor, indices: Indices) -> Tensor:
-    """The indices as a tensor on the device of the values."""
-    return torch.from_numpy(indices).to(values.device)
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Where each of several runs of these lengths starts."""
+    return list(itertools.accumulate(lengths, initial=0))[:-1]
+
+
+def _joined(arrays: Sequence[Indices]) -> Indices:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from app.inference.network import FaceBatch
 from model.classifier import Classifier
-from model.networks.csrn import FACE, FaceFeatures
+from model.networks.csrn import FACE, FaceFeatures, spatial_means
 from model.networks.episode_scores import cosine_similarity, score_cosines
 from model.vision.patches import PART_COUNT
 
@@ -29,15 +29,21 @@ def plain_scores(classifier: Classifier, support: FaceBatch, query: FaceBatch, *
         scores: Tensor = network.relation.score(logits, (directions * query_direction).sum(dim=-1))
         return scores.reshape(way, -1).mean(dim=1)
 
-    directions, query_directions = network.directions(examples.maps), network.directions(asked.maps)
+    directions, query_directions = network.directions(examples.means), network.directions(asked.means)
     columns = [
         relate(examples.maps[:, part], directions[:, part], asked.maps[:, part], query_directions[:, part])
         for part in range(PART_COUNT)
     ]
     by_class = examples.maps[:, 0].reshape(way, -1, *network.feature_shape)
     prototypes = torch.stack([_select_by_loops(faces) for faces in by_class])
+    prototype_directions = network.directions(spatial_means(prototypes), FACE)
     columns.append(
-        relate(prototypes, network.directions(prototypes, FACE), asked.maps[:, 0], query_directions[:, 0])
+        relate(
+            prototypes,
+            prototype_directions,
+            asked.maps[:, 0],
+            query_directions[:, 0],
+        )
     )
     query_descriptions = network.describe(asked)
     for name, described in network.describe(examples).items():

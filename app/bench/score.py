@@ -13,7 +13,7 @@ from app.bench.plain import plain_scores
 from app.bench.timing import Progress, measure
 from app.inference.network import FaceBatch
 from model.checkpoint import Checkpoint
-from model.classifier import Classifier, ClassScore
+from model.classifier import Classifier, QueryScores
 from model.errors import CsrnError
 from model.support_set import Example, Features
 from model.vision.landmarks import LANDMARK_COUNT
@@ -39,7 +39,9 @@ class ScoreFigures:
     shot: int
     batch: int
     us_per_query: float
-    """From patches to ranked class scores"""
+    """From patches to class scores of one session, as the service's device thread computes them"""
+    sessions_us_per_query: float
+    """The same if each query belongs to another session"""
     encode_us_per_query: float
     """The part of it from patches to features"""
     queries_per_s: float
@@ -74,8 +76,12 @@ def _measure_shape(classifier: Classifier, way: int, shot: int) -> Iterator[Scor
     def encode(batch: FaceBatch) -> Features:
         return classifier.encode(batch.patches, batch.points)
 
-    def score(batch: FaceBatch) -> list[list[ClassScore]]:
-        return classifier.score(support, encode(batch))
+    def score(batch: FaceBatch) -> list[list[QueryScores]]:
+        return classifier.classify([(support, batch.patches, batch.points)])
+
+    def score_sessions(batch: FaceBatch) -> list[list[QueryScores]]:
+        each = [(session, batch[n : n + 1]) for n, session in enumerate(sessions[: len(batch)])]
+        return classifier.classify([(session, face.patches, face.points) for session, face in each])
 
     def plain(query: FaceBatch) -> Tensor:
         return plain_scores(classifier, examples, query, way=way).cpu()
@@ -83,14 +89,13 @@ def _measure_shape(classifier: Classifier, way: int, shot: int) -> Iterator[Scor
     def median_us(work: Callable[[FaceBatch], object], batch: FaceBatch) -> float:
         return measure(lambda: work(batch), for_s=MEASURE_FOR_S).median_ms * 1000 / len(batch)
 
-    support = classifier.build_support_set(
-        [
-            Example(example_id=str(index), label=f"{index // shot:03}", features=features)
-            for index, features in enumerate(encode(examples))
-        ]
-    )
-    expected, (ranked,) = plain(queries[:1]), score(queries[:1])
-    scores = torch.tensor([entry.score for entry in sorted(ranked, key=lambda entry: entry.label)])
+    labelled = [
+        Example(example_id=str(index), label=f"{index // shot:03}", features=features)
+        for index, features in enumerate(encode(examples))
+    ]
+    support, *sessions = (classifier.build_support_set(labelled) for _ in range(1 + max(BATCHES)))
+    expected, ((of_query,),) = plain(queries[:1]), score(queries[:1])
+    scores = torch.from_numpy(of_query.scores)
     if not torch.allclose(scores, expected, atol=TOLERANCE):
         raise ScoresDiffer(f"scores differ by {float((scores - expected).abs().max()):.4f}")
 
@@ -102,6 +107,7 @@ def _measure_shape(classifier: Classifier, way: int, shot: int) -> Iterator[Scor
             shot=shot,
             batch=size,
             us_per_query=us,
+            sessions_us_per_query=median_us(score_sessions, queries[:size]),
             encode_us_per_query=median_us(encode, queries[:size]),
             queries_per_s=1e6 / us,
             plain_us_per_query=plain_us,

@@ -18,6 +18,8 @@ from model.errors import CsrnError
 
 START_LIMIT_S = 60
 CSRN = Path(sys.executable).with_name("csrn")
+THIS_CSRN = (sys.executable, "-m", "app.cli")
+"""The csrn command, also where it is not installed"""
 
 
 class ServiceFailed(CsrnError):
@@ -34,7 +36,7 @@ class ServiceProcess:
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
-        csrn: Sequence[str | Path] = (CSRN,),
+        csrn: Sequence[str | Path] = THIS_CSRN,
     ) -> None:
         """Start the service.
 

@@ -38,6 +38,27 @@ def _cpu_has_bfloat16() -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
-def default_support_cache_bytes(device: str) -> int:
-    """A quarter of the memory of a GPU, or 1 GiB on a CPU."""
-    return torch.cuda.get_device_properties(device).total_memory // 4 if device == "cuda" else 2**30
+def limit_device_memory(device: str, share: float) -> None:
+    """Let this process take at most a share of a GPU's memory. Does nothing on a CPU.
+
+    The limit counts what PyTorch allocates. The CUDA context takes some hundred MB beside it.
+    """
+    if device == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
+def compute_in_float32() -> None:
+    """Forbid TF32, which rounds the factors of products and convolutions in float32 to 11 bits.
+
+    Only the encoder is costly, and it computes in bfloat16. Everything after it is computed in float32, so
+    that a GPU and a CPU give the same scores.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def default_support_cache_bytes(device: str, share: float) -> int:
+    """A quarter of this process's share of the memory of a GPU, or 1 GiB on a CPU."""
+    if device == "cpu":
+        return 2**30
+    return int(torch.cuda.get_device_properties(device).total_memory * share) // 4

@@ -11,6 +11,7 @@ import torch
 
 from app.inference.faces import FacePool, Found
 from app.inference.fairness import Lane
+from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.network import FaceBatch, Network
 from app.inference.observer import Observer, Stage
 from app.settings import Settings
@@ -19,8 +20,6 @@ from model.classifier import Classifier, QueryScores
 from model.errors import CheckpointInvalid, CsrnError
 from model.support_set import Features, SupportSet
 from model.vision.faces import Face
-from model.vision.landmarks import LANDMARK_COUNT
-from model.vision.patches import PARTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,12 +77,16 @@ class Engine:
         settings: Settings,
         *,
         encoder_dtype: torch.dtype,
+        kept: KeptSupportSets | None = None,
         observer: Observer = Observer(),
     ) -> None:
+        """kept: the support sets to drop when the device has no memory left."""
         self.checkpoint, self.observer = checkpoint, observer
         self.faces = FacePool(checkpoint.config.layout, settings, observer=observer)
         classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
-        self.network = Network(classifier, settings, observer=observer)
+        if kept is None:
+            kept = KeptSupportSets(max_bytes=0)
+        self.network = Network(classifier, settings, kept=kept, observer=observer)
 
     @property
     def device(self) -> str:
@@ -111,14 +114,12 @@ class Engine:
         return torch.cuda.memory_reserved(self.device) if self.device.startswith("cuda") else 0
 
     async def warm_up(self) -> None:
-        """Load and run every stage once. Raises: CheckpointInvalid if the features are not finite."""
+        """Compute everything that serving computes.
+
+        Raises: CheckpointInvalid if the features are not finite.
+        """
         await self.faces.warm_up()
-        size_px = self.checkpoint.config.layout.size_px
-        black = FaceBatch(
-            patches=np.zeros((1, len(PARTS), size_px, size_px, 3), dtype=np.uint8),
-            points=np.zeros((1, LANDMARK_COUNT, 2), dtype=np.float32),
-        )
-        if not np.isfinite(await self.network.encode(black)).all():
+        if not np.isfinite(await self.network.warm_up()).all():
             raise CheckpointInvalid("the weights give values that are not finite")
 
     def close(self) -> None:

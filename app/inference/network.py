@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -14,6 +15,7 @@ import torch
 
 from app.inference.errors import DeviceFull, DeviceLost
 from app.inference.fairness import Lane
+from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.observer import Observer
 from app.inference.work_queue import WorkQueue
 from app.settings import Settings
@@ -21,14 +23,29 @@ from model.classifier import Classifier, QueryScores
 from model.leave_one_out import LeftOut, leave_one_out
 from model.support_set import Example, Features, SupportSet
 from model.vision.faces import Face
-from model.vision.landmarks import Points
-from model.vision.patches import Patches
+from model.vision.landmarks import LANDMARK_COUNT, Points
+from model.vision.patches import PART_COUNT, Patches
 
 T = TypeVar("T")
-MAX_JOB_PAIRS = 2048
-"""The most (example, query) pairs in one job, so that no job keeps the device for long"""
-PAIRS_PER_FACE = 32
-"""Pairs whose scoring takes as long as encoding one face. The size of a job is counted in faces."""
+logger = logging.getLogger("csrn")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes of jobs and batches, such that no job keeps the device for long."""
+
+    batch_faces: int
+    """The most faces in one batch, unless CSRN_MAX_BATCH_FACES says otherwise"""
+    job_pairs: int
+    """The most (example, query) pairs in one job"""
+    pairs_per_face: int
+    """Pairs whose scoring takes as long as encoding one face. The size of a job is counted in faces."""
+
+
+ON_CPU = Sizes(batch_faces=64, job_pairs=2048, pairs_per_face=32)
+ON_GPU = Sizes(batch_faces=256, job_pairs=65_536, pairs_per_face=128)
+"""Estimated from operations and bytes, not measured: encoding a face takes 0.17 GFLOP, and three relation
+scores read and write 170 KB"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +78,8 @@ def _device_errors() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        # The frames hold the tensors of the failed batch: free them before its jobs run one by one.
+        # The frames hold the tensors of the failed batch: free them before anything is computed again.
         traceback.clear_frames(error.__traceback__)
-        with contextlib.suppress(torch.AcceleratorError):
-            torch.cuda.empty_cache()
         raise DeviceFull("the device has no memory left: try again, or send fewer images") from error
     except RuntimeError as error:
         # The libraries of CUDA raise plain RuntimeErrors.
@@ -77,17 +92,48 @@ class Network:
     """Runs a classifier on the device thread. Its methods raise QueueFull, DeviceFull and WorkLost."""
 
     def __init__(
-        self, classifier: Classifier, settings: Settings, *, observer: Observer = Observer()
+        self,
+        classifier: Classifier,
+        settings: Settings,
+        *,
+        kept: KeptSupportSets,
+        observer: Observer = Observer(),
     ) -> None:
-        self.classifier = classifier
+        """kept: is emptied when the device has no memory left."""
+        self.classifier, self._kept = classifier, kept
+        self.sizes = ON_CPU if classifier.device.type == "cpu" else ON_GPU
+        self._max_batch = settings.max_batch_faces or self.sizes.batch_faces
         self.queue = WorkQueue(
             name="device",
-            max_batch=settings.max_batch_faces,
+            max_batch=self._max_batch,
             # An image can show several faces.
-            max_queued=max(settings.max_queued_images, settings.max_batch_faces) * 4,
+            max_queued=max(settings.max_queued_images, self._max_batch) * 4,
             stall_s=settings.stall_s,
             observer=observer,
         )
+
+    async def warm_up(self) -> Features:
+        """Compute everything that serving computes, so that no client waits for what the first use prepares.
+
+        A GPU loads each kernel when it is first used, and which one it uses depends on the size of the batch.
+        Each size is about twice the one before.
+
+        Returns: the features (1, numbers) of a black face.
+        """
+        size_px = self.classifier.checkpoint.config.layout.size_px
+        largest = 2 if self.sizes == ON_CPU else self._max_batch
+        black = FaceBatch(
+            patches=np.zeros((largest, PART_COUNT, size_px, size_px, 3), dtype=np.uint8),
+            points=np.zeros((largest, LANDMARK_COUNT, 2), dtype=np.float32),
+        )
+        features = await self.encode(black[:1])
+        examples = [Example(example_id=str(n), label=str(n // 2), features=features[0]) for n in range(4)]
+        support = await self.build_support_set(examples)
+        await self.leave_one_out(support, examples)
+        for size in sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)}):
+            await self.encode(black[:size])
+            await self.queue.submit(self._score, [(support, black[:1])] * size)
+        return features
 
     async def encode(self, faces: FaceBatch, *, lane: Lane = Lane()) -> Features:
         """The features of the faces, (faces, numbers)."""
@@ -99,10 +145,11 @@ class Network:
     ) -> list[QueryScores]:
         """The class scores of each face."""
         examples = len(support.example_ids)
-        step = max(MAX_JOB_PAIRS // examples, 1)
+        step = max(self.sizes.job_pairs // examples, 1)
+        faces_per_query = 1 + examples // self.sizes.pairs_per_face
         jobs = [(support, FaceBatch.of(faces[start : start + step])) for start in range(0, len(faces), step)]
         scored = await self.queue.submit(
-            self._score, jobs, size_of=lambda job: len(job[1]) * (1 + examples // PAIRS_PER_FACE), lane=lane
+            self._score, jobs, size_of=lambda job: len(job[1]) * faces_per_query, lane=lane
         )
         return [scores for of_job in scored for scores in of_job]
 
@@ -118,7 +165,7 @@ class Network:
 
         Args: support, built from `examples`.
         """
-        step = max(MAX_JOB_PAIRS // len(examples), 1)
+        step = max(self.sizes.job_pairs // len(examples), 1)
         left_out: list[LeftOut] = []
         for label in support.labels:
             of_class = [example for example in examples if example.label == label]
@@ -127,31 +174,39 @@ class Network:
             for start in range(0, len(of_class), step):
                 some = range(start, min(start + step, len(of_class)))
                 job = functools.partial(leave_one_out, self.classifier, support, of_class, some)
-                size = 1 + len(some) * len(examples) // PAIRS_PER_FACE
+                size = 1 + len(some) * len(examples) // self.sizes.pairs_per_face
                 left_out += await self._call(job, size=size, lane=lane)
         return left_out
 
     async def _call(self, job: Callable[[], T], *, size: int, lane: Lane) -> T:
         """Run a job that cannot be computed together with others."""
-        (outcome,) = await self.queue.submit(_call_all, [job], size_of=lambda _: size, lane=lane)
+        (outcome,) = await self.queue.submit(self._call_all, [job], size_of=lambda _: size, lane=lane)
         return outcome
 
-    @_device_errors()
     def _encode(self, batches: Sequence[FaceBatch]) -> list[Features]:
-        features = self.classifier.encode(
-            np.concatenate([batch.patches for batch in batches]),
-            np.concatenate([batch.points for batch in batches]),
-        )
+        patches = np.concatenate([batch.patches for batch in batches])
+        points = np.concatenate([batch.points for batch in batches])
+        features = self._compute(lambda: self.classifier.encode(patches, points))
         return np.split(features, np.cumsum([len(batch) for batch in batches])[:-1])
 
-    @_device_errors()
     def _score(self, jobs: Sequence[tuple[SupportSet, FaceBatch]]) -> list[list[QueryScores]]:
-        features = self._encode([faces for _, faces in jobs])
-        return self.classifier.score_all(
-            [(support, found) for (support, _), found in zip(jobs, features, strict=True)]
-        )
+        requests = [(support, faces.patches, faces.points) for support, faces in jobs]
+        return self._compute(lambda: self.classifier.classify(requests))
 
+    def _call_all(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        return self._compute(lambda: [job() for job in jobs])
 
-@_device_errors()
-def _call_all(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    return [job() for job in jobs]
+    def _compute(self, work: Callable[[], T]) -> T:
+        """Do the work. If the device has no memory left, drop the kept support sets and do it once more."""
+        try:
+            with _device_errors():
+                return work()
+        except DeviceFull:
+            dropped = len(self._kept)
+        # Outside of the except clause, because the error keeps the memory of the failed work in use.
+        logger.warning("the device has no memory left: dropping %d support sets, then trying again", dropped)
+        self._kept.clear()
+        with contextlib.suppress(torch.AcceleratorError):
+            torch.cuda.empty_cache()
+        with _device_errors():
+            return work()

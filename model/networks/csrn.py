@@ -7,9 +7,10 @@ of a face and by prototypes that are selected channel by channel.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,21 @@ class FaceFeatures:
         blendshapes = None if self.blendshapes is None else self.blendshapes[chosen]
         return FaceFeatures(maps=self.maps[chosen], blendshapes=blendshapes)
 
+    @functools.cached_property
+    def means(self) -> Tensor:
+        """Spatial means (..., 3 parts, C) float32 of the maps."""
+        return spatial_means(self.maps)
+
+    def float(self) -> FaceFeatures:
+        """The same in float32."""
+        blendshapes = None if self.blendshapes is None else self.blendshapes.float()
+        return FaceFeatures(maps=self.maps.float(), blendshapes=blendshapes)
+
+
+def spatial_means(maps: Tensor) -> Tensor:
+    """Means (..., C) float32 over the positions of feature maps (..., C, H, W)."""
+    return maps.float().mean(dim=(-2, -1))
+
 
 class PooledMaps(nn.Module):
     """Spatial means of feature maps, each channel standardised by its mean and deviation in training.
@@ -56,13 +72,13 @@ class PooledMaps(nn.Module):
         self.register_buffer("deviation", torch.ones(PART_COUNT, channels))
         self.register_buffer("whitening", torch.eye(PART_COUNT * channels))
 
-    def forward(self, maps: Tensor, part: int | slice = slice(None)) -> Tensor:
-        """Standardised means (..., 3 parts, C) of maps (..., 3 parts, C, H, W), or of one part's maps."""
-        return (maps.float().mean(dim=(-2, -1)) - self.mean[part]) / self.deviation[part]
+    def forward(self, means: Tensor, part: int | slice = slice(None)) -> Tensor:
+        """Standardised means of spatial means (..., 3 parts, C), or (..., C) of one part."""
+        return (means - self.mean[part]) / self.deviation[part]
 
-    def whitened(self, maps: Tensor) -> Tensor:
-        """Whitened means (..., 3 * C) of feature maps (..., 3 parts, C, H, W)."""
-        whitened: Tensor = self(maps).flatten(-2) @ self.whitening
+    def whitened(self, means: Tensor) -> Tensor:
+        """Whitened means (..., 3 * C) of spatial means (..., 3 parts, C)."""
+        whitened: Tensor = self(means).flatten(-2) @ self.whitening
         return whitened
 
 
@@ -79,10 +95,18 @@ class VoteHeads(nn.Module):
         self.counts = tuple(counts)
         self.parts = nn.ModuleList(nn.Linear(channels, sum(self.counts)) for _ in range(PART_COUNT))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Square roots of shares (..., sum of the counts) from feature maps (..., 3 parts, C, H, W)."""
-        means = maps.float().mean(dim=(-2, -1)).unbind(dim=-2)
-        logits = torch.stack([head(mean) for head, mean in zip(self.parts, means, strict=True)]).sum(dim=0)
+    def forward(self, means: Tensor) -> Tensor:
+        """Square roots of shares (..., sum of the counts) from spatial means (..., 3 parts, C)."""
+        return self.roots(nn.functional.linear(means.flatten(-2), *self.joined()))
+
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Weight (sum of the counts, 3 * C) and bias of one layer that equals the sum of the three."""
+        heads = [cast(nn.Linear, head) for head in self.parts]
+        weight = torch.cat([head.weight for head in heads], dim=1)
+        return weight, torch.stack([head.bias for head in heads]).sum(dim=0)
+
+    def roots(self, logits: Tensor) -> Tensor:
+        """Square roots of shares from logits, both (..., sum of the counts)."""
         kinds = torch.split(logits, list(self.counts), dim=-1)
         return torch.cat([kind.softmax(dim=-1).sqrt() for kind in kinds], dim=-1)
 
@@ -140,9 +164,9 @@ class CSRN(nn.Module):
         described = {}
         if self.has_cosine:
             assert self.pooled is not None
-            described["cosine"] = self.pooled.whitened(faces.maps)
+            described["cosine"] = self.pooled.whitened(faces.means)
         if self.votes is not None:
-            described["votes"] = self.votes(faces.maps)
+            described["votes"] = self.votes(faces.means)
         if self.geometry is not None and faces.blendshapes is not None:
             described["geometry"] = self.geometry.standardise(faces.blendshapes)
         return described
@@ -152,13 +176,14 @@ class CSRN(nn.Module):
 
         Args: maps (..., 3 parts, C, H, W), or (..., C, H, W) of one `part`.
         """
-        return Half(convolved=self.relation.support_half(maps), direction=self.directions(maps, part))
+        directions = self.directions(spatial_means(maps), part)
+        return Half(convolved=self.relation.support_half(maps), direction=directions)
 
     def query_half(self, maps: Tensor) -> Half:
         """Halves (..., 3 parts, ...) of the feature maps (..., 3 parts, C, H, W) of queries."""
-        return Half(convolved=self.relation.query_half(maps), direction=self.directions(maps))
+        return Half(convolved=self.relation.query_half(maps), direction=self.directions(spatial_means(maps)))
 
-    def directions(self, maps: Tensor, part: int | slice = slice(None)) -> Tensor:
-        """Directions (..., 3 parts, C) of feature maps (..., 3 parts, C, H, W), or of one part's maps."""
-        pooled = maps.float().mean(dim=(-2, -1)) if self.pooled is None else self.pooled(maps, part)
-        return nn.functional.normalize(pooled, dim=-1)
+    def directions(self, means: Tensor, part: int | slice = slice(None)) -> Tensor:
+        """Directions of spatial means (..., 3 parts, C), or (..., C) of one part."""
+        standardised = means if self.pooled is None else self.pooled(means, part)
+        return nn.functional.normalize(standardised, dim=-1)

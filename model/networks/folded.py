@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.networks.csrn import CSRN
+from model.networks.csrn import CSRN, FaceFeatures, spatial_means
 from model.networks.relation import RELATION_CHANNELS, Half, RelationModule
 
 PAIRS_AT_ONCE = 2048
-"""More pairs do not fit in the CPU's cache"""
+"""On a CPU; more pairs do not fit in its cache"""
+GPU_BYTES_AT_ONCE = 2**28
+"""On a GPU: bytes of the sums of the pairs computed at once. All temporary values take 2 to 3 times more"""
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -61,32 +63,40 @@ class FoldedRelation:
     def support_half(self, maps: Tensor, part: int | slice = slice(None)) -> Half:
         """Halves of the feature maps (..., 3 parts, C, H, W) of examples, or of one part (..., C, H, W)."""
         convolved = self._half(maps, self._support, self._bias)
-        return Half(convolved=convolved, direction=self._network.directions(maps, part))
+        return Half(convolved=convolved, direction=self._network.directions(spatial_means(maps), part))
 
-    def query_half(self, maps: Tensor) -> Half:
-        """Halves (..., 3 parts) of the feature maps (..., 3 parts, C, H, W) of queries."""
-        convolved = self._half(maps, self._query, None)
-        return Half(convolved=convolved, direction=self._network.directions(maps))
+    def query_half(self, faces: FaceFeatures) -> Half:
+        """Halves (..., 3 parts) of queries (...)."""
+        convolved = self._half(faces.maps, self._query, None)
+        return Half(convolved=convolved, direction=self._network.directions(faces.means))
 
-    def score(self, halves: Sequence[tuple[Half, Half]]) -> Tensor:
-        """Relation scores (pairs,) float32 of many pairs at once.
+    def score(self, supports: Sequence[Half], queries: Half, query_half_of_pair: Tensor) -> Tensor:
+        """Relation scores (pairs,) float32, query by query, then in the order of the query's support halves.
 
-        Args: halves, pairs of support halves (supports, ...) and query halves (queries, ...). Within each,
-            every query meets every support; scores are ordered query by query, then support by support.
+        The number of GPU kernels depends on the number of pairs, not on the number of support sets.
+
+        Args:
+            supports: one entry for each query: the support halves (n,) that the query meets.
+            queries: (halves,), several for each query.
+            query_half_of_pair: (pairs,) int64, the number of the query half of each pair.
         """
-        chunks = _chunked(halves, PAIRS_AT_ONCE)
-        return torch.cat([self._score(chunk) for chunk in chunks])
+        if queries.convolved.device.type == "cpu":
+            most = PAIRS_AT_ONCE
+        else:
+            most = max(GPU_BYTES_AT_ONCE // queries.convolved[0].nbytes, 1)
+        chunks = _chunked([len(support.direction) for support in supports], most)
+        return torch.cat(
+            [self._score(supports[chosen], queries, query_half_of_pair[pairs]) for chosen, pairs in chunks]
+        )
 
-    def _score(self, chunk: Sequence[tuple[Half, Half]]) -> Tensor:
-        first = chunk[0][0].convolved
-        counts = [_count(support, query) for support, query in chunk]
-        summed = first.new_empty(sum(counts), *first.shape[-3:])
-        cosines = []
-        for (support, query), rows in zip(chunk, torch.split(summed, counts), strict=True):
-            shape = (len(query.convolved), *support.convolved.shape[:-3])
-            torch.add(support.convolved, query.convolved[:, None], out=rows.view(*shape, *rows.shape[1:]))
-            cosines.append(torch.einsum("s...c,q...c->qs...", support.direction, query.direction).flatten())
-        return self._network.relation.score(self._later_layers(_pooled(summed)), torch.cat(cosines))
+    def _score(self, supports: Sequence[Half], queries: Half, query_half_of_pair: Tensor) -> Tensor:
+        sums = queries.convolved.index_select(0, query_half_of_pair)
+        counts = [len(support.direction) for support in supports]
+        # One call for all support sets; on a GPU, one kernel adds many tensors.
+        torch._foreach_add_(torch.split(sums, counts), [support.convolved for support in supports])
+        directions = torch.cat([support.direction for support in supports])
+        cosines = torch.linalg.vecdot(directions, queries.direction.index_select(0, query_half_of_pair))
+        return self._network.relation.score(self._later_layers(_pooled(sums)), cosines)
 
     def _later_layers(self, first: Tensor) -> Tensor:
         """Compute f(s, q) (pairs,) float32 from the first layer's output (pairs, positions, 64)."""
@@ -106,6 +116,46 @@ class FoldedRelation:
         return _windows(half).reshape(*features.shape[:-3], 4, -1, RELATION_CHANNELS)
 
 
+class FoldedDescriptions:
+    """`CSRN.describe` as one vector for each face; equal to rounding.
+
+    One product computes the whitened means and the logits of the votes from the spatial means.
+    """
+
+    def __init__(self, network: CSRN) -> None:
+        self._network = network
+        blank = network.unpack(
+            torch.zeros(1, network.numbers_per_face, device=next(network.parameters()).device)
+        )
+        self.lengths = [found.shape[1] for found in network.describe(blank).values()]
+        """Numbers of each part"""
+        weights, biases = [], []
+        if network.has_cosine:
+            assert network.pooled is not None
+            weights.append(network.pooled.whitening / network.pooled.deviation.flatten()[:, None])
+            biases.append(-network.pooled.mean.flatten() @ weights[0])
+        if network.votes is not None:
+            weight, bias = network.votes.joined()
+            weights.append(weight.T)
+            biases.append(bias)
+        self._weight = torch.cat(weights, dim=1).contiguous() if weights else None
+        self._bias = torch.cat(biases) if biases else None
+
+    def __call__(self, faces: FaceFeatures) -> Tensor:
+        """Descriptions (faces, sum of `lengths`), one part after the other."""
+        network, found = self._network, []
+        if self._weight is not None:
+            assert self._bias is not None
+            product = torch.addmm(self._bias, faces.means.flatten(1), self._weight)
+            if network.votes is not None:
+                logits = product[:, -sum(network.votes.counts) :]
+                logits.copy_(network.votes.roots(logits))
+            found.append(product)
+        if network.geometry is not None and faces.blendshapes is not None:
+            found.append(network.geometry.standardise(faces.blendshapes))
+        return torch.cat(found, dim=1)
+
+
 def _windows(maps: Tensor) -> Tensor:
     """Cut maps (maps, H, W, C) into 2x2 windows (maps, 4, windows, C), without an odd last row and column."""
     height, width = (side // 2 for side in maps.shape[1:3])
@@ -118,25 +168,16 @@ def _pooled(windows: Tensor) -> Tensor:
     return windows.amax(dim=-3).relu_()
 
 
-def _count(support: Half, query: Half) -> int:
-    """Number of pairs of the supports and queries."""
-    return len(query.direction) * math.prod(support.direction.shape[:-1])
+def _chunked(counts: Sequence[int], most: int) -> Iterator[tuple[slice, slice]]:
+    """Group queries into chunks of at most about `most` pairs, and of one query at least.
 
-
-def _chunked(halves: Sequence[tuple[Half, Half]], limit: int) -> Iterator[list[tuple[Half, Half]]]:
-    """Group the halves into lists of up to about `limit` pairs, split between queries."""
-    chunk: list[tuple[Half, Half]] = []
-    room = limit
-    for supports, queries in halves:
-        by_query = _count(supports, queries[:1])
-        while len(queries.direction):
-            some = max(room // by_query, 0 if chunk else 1)
-            if some:
-                chunk.append((supports, queries[:some]))
-                room -= by_query * len(queries[:some].direction)
-                queries = queries[some:]
-            if len(queries.direction):
-                yield chunk
-                chunk, room = [], limit
-    if chunk:
-        yield chunk
+    Args: counts, pairs of each query.
+    Returns: for each chunk its queries and its pairs.
+    """
+    first = start = end = 0
+    for query, count in enumerate(counts):
+        if end > start and end + count - start > most:
+            yield slice(first, query), slice(start, end)
+            first, start = query, end
+        end += count
+    yield slice(first, len(counts)), slice(start, end)

@@ -35,6 +35,10 @@ class Half:
     def __getitem__(self, chosen: Any) -> Half:
         return Half(convolved=self.convolved[chosen], direction=self.direction[chosen])
 
+    def flatten(self) -> Half:
+        """The same with one leading dimension."""
+        return Half(convolved=self.convolved.flatten(0, -4), direction=self.direction.flatten(0, -2))
+
 
 class RelationModule(nn.Module):
     """Relation score in (0, 1) of a support feature map with a query feature map.

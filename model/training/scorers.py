@@ -140,8 +140,8 @@ class MeanScorer:
             if baseline == GEOMETRY:
                 description = network.describe(faces)["geometry"]
             else:
-                maps, pooled = faces.maps, network.pooled
-                description = (maps.mean(dim=(-2, -1)) if pooled is None else pooled(maps)).flatten(1)
+                pooled = network.pooled
+                description = (faces.means if pooled is None else pooled(faces.means)).flatten(1)
             described.append(description.cpu())
         self._descriptions = torch.cat(described)
 

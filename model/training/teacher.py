@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.errors import CheckpointInvalid
+from model.networks.csrn import spatial_means
 from model.training.patch_reader import pixels_of
 from model.training.prepared import PreparedImages
 
@@ -83,8 +84,9 @@ def describe_by_teacher(
         pixels = pixels_of(images.patches(slice(start, start + BATCH), layout)).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             maps = network.encode(torch.stack([pixels, pixels.flip(-1)], dim=1))
-        pooled.append(network.pooled(maps).half().cpu().numpy())
-        shares.append(network.votes(maps).square().cpu().numpy())
+        means = spatial_means(maps)
+        pooled.append(network.pooled(means).half().cpu().numpy())
+        shares.append(network.votes(means).square().cpu().numpy())
     by_kind = np.split(np.concatenate(shares), np.cumsum(network.votes.counts)[:-1], axis=-1)
     return TeacherTargets(
         maps=np.concatenate(pooled),

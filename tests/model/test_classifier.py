@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from app.bench.plain import plain_scores
 from app.inference.network import FaceBatch
@@ -240,8 +242,7 @@ def test_a_support_set_counts_all_the_memory_that_it_takes(classifier: Classifie
     small, large = (
         classifier.build_support_set(examples_of(random_features(classifier, WAY, shot))) for shot in (1, 3)
     )
-    halves = [small.example_halves, small.prototype_halves]
-    tensors = [*(tensor for half in halves for tensor in vars(half).values()), *small.class_means.values()]
+    tensors = [*vars(small.halves).values(), small.class_directions]
     assert small.size_bytes == sum(tensor.nbytes for tensor in tensors)
     assert large.size_bytes > 2 * small.size_bytes
 
@@ -266,3 +267,47 @@ def test_scoring_many_support_sets_at_once_gives_what_each_gives_alone(classifie
                 assert one.score == pytest.approx(other.score, abs=1e-5)
                 assert one.parts == pytest.approx(other.parts, abs=1e-5)
                 assert one.nearest_example_id == other.nearest_example_id
+
+
+def test_classifying_patches_gives_the_scores_of_their_stored_features(classifier: Classifier) -> None:
+    requests = []
+    for way, queries in ((2, 3), (4, 1)):
+        patches, points = random_faces(classifier, queries, seed=way)
+        support = classifier.build_support_set(examples_of(random_features(classifier, way, 2, seed=way)))
+        requests.append((support, patches, points))
+    stored = [(support, classifier.encode(patches, points)) for support, patches, points in requests]
+    for found, expected in zip(classifier.classify(requests), classifier.score_all(stored), strict=True):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.parts, other.parts, atol=2e-3)
+            np.testing.assert_allclose(one.scores, other.scores, atol=2e-3)
+
+
+class CountOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations of torch that compute something; a GPU runs at most a few kernels for each."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += int(not func.is_view)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_number_of_operations_does_not_grow_with_the_number_of_sessions(full: Classifier) -> None:
+    def operations(sessions: int) -> int:
+        patches, points = random_faces(full, sessions)
+        requests = [
+            (
+                full.build_support_set(examples_of(random_features(full, 1 + number % 4, 1 + number % 3))),
+                patches[number : number + 1],
+                points[number : number + 1],
+            )
+            for number in range(sessions)
+        ]
+        counted = CountOperations()
+        with counted:
+            full.classify(requests)
+        return counted.count
+
+    assert 0 < operations(2) == operations(24) < 150

@@ -1,4 +1,8 @@
-"""csrn whose network breaks while the file that FAULT_FILE names exists. It contains "raise" or "hang"."""
+"""csrn whose network breaks while the file that FAULT_FILE names exists.
+
+The file contains "raise", "hang" or "device". "device" breaks a GPU for real. Without a GPU it raises the
+error that torch would raise.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from app.cli import main
 from model.classifier import Classifier
 
@@ -14,16 +20,27 @@ FAULT_FILE = "TEST_FAULT_FILE"
 
 
 def break_on_demand(fault: Path) -> None:
-    encode = Classifier.encode
+    encode = Classifier.encode_on_device
 
     def breaking(self: Classifier, *args: Any) -> Any:
-        if fault.exists():
-            if fault.read_text() == "hang":
-                time.sleep(600)
+        kind = fault.read_text() if fault.exists() else None
+        if kind == "hang":
+            time.sleep(600)
+        if kind == "device":
+            break_device(self.device)
+        if kind is not None:
             raise RuntimeError("the network is broken")
         return encode(self, *args)
 
-    Classifier.encode = breaking  # type: ignore[method-assign, assignment]
+    Classifier.encode_on_device = breaking  # type: ignore[method-assign, assignment]
+
+
+def break_device(device: torch.device) -> None:
+    """Read outside of a tensor: a kernel's assertion fails, and no later call of CUDA succeeds."""
+    if device.type == "cpu":
+        raise torch.AcceleratorError("a fake CUDA error")
+    outside = torch.tensor([2**20], device=device)
+    torch.zeros(1, device=device).index_select(0, outside).cpu()
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from app.inference import network
 from app.inference.engine import Engine, SupportFace, Timings, Upload
 from app.inference.errors import DeviceFull
-from app.inference.network import FaceBatch
+from app.inference.network import ON_CPU, ON_GPU, FaceBatch, Sizes
 from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.classifier import Classifier
@@ -98,7 +97,7 @@ def test_small_jobs_give_the_same_scores_as_large_ones(
 
     left_out, scored = asyncio.run(compute())
     assert [example_id for example_id, _ in left_out] == [example.example_id for example in examples]
-    monkeypatch.setattr(network, "MAX_JOB_PAIRS", 1)
+    monkeypatch.setattr(engine.network, "sizes", dataclasses.replace(engine.network.sizes, job_pairs=1))
     assert asyncio.run(compute()) == (left_out, scored)
 
 
@@ -106,7 +105,7 @@ def test_faces_of_requests_that_wait_are_encoded_together(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, sizes = threading.Event(), []
-    encode = Classifier.encode
+    encode = Classifier.encode_on_device
 
     def waiting(self: Classifier, patches: Any, points: Any) -> Any:
         go_on.wait(5)
@@ -114,7 +113,7 @@ def test_faces_of_requests_that_wait_are_encoded_together(
         return encode(self, patches, points)
 
     async def use() -> None:
-        monkeypatch.setattr(Classifier, "encode", waiting)
+        monkeypatch.setattr(Classifier, "encode_on_device", waiting)
         first = asyncio.ensure_future(engine.network.encode(black_faces(1)))
         await asyncio.sleep(0.05)
         others = [asyncio.ensure_future(engine.network.encode(black_faces(2))) for _ in range(4)]
@@ -139,7 +138,7 @@ def test_the_memory_of_a_failed_batch_is_free_before_its_jobs_run_alone(
         raise torch.OutOfMemoryError
 
     async def use() -> None:
-        monkeypatch.setattr(Classifier, "encode", failing)
+        monkeypatch.setattr(Classifier, "encode_on_device", failing)
         jobs = [engine.network.encode(black_faces(1)) for _ in range(3)]
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [DeviceFull] * 3
@@ -147,6 +146,32 @@ def test_the_memory_of_a_failed_batch_is_free_before_its_jobs_run_alone(
     asyncio.run(use())
     assert len(alive) > 3
     assert not any(alive)
+
+
+@pytest.mark.parametrize(("sizes", "batches"), [(ON_CPU, [1, 2]), (ON_GPU, [1, 2, 4, 8, 16])])
+def test_the_warm_up_computes_everything_in_batches_of_each_size(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, sizes: Sizes, batches: list[int]
+) -> None:
+    """The sizes for a GPU run on the CPU here."""
+    called: list[tuple[str, int]] = []
+
+    def record(method: str) -> None:
+        work = getattr(Classifier, method)
+
+        def recording(self: Classifier, *args: Any) -> Any:
+            called.append((method, len(args[0])))
+            return work(self, *args)
+
+        monkeypatch.setattr(Classifier, method, recording)
+
+    for method in ("encode", "build_support_set", "relate", "classify"):
+        record(method)
+    monkeypatch.setattr(engine.network, "sizes", sizes)
+    asyncio.run(engine.warm_up())
+    assert [size for method, size in called if method == "encode"] == [1, *batches]
+    assert [size for method, size in called if method == "classify"] == batches, "each of as many sessions"
+    assert ("build_support_set", 4) in called
+    assert ("relate", 2) in called, "leave-one-out"
 
 
 def test_weights_that_give_no_numbers_are_refused(checkpoint: Checkpoint) -> None:

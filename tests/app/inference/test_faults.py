@@ -45,12 +45,14 @@ def classify(client: TestClient, path: str, *images: int) -> Any:
     return client.post(f"{path}/classify", files=[sample("anger", index) for index in images or (4,)])
 
 
-def fail_once(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: BaseException) -> None:
-    """Let the first call of a method raise."""
+def fail_once(
+    monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: BaseException, *, times: int = 1
+) -> None:
+    """Let the first call of a method raise, or the first calls."""
     calls, work = itertools.count(), getattr(owner, method)
 
     def failing(*args: Any, **options: Any) -> Any:
-        if next(calls) == 0:
+        if next(calls) < times:
             raise error
         return work(*args, **options)
 
@@ -74,29 +76,45 @@ def test_an_image_that_cannot_be_read_because_of_a_fault_is_an_internal_error(
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "code"),
-    [(RuntimeError, 500, "internal_error"), (torch.OutOfMemoryError, 429, "overloaded")],
+    ("error", "times", "status", "code"),
+    [(RuntimeError, 1, 500, "internal_error"), (torch.OutOfMemoryError, 2, 429, "overloaded")],
 )
 def test_a_batch_that_raises_fails_its_request_or_frame_alone(
     client: TestClient,
     taught: str,
     monkeypatch: pytest.MonkeyPatch,
     error: type[Exception],
+    times: int,
     status: int,
     code: str,
 ) -> None:
-    fail_once(monkeypatch, Classifier, "encode", error(SECRET))
+    fail_once(monkeypatch, Classifier, "encode_on_device", error(SECRET), times=times)
     answer = classify(client, taught)
     assert_problem(answer, status, code)
     assert ("retry-after" in answer.headers) == (status == 429)
     assert SECRET not in answer.text
     assert classify(client, taught).json()["results"][0]["faces"][0]["scores"] != []
     with client.websocket_connect(f"{taught}/stream") as stream:
-        fail_once(monkeypatch, Classifier, "encode", error(SECRET))
+        fail_once(monkeypatch, Classifier, "encode_on_device", error(SECRET), times=times)
         for expected in (code, None):
             stream.send_bytes(sample_bytes("anger", 4))
             assert (stream.receive_json()["error"] or {"code": None})["code"] == expected
     assert client.get("/readyz").status_code == 200
+
+
+def test_a_device_without_free_memory_drops_the_support_sets_and_tries_again(
+    client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is a fake one: there is no GPU here."""
+    expected = classify(client, taught).json()["results"]
+    kept = client.app.state.supports  # type: ignore[attr-defined]
+    assert len(kept) == 1
+    fail_once(monkeypatch, Classifier, "encode_on_device", torch.OutOfMemoryError(SECRET))
+    assert classify(client, taught).json()["results"] == expected
+    assert (len(kept), kept.size_bytes) == (0, 0)
+    assert "the device has no memory left: dropping 1 support sets, then trying again" in caplog.messages
+    assert classify(client, taught).json()["results"] == expected
+    assert len(kept) == 1
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -104,7 +122,12 @@ def test_a_batch_that_raises_fails_its_request_or_frame_alone(
     ("owner", "method", "error", "reason"),
     [
         (FaceReader, "read", SystemExit(), "a faces thread has died"),
-        (Classifier, "encode", torch.AcceleratorError(SECRET), "the device thread met a permanent error"),
+        (
+            Classifier,
+            "encode_on_device",
+            torch.AcceleratorError(SECRET),
+            "the device thread met a permanent error",
+        ),
     ],
 )
 def test_a_broken_thread_is_seen_by_probes_and_ends_the_process(

@@ -10,6 +10,7 @@ import torch
 
 from app.inference.errors import NoClasses
 from app.inference.fairness import Lane
+from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.support_cache import SupportCache
 from app.sessions.store import SessionVersion
 from csrn_client.schemas import Session
@@ -46,14 +47,13 @@ class Store:
         return {name: self.current[name] for name in session_ids if name in self.current}
 
     async def build_support_set(self, examples: Sequence[Example], *, lane: Lane) -> SupportSet:
-        half = Half(convolved=torch.zeros(0), direction=torch.zeros(1))
+        halves = Half(convolved=torch.zeros(0), direction=torch.zeros(2))
         return SupportSet(
             labels=("a",),
             example_ids=("1",),
-            class_of_example=np.zeros(1, dtype=np.int64),
-            example_halves=half,
-            prototype_halves=half,
-            class_means={"cosine": torch.zeros(SIZE_BYTES // 4 * len(examples) - 2)},
+            shots=np.ones(1, dtype=np.int64),
+            halves=halves,
+            class_directions=torch.zeros(SIZE_BYTES // 4 * len(examples) - 2),
             unknown_below=0.5,
         )
 
@@ -71,7 +71,7 @@ def store() -> Store:
 @pytest.fixture
 def cache(store: Any) -> SupportCache:
     """Has room for two support sets."""
-    return SupportCache(store, store, max_bytes=2 * SIZE_BYTES + SIZE_BYTES // 2)
+    return SupportCache(store, store, KeptSupportSets(max_bytes=2 * SIZE_BYTES + SIZE_BYTES // 2))
 
 
 async def test_the_support_sets_used_last_are_kept_within_the_budget(

@@ -5,12 +5,16 @@ from typing import Any
 import pytest
 import torch
 
-from model.networks.csrn import CSRN, VoteHeads
+from model.networks.csrn import CSRN, VoteHeads, spatial_means
 from model.networks.episode_scores import score_episodes
 from model.networks.relation import RESIDUAL_REACH, select_shots
 from tests.support import golden
 from tests.support.golden import assert_reproduces
 from tests.support.networks import FULL, full_network
+
+
+def directions(network: CSRN, maps: torch.Tensor) -> torch.Tensor:
+    return network.directions(spatial_means(maps))
 
 
 def case_name(case: dict[str, Any]) -> str:
@@ -29,7 +33,7 @@ def test_halves_give_the_score_of_the_plain_concatenation(encoder: str, residual
     support, query = torch.rand(2, 5, 3, *network.feature_shape)
     with torch.inference_mode():
         plain = network.relation(support.flatten(0, 1), query.flatten(0, 1)).reshape(5, 3)
-        cosines = (network.directions(support) * network.directions(query)).sum(dim=-1)
+        cosines = (directions(network, support) * directions(network, query)).sum(dim=-1)
         halves = network.relation.relate(network.support_half(support), network.query_half(query))
     torch.testing.assert_close(halves, network.relation.score(plain, cosines), atol=1e-5, rtol=0)
 
@@ -38,9 +42,11 @@ def test_an_untrained_residual_relation_orders_pairs_by_their_cosine() -> None:
     network = FULL.build_network().eval()
     support, query = torch.rand(2, 20, 3, *network.feature_shape)
     with torch.inference_mode():
-        cosines = (network.directions(support) * network.directions(query)).sum(dim=-1)
+        cosines = (directions(network, support) * directions(network, query)).sum(dim=-1)
         scores = network.relation.relate(network.support_half(support), network.query_half(query))
-    torch.testing.assert_close(scores.flatten().argsort(), cosines.flatten().argsort())
+    by_cosine = scores.flatten()[cosines.flatten().argsort()]
+    # Cosines that differ by less than the rounding of the scores may change places.
+    assert by_cosine.diff().min() > -1e-6
 
 
 def test_a_residual_relation_changes_the_cosines_score_within_its_reach() -> None:
@@ -101,7 +107,7 @@ def test_a_residual_encoder_ignores_colour_and_brightness(name: str) -> None:
 def test_the_votes_part_is_the_overlap_of_two_predicted_distributions() -> None:
     torch.manual_seed(0)
     heads = VoteHeads(8, (3, 4))
-    first, second = torch.rand(2, 3, 8, 6, 6), torch.rand(2, 3, 8, 6, 6)
+    first, second = torch.rand(2, 2, 3, 8)
     with torch.inference_mode():
         roots, others = heads(first), heads(second)
         assert roots.shape == (2, 7)
@@ -111,6 +117,5 @@ def test_the_votes_part_is_the_overlap_of_two_predicted_distributions() -> None:
         torch.testing.assert_close(shares[:, 3:].sum(dim=1), ones)
         coefficient = ((shares * others.square()).sqrt().sum(dim=1)) / 2
         torch.testing.assert_close(torch.cosine_similarity(roots, others), coefficient)
-        means = first.mean(dim=(-2, -1))
-        logits = sum(head(means[:, part]) for part, head in enumerate(heads.parts))
+        logits = sum(head(first[:, part]) for part, head in enumerate(heads.parts))
         torch.testing.assert_close(shares[:, :3], torch.as_tensor(logits)[:, :3].softmax(dim=1))

@@ -96,7 +96,7 @@ def test_a_residual_relation_starts_as_the_cosine_and_learns() -> None:
         query = FaceFeatures(maps=maps[:, :, 2:].flatten(1, 2), blendshapes=None)
         pairs = score_episodes(network.eval(), support, query).pairs
         cosines = torch.einsum(
-            "ewspc,eqpc->eqwsp", network.directions(support.maps), network.directions(query.maps)
+            "ewspc,eqpc->eqwsp", network.directions(support.means), network.directions(query.means)
         )
         torch.testing.assert_close(pairs, torch.sigmoid(2 * cosines))
     loss, _ = objective.train()(pixels, 2)
