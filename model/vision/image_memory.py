@@ -54,8 +54,8 @@ def reading_bytes(data: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
     converting = made_bytes + CONVERTED_BYTES * width * min(height, BAND_PX) + 2 * pixels
     side = -(-max(header.width, header.height) // factor)
     padded_side = round(min(side, PADDED_SEARCH_PX) * (1 + 2 * EDGE_PADDING))
-    # The finder makes a square of the image, and MediaPipe copies the square.
-    searching = 2 * pixels + 6 * max(side, padded_side) ** 2
+    # The finder makes a square of the image, and MediaPipe copies the square twice.
+    searching = pixels + 3 * 3 * max(side, padded_side) ** 2
     # The file is there twice, because its metadata is removed.
     return max(decoding, converting, searching) + len(data)
 

@@ -14,7 +14,7 @@ from tests.deploy.built_image import ROOT
 
 DEPLOY = ROOT / "deploy"
 CERTIFICATE_FOLDER, KEYS_FOLDER = "./deploy/tls", "./deploy/secrets"
-SERVICES = ("serve", "cpu", "replica")
+SERVICES = ("serve", "cpu", "replica", "replica-gpu-1")
 
 
 # Compose's !reset replaces a list by the one that follows it.
@@ -53,7 +53,10 @@ def test_git_ignores_certificates_and_keys() -> None:
 
 def test_without_a_gpu_profile_no_gpu_is_visible() -> None:
     services, without = compose(), compose(DEPLOY / "no-gpu.yml")
-    assert set(without) == {name for name, service in services.items() if _reserves_gpu(service)} - {"serve"}
+    assert set(without) == {name for name, service in services.items() if _reserves_gpu(service)} - {
+        "serve",
+        "replica-gpu-1",
+    }
     for service in (services["cpu"], *without.values()):
         assert not _reserves_gpu(service)
         assert service["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
