@@ -94,6 +94,9 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Measure the service over HTTP, compared with the cost of decoding, finding faces and the network."""
+    from app.inference.freed_memory import keep_freed_memory
+
+    keep_freed_memory()  # as the service does
     from app.bench.serve import bench_serve
 
     checkpoint, dtype = _load_weights()

@@ -51,6 +51,9 @@ def serve(
         )
     import uvicorn
 
+    from app.inference.freed_memory import keep_freed_memory
+
+    keep_freed_memory()
     from app.api.draining import Draining
     from app.api.root_path import RootPath
     from app.main import create_app

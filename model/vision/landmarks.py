@@ -8,6 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -160,22 +161,28 @@ class LandmarkFinder:
         with muted_native_log() if self._unused else contextlib.nullcontext():
             found = self._mesh.process(image).multi_face_landmarks or []
         self._unused = False
-        return [
-            Landmarks(
-                points_px=np.array(
-                    [
-                        (point.x * side - pad_x, point.y * side - pad_y)
-                        for point in face.landmark[:LANDMARK_COUNT]
-                    ],
-                    dtype=np.float32,
-                ),
-                depths_px=np.array(
-                    [point.z * side for point in face.landmark[:LANDMARK_COUNT]], dtype=np.float32
-                ),
-                found_after_padding=padding > 0,
-            )
-            for face in found
-        ]
+        return [_landmarks(face, side, (pad_x, pad_y), found_after_padding=padding > 0) for face in found]
+
+
+_WIRE = np.dtype({"names": ["x", "y", "z"], "formats": ["<f4"] * 3, "offsets": [3, 8, 13], "itemsize": 17})
+"""A landmark as protobuf encodes it: a tag and a length, then three times a tag and a float"""
+
+
+def _landmarks(face: Any, side: int, pads: tuple[int, int], *, found_after_padding: bool) -> Landmarks:
+    """Landmarks of a NormalizedLandmarkList in a square image of a side, without its padding.
+
+    Its bytes are read at once, because reading 1,404 fields of protobuf messages takes ten times as long.
+    """
+    encoded = face.SerializeToString()
+    if len(encoded) != len(face.landmark) * _WIRE.itemsize:
+        raise ValueError("a landmark has more fields than x, y and z")
+    points = np.frombuffer(encoded, _WIRE)[:LANDMARK_COUNT]
+    return Landmarks(
+        points_px=np.stack([points["x"], points["y"]], axis=1) * np.float32(side)
+        - np.array(pads, dtype=np.float32),
+        depths_px=points["z"] * np.float32(side),
+        found_after_padding=found_after_padding,
+    )
 
 
 def crop_around(image: RGBImage, x: float, y: float, side_px: float) -> tuple[int, int, RGBImage]:
