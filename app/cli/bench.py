@@ -119,11 +119,12 @@ def _load_weights() -> tuple[Checkpoint, torch.dtype]:
     """The configured weights on the configured device, and the data type of the encoder."""
     import torch
 
-    from app.inference.device import choose_precision
+    from app.inference.device import choose_precision, compute_in_float32
     from model.checkpoint import load_checkpoint
 
     settings, device = Settings(), torch_device()
     torch.set_num_threads(settings.network_threads)
+    compute_in_float32()
     return load_checkpoint(settings.weights, device=device), choose_precision(settings.precision, device)
 
 

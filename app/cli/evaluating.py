@@ -65,12 +65,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure few-shot accuracy over seeded episodes, with a 95% interval."""
+    from app.inference.device import compute_in_float32
     from model.checkpoint import record_evaluation
     from model.training.episodes import classes_with_enough
     from model.training.prepared import load_prepared
     from model.training.report import draw_confusion, measure_weights
     from model.training.targets import label_by_votes
 
+    compute_in_float32()
     images = load_prepared(data, split=split)
     names = split_list(classes)
     shots = _shots(shot_curve)

@@ -25,7 +25,11 @@ def choose_device(wanted: str) -> str:
 def choose_precision(wanted: str, device: str) -> torch.dtype:
     """The encoder's dtype for auto, float32 or bfloat16. auto is bfloat16 if the hardware computes in it."""
     if wanted == "auto":
-        supported = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bfloat16()
+        supported = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device == "cuda"
+            else _cpu_has_bfloat16()
+        )
         wanted = "bfloat16" if supported else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
 

@@ -77,15 +77,24 @@ def _device_errors() -> Iterator[None]:
     """Translate the errors of torch. Raises: DeviceFull; DeviceLost."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        # The frames hold the tensors of the failed batch: free them before anything is computed again.
-        traceback.clear_frames(error.__traceback__)
-        raise DeviceFull("the device has no memory left: try again, or send fewer images") from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if _is_out_of_memory(error):
+            # The frames hold the tensors of the failed batch: free them before anything is computed again.
+            traceback.clear_frames(error.__traceback__)
+            raise DeviceFull("the device has no memory left: try again, or send fewer images") from error
         # The libraries of CUDA raise plain RuntimeErrors.
         if isinstance(error, torch.AcceleratorError) or str(error).startswith(("CUDA error", "cuDNN error")):
             raise DeviceLost from error
         raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was short, in PyTorch or in the driver and libraries of CUDA, which say so in words."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return str(error).startswith("CUDA error") and any(
+        words in str(error) for words in ("out of memory", "ALLOC_FAILED")
+    )
 
 
 class Network:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,15 +41,24 @@ def run_part(part: str, device: str) -> dict[str, Any]:
     """The figures of a part, with the key "failed" if it did not end well."""
     env = {**os.environ, "CSRN_DEVICE": device}
     started = time.monotonic()
+    # In a session of its own, so that the services it has started end with it.
+    process = subprocess.Popen(
+        command(part, device),
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command(part, device), env=env, capture_output=True, text=True, timeout=LIMITS_S[part]
-        )
+        output, errors = process.communicate(timeout=LIMITS_S[part])
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         return {"failed": f"took more than {LIMITS_S[part]} s"}
-    if done.returncode != 0:
-        return {"failed": (done.stderr.strip() or done.stdout.strip())[-2000:]}
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if process.returncode != 0:
+        return {"failed": (errors.strip() or output.strip())[-2000:]}
+    figures: dict[str, Any] = json.loads(output.splitlines()[-1])
     return {**figures, "took_s": round(time.monotonic() - started, 1)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,17 @@ def test_an_image_that_cannot_be_read_because_of_a_fault_is_an_internal_error(
 
 @pytest.mark.parametrize(
     ("error", "times", "status", "code"),
-    [(RuntimeError, 1, 500, "internal_error"), (torch.OutOfMemoryError, 2, 429, "overloaded")],
+    [
+        (RuntimeError, 1, 500, "internal_error"),
+        (torch.OutOfMemoryError, 2, 429, "overloaded"),
+        (lambda text: RuntimeError(f"CUDA error: out of memory {text}"), 2, 429, "overloaded"),
+    ],
 )
 def test_a_batch_that_raises_fails_its_request_or_frame_alone(
     client: TestClient,
     taught: str,
     monkeypatch: pytest.MonkeyPatch,
-    error: type[Exception],
+    error: Callable[[str], Exception],
     times: int,
     status: int,
     code: str,
