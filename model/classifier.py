@@ -92,8 +92,8 @@ class Classifier:
         self._transfer = Transfer(self.device)
         weights = checkpoint.config.part_weights.by_name()
         self.part_names = tuple(weights)
-        self._part_weights = torch.tensor([*weights.values()])
-        self._part_shares = (self._part_weights / self._part_weights.sum()).numpy()
+        part_weights = torch.tensor([*weights.values()])
+        self._part_shares = part_weights / part_weights.sum()
         self._describe = FoldedDescriptions(self.network)
         lengths = self._describe.lengths
         part_of_number = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
@@ -230,7 +230,7 @@ class Classifier:
     def _score(
         self, supports: Sequence[SupportSet], pairs: PairScores, class_parts: Scores
     ) -> Iterator[QueryScores]:
-        scores = np.clip(class_parts @ self._part_shares, 0, 1)
+        scores = np.clip(class_parts @ self._part_shares.numpy(), 0, 1)
         start = 0
         for support in supports:
             rows = slice(start, start := start + len(support.labels))
@@ -249,8 +249,7 @@ class Classifier:
         Args: class_parts (..., way, parts), in the order of `part_names`; the relation scores of face,
             eyes and lips are averaged over each class's shots.
         """
-        weights = self._part_weights.to(class_parts.device)
-        return (class_parts @ weights / weights.sum()).clamp(0, 1)
+        return (class_parts @ self._part_shares.to(class_parts.device)).clamp(0, 1)
 
 
 def _query_numbers(supports: Sequence[SupportSet]) -> tuple[list[Indices], list[Indices]]:

@@ -1,7 +1,8 @@
-"""A service whose faces and network answer at once: it shows what the rest of a request costs."""
+"""A service with fake faces and scores, which cost no time, to show what the rest of a request costs."""
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Sequence
 
@@ -16,8 +17,8 @@ from model.vision.faces import Box, Face
 from model.vision.landmarks import LANDMARK_COUNT, Landmarks
 from model.vision.patches import PART_COUNT
 
-CSRN = (sys.executable, "-c", "from app.bench import fake_inference; fake_inference.run_csrn()")
-"""The command csrn with this service"""
+CSRN_WITH_FAKES = (sys.executable, "-c", "from app.bench import fake_inference; fake_inference.run_csrn()")
+"""The csrn command with this service"""
 ALL_FACES, ALL_CLASSES = 8, 64
 """With all_faces, each image shows this many faces, and each face has scores of this many classes"""
 FACE = Face(
@@ -34,14 +35,14 @@ FACE = Face(
 async def find_faces(
     _: FacePool, images: Sequence[bytes], *, all_faces: bool = False, lane: Lane = Lane()
 ) -> list[Found]:
-    """Instead of FacePool.find_faces: the same face in every image."""
+    """Replaces FacePool.find_faces: finds the same face in every image."""
     return [[FACE] * (ALL_FACES if all_faces else 1) for _ in images]
 
 
 async def score(
     network: Network, faces: Sequence[Face], support: SupportSet, *, lane: Lane = Lane()
 ) -> list[QueryScores]:
-    """Instead of Network.score: the same scores for every face."""
+    """Replaces Network.score: gives every face the same scores."""
     names = network.classifier.part_names
     labels = support.labels
     if len(faces) >= ALL_FACES:
@@ -62,7 +63,4 @@ def run_csrn() -> None:
     """Run csrn in this process, with fakes for the faces and the scores of queries."""
     FacePool.find_faces = find_faces  # type: ignore[assignment, method-assign]
     Network.score = score  # type: ignore[assignment, method-assign]
-    from importlib.metadata import entry_points
-
-    (csrn,) = entry_points(group="console_scripts", name="csrn")
-    csrn.load()()
+    runpy.run_module("app.cli", run_name="__main__")

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 
 MAX_ANSWERS = 1000
+"""The most answers of one load whose bodies are kept"""
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -26,7 +27,7 @@ class Load:
     latencies_ms: list[float]
     """Of each request that was answered with 200"""
     answers: list[bytes]
-    """The bodies of the first MAX_ANSWERS of these answers"""
+    """The bodies of the first of these answers"""
     failed: int
     """Number of other answers and lost connections"""
     wall_s: float
@@ -35,7 +36,7 @@ class Load:
 def stages_ms(load: Load) -> dict[str, float]:
     """The median of each stage that the service reports in its answers to queries."""
     timings = [json.loads(answer)["timings_ms"] for answer in load.answers]
-    return {stage: statistics.median(of[stage] for of in timings) for stage in timings[0]}
+    return {stage: statistics.median(timing[stage] for timing in timings) for stage in timings[0]}
 
 
 def multipart_request(url: str, images: Sequence[bytes], fields: Mapping[str, str] = {}) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import httpx
@@ -31,10 +31,10 @@ Support = Sequence[tuple[str, Path]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HttpFigures:
-    """The service of app.bench.fake_inference: requests without faces and network."""
+    """Requests to the service of app.bench.fake_inference, which spends no time on faces and network."""
 
     p50_ms: float
-    """Of one client, without the stages that the service reports"""
+    """Median latency of one client, less the stages that the service reports"""
     cpu_ms: float
     """Processor time of one request, while one client sends requests"""
     cpu_ms_of_many: float
@@ -44,7 +44,7 @@ class HttpFigures:
     large_answer_ms: float
     """Median time of an answer for 64 images, each with 8 faces and 64 classes"""
     longest_pause_ms: float
-    """The longest time that /livez took meanwhile: the event loop does nothing else for so long"""
+    """The longest latency of /livez meanwhile: the event loop was busy for at most this time"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def measure_http(
     asyncio.run(closed_loop(url, requests, clients=MANY_CLIENTS, duration_s=min(1.0, seconds)))
 
     def cpu_ms(clients: int) -> tuple[float, float]:
-        """Processor time of one request, and the median of its time outside of the reported stages."""
+        """Processor time of one request, and its median latency less the stages that the service reports."""
         cpu_s = sum(process.cpu_times()[:2])
         load = asyncio.run(closed_loop(url, requests, clients=clients, duration_s=seconds))
         cpu_s = sum(process.cpu_times()[:2]) - cpu_s
@@ -86,8 +86,7 @@ def measure_http(
 
 async def _large_answers(url: str, images: Sequence[bytes], seconds: float) -> tuple[float, float]:
     """The median time of a large answer, and the longest time of /livez meanwhile."""
-    some = [image for image, _ in zip(cycle(images), range(MANY_IMAGES), strict=False)]
-    large = multipart_request(url, some, {"all_faces": "true"})
+    large = multipart_request(url, [*islice(cycle(images), MANY_IMAGES)], {"all_faces": "true"})
     probe = b"GET /livez HTTP/1.1\r\nhost: %s\r\n\r\n" % httpx.URL(url).netloc
     answers, probes = await asyncio.gather(
         closed_loop(url, [large], clients=1, duration_s=seconds),
@@ -107,17 +106,13 @@ def time_parts(
 ) -> list[TimePart]:
     """The parts of the median time of one request, which add up to it.
 
-    Args: stages, the median of each stage that the service reports, in ms; http_ms, the time outside of them,
-        measured without faces and network.
+    Args: p50_ms, the median time; stages, the median of each stage that the service reports, in ms; http_ms,
+        the time outside of these stages, measured without faces and network.
     """
     layout, finder, queries = classifier.checkpoint.config.layout, LandmarkFinder(), cycle(images)
-    pixels = cycle([decode_image(image) for image in images])
-    found = cycle(
-        [
-            FoundFaces(image=image, landmarks=finder.find(image.pixels))
-            for image, _ in zip(pixels, images, strict=False)
-        ]
-    )
+    decoded = [decode_image(image) for image in images]
+    pixels = cycle([image.pixels for image in decoded])
+    found = cycle([FoundFaces(image=image, landmarks=finder.find(image.pixels)) for image in decoded])
     support_set, query = network_inputs(classifier, images[0], support)
     features = classifier.encode(query.patches, query.points)
 
@@ -128,7 +123,7 @@ def time_parts(
 
     alone = {
         "decode": lambda: decode_image(next(queries)),
-        "FaceMesh": lambda: finder.find(next(pixels).pixels),
+        "FaceMesh": lambda: finder.find(next(pixels)),
         "patches": cut_patches,
         "encoder": lambda: classifier.encode(query.patches, query.points),
         "scoring": lambda: classifier.score_all([(support_set, features)]),

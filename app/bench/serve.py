@@ -132,7 +132,7 @@ def bench_serve(
             rss_mb.append(process.memory_info().rss / 2**20)
         peak_kb = re.findall(r"VmHWM:\s*(\d+)", Path(f"/proc/{service.pid}/status").read_text())[0]
     small = [_resized(file, SIZES_PX[0]) for file in queries]
-    with _service(csrn=fake_inference.CSRN) as service:
+    with _service(csrn=fake_inference.CSRN_WITH_FAKES) as service:
         http = measure_http(
             _classify_url(service, support),
             psutil.Process(service.pid),
@@ -160,7 +160,7 @@ def bench_serve(
 
 
 @contextlib.contextmanager
-def _service(csrn: Sequence[str | Path] = (CSRN,)) -> Iterator[ServiceProcess]:
+def _service(csrn: Sequence[str] = CSRN) -> Iterator[ServiceProcess]:
     """A service with a new store and without keys. Args: csrn, the command that starts it."""
     with tempfile.TemporaryDirectory() as folder:
         env = {"CSRN_STORE": f"sqlite:///{folder}/sessions.sqlite3", "CSRN_API_KEYS": ""}

@@ -17,8 +17,7 @@ import httpx
 from model.errors import CsrnError
 
 START_LIMIT_S = 60
-CSRN = Path(sys.executable).with_name("csrn")
-THIS_CSRN = (sys.executable, "-m", "app.cli")
+CSRN = (sys.executable, "-m", "app.cli")
 """The csrn command, also where it is not installed"""
 
 
@@ -36,7 +35,7 @@ class ServiceProcess:
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
-        csrn: Sequence[str | Path] = THIS_CSRN,
+        csrn: Sequence[str] = CSRN,
     ) -> None:
         """Start the service.
 

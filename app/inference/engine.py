@@ -77,15 +77,13 @@ class Engine:
         settings: Settings,
         *,
         encoder_dtype: torch.dtype,
-        kept: KeptSupportSets | None = None,
+        kept: KeptSupportSets,
         observer: Observer = Observer(),
     ) -> None:
-        """kept: the support sets to drop when the device has no memory left."""
+        """kept: the support sets that are dropped when the device has no memory left."""
         self.checkpoint, self.observer = checkpoint, observer
         self.faces = FacePool(checkpoint.config.layout, settings, observer=observer)
         classifier = Classifier(checkpoint, encoder_dtype=encoder_dtype)
-        if kept is None:
-            kept = KeptSupportSets(max_bytes=0)
         self.network = Network(classifier, settings, kept=kept, observer=observer)
 
     @property

@@ -34,9 +34,9 @@ PLAIN = 16
 MAX_OVERLAP = 0.3
 """Of two candidates whose intersection is a larger share of their union, the worse is dropped"""
 CONFIRMED_SCORE = 0.55
-"""The least score of a face in the middle of a square that is twice as large: textures rarely reach it"""
+"""The least score of a candidate in a square of twice its side, its second look; textures rarely reach it"""
 MAX_CANDIDATES = 100
-"""The most places of one image that are searched once more"""
+"""The most candidates of one image that get a second look"""
 MAX_FACES = 64
 """The most faces of one image; the largest are kept"""
 
@@ -51,9 +51,9 @@ class FaceSearch:
         self._detector: FaceDetector | None = None
 
     def find(self, image: RGBImage, *, others_from: float = math.inf) -> list[Landmarks]:
-        """Landmarks of the faces that FaceMesh finds in the whole image, or else of the largest face in it.
+        """Landmarks of the faces that FaceMesh finds in the whole image or, if it finds none, of the largest.
 
-        Args: others_from: search thoroughly for faces whose side has at least this share of the side of the
+        Args: others_from: search tiles, too, for faces whose side has at least this share of the side of the
             largest face that FaceMesh finds; 0 finds all faces.
         Returns: at most MAX_FACES, largest first; empty if no face is found.
         """
@@ -94,14 +94,12 @@ class FaceSearch:
         return found
 
     def _is_confirmed(self, image: RGBImage, candidate: Candidate) -> bool:
-        """Whether the detector is surer of a face once it stands in the middle of the tile."""
-        self._detector = self._detector or FaceDetector()
+        """Whether the detector gives a face CONFIRMED_SCORE with the candidate in the middle of its input."""
         _, _, crop = crop_around(image, candidate.x, candidate.y, candidate.side_px)
-        return any(seen.score >= CONFIRMED_SCORE for seen in self._detector.detect(crop))
+        return any(seen.score >= CONFIRMED_SCORE for seen in self._detect(crop))
 
     def _candidates(self, image: RGBImage, scale: float, found: list[Landmarks]) -> list[Candidate]:
         """Places that look like faces in the image at a scale, in pixels of the image, largest first."""
-        self._detector = self._detector or FaceDetector()
         height, width = (max(round(side * scale), 1) for side in image.shape[:2])
         scaled: RGBImage = cv2.resize(  # type: ignore[assignment]
             image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -111,9 +109,14 @@ class FaceSearch:
         for left, top, tile in tiles(scaled):
             if np.ptp(tile) < PLAIN or any(_leaves_no_room(face, left, top) for face in known):
                 continue
-            candidates += [seen.moved(left, top).enlarged(1 / scale) for seen in self._detector.detect(tile)]
+            candidates += [seen.moved(left, top).enlarged(1 / scale) for seen in self._detect(tile)]
         best = sorted(_without_overlaps(candidates), key=lambda one: one.score)[-MAX_CANDIDATES:]
         return sorted(best, key=lambda one: one.side_px, reverse=True)
+
+    def _detect(self, tile: RGBImage) -> list[Candidate]:
+        """Candidates in a tile. The detector is loaded when it is first used."""
+        self._detector = self._detector or FaceDetector()
+        return self._detector.detect(tile)
 
 
 def level_scales(image: RGBImage, smallest_px: float) -> list[float]:

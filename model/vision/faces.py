@@ -68,7 +68,7 @@ class FoundFaces:
 def find_faces(
     data: bytes, search: FaceSearch, *, max_pixels: int = MAX_PIXELS, others_from: float = math.inf
 ) -> FoundFaces:
-    """Decode an image and find its largest face, or others too as FaceSearch.find does.
+    """Decode an image and find its largest face, and others as `others_from` of FaceSearch.find says.
 
     Raises: ImageUnreadable.
     """
@@ -90,11 +90,9 @@ class FaceReader:
 
         Raises: ImageUnreadable.
         """
-        if all_faces:
-            found = self._find(data, others_from=0.0)
-            return [found.face(landmarks, self._layout) for landmarks in found.landmarks]
-        found = self._find(data)
-        return [found.face(landmarks, self._layout) for landmarks in found.landmarks[:1]]
+        found = self._find(data, others_from=0.0 if all_faces else math.inf)
+        chosen = found.landmarks if all_faces else found.landmarks[:1]
+        return [found.face(landmarks, self._layout) for landmarks in chosen]
 
     def read_single(self, data: bytes) -> Face:
         """The only face of an encoded support image.
@@ -116,5 +114,5 @@ class FaceReader:
     def close(self) -> None:
         self._search.close()
 
-    def _find(self, data: bytes, *, others_from: float = math.inf) -> FoundFaces:
+    def _find(self, data: bytes, *, others_from: float) -> FoundFaces:
         return find_faces(data, self._search, max_pixels=self._max_pixels, others_from=others_from)

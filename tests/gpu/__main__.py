@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-CSRN = (sys.executable, "-m", "app.cli")
+from app.bench.service_process import CSRN
+
 PART = (sys.executable, "-m", "tests.gpu")
 LIMITS_S = {"parity": 50, "score": 120, "serve": 120, "roofline": 50, "memory": 50, "fault": 70}
 """Together less than eight minutes"""

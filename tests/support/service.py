@@ -16,7 +16,7 @@ from app.bench.service_process import CSRN, ServiceProcess
 class Service(ServiceProcess):
     """A service that is ready once it is made. Its session store is in `folder`."""
 
-    def __init__(self, folder: Path, *, csrn: Sequence[str | Path] = (CSRN,), **env: str) -> None:
+    def __init__(self, folder: Path, *, csrn: Sequence[str] = CSRN, **env: str) -> None:
         """env: further settings."""
         store = {"CSRN_STORE": f"sqlite:///{folder}/s.sqlite3", "CSRN_DEVICE": "cpu"}
         super().__init__(folder / "serve.log", {**store, **env}, csrn=csrn)
@@ -30,5 +30,5 @@ class Service(ServiceProcess):
 
 def csrn(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a csrn command to its end. env: further environment variables."""
-    command = [CSRN, *arguments]
+    command = [*CSRN, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=60)

@@ -13,6 +13,7 @@ import torch
 
 from app.inference.engine import Engine, SupportFace, Timings, Upload
 from app.inference.errors import DeviceFull
+from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.network import ON_CPU, ON_GPU, FaceBatch, Sizes
 from app.settings import Settings
 from model.checkpoint import Checkpoint
@@ -24,7 +25,8 @@ from tests.support.samples import EXPRESSIONS, no_face, sample_bytes, two_faces
 
 def make_engine(checkpoint: Checkpoint) -> Engine:
     settings = Settings(face_threads=2, max_pixels=10**6, max_queued_images=99, max_batch_faces=16)
-    return Engine(checkpoint, settings, encoder_dtype=torch.float32)
+    kept = KeptSupportSets(max_bytes=0)
+    return Engine(checkpoint, settings, encoder_dtype=torch.float32, kept=kept)
 
 
 @pytest.fixture(scope="module")

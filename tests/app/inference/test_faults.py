@@ -17,7 +17,7 @@ from app.inference.watchdog import EXIT_CODE
 from app.main import create_app
 from model.classifier import Classifier
 from model.vision.faces import FaceReader
-from tests.support.api import LOCAL, assert_problem, sample, settings, teach
+from tests.support.api import LOCAL, assert_problem, sample, settings, state_of, teach
 from tests.support.samples import sample_bytes
 
 SECRET = "internal text"
@@ -111,7 +111,7 @@ def test_a_device_without_free_memory_drops_the_support_sets_and_tries_again(
 ) -> None:
     """The error is a fake one: there is no GPU here."""
     expected = classify(client, taught).json()["results"]
-    kept = client.app.state.supports  # type: ignore[attr-defined]
+    kept = state_of(client).supports
     assert len(kept) == 1
     fail_once(monkeypatch, Classifier, "encode_on_device", torch.OutOfMemoryError(SECRET))
     assert classify(client, taught).json()["results"] == expected
