@@ -167,7 +167,7 @@ def create_app(
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     describe_problems(app)
-    # Classify first, because every request is compared with the routes in this order.
+    # Classify and stream come first, because each request is compared with the routes in this order.
     for module in (classify, stream, page, api_docs, sessions, examples, system):
         app.include_router(module.router, max_body_size=settings.max_body_bytes)
     page.mount_page_files(app)
@@ -177,8 +177,8 @@ def create_app(
     app.add_middleware(Permissions, service=service)
     app.add_middleware(ErrorHandling)
     if settings.allowed_origins:
-        # Outside of ErrorHandling, so that pages of these origins can read errors. No browser adds a key by
-        # itself, so any page may send any header, and credentials such as cookies are not allowed.
+        # Outside of ErrorHandling, so that pages of these origins can read errors. All headers are allowed,
+        # because no browser adds a key by itself. Credentials such as cookies are not allowed.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,

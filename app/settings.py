@@ -19,7 +19,7 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 SECRETS = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets"""
 OWN_PATHS = {"v1", "livez", "readyz", "metrics", "openapi.json", "docs", "page", "samples"}
-"""How the paths of the service begin"""
+"""The first parts of the paths that the service has"""
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -74,12 +74,13 @@ class Settings(BaseSettings):
     """Whether a service without keys answers other machines, and through a proxy"""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose web pages may use the service, such as https://app.example:8443, separated by commas or
-    line ends; * allows every page, and needs keys"""
+    line ends; * allows every page, and needs keys or CSRN_ALLOW_ANONYMOUS=true"""
     root_path: str = ""
-    """The path of the service on its proxy, such as /faces. The proxy may pass it on or remove it"""
+    """The path of the service on its proxy, such as /faces. The proxy may keep it in requests or remove it"""
     rate_limit: str = ""
     """The rate of each key, for example 6000/minute; empty: no limit. Each request, each image in it and each
-    frame of a stream counts one. Every replica counts separately."""
+    frame of a stream counts one. A request that costs more than the whole rate gets 413. Every replica counts
+    separately"""
 
     log_format: Literal["auto", "json", "text"] = "auto"
     """Format of the log on stderr; auto: text on a terminal, else one JSON object on each line"""
@@ -125,14 +126,14 @@ class Settings(BaseSettings):
     max_examples: int = Field(512, ge=1)
     """Examples of one session"""
     support_cache_bytes: int | None = Field(None, ge=0)
-    """Device memory for cached support sets; default: a quarter of its share of a GPU's memory, or 1
-    GiB on a CPU"""
+    """Device memory for cached support sets; default: a quarter of this process's share of a GPU's memory,
+    or 1 GiB on a CPU"""
     upkeep_every_s: float = Field(60, gt=0)
     """Time between deletions of expired sessions"""
     stall_s: float = Field(60, gt=0)
     """The process ends with exit code 70 when a worker thread is busy with one batch for this time"""
     store_outage_s: float = Field(10, ge=0)
-    """How long the store may be unavailable before /readyz answers 503"""
+    """How long the store may be unavailable until /readyz answers 503"""
     drain_s: float = Field(0, ge=0)
     """How long the service keeps serving after SIGTERM while /readyz answers 503, so that a proxy notices"""
     grace_s: int = Field(30, ge=1)
@@ -150,7 +151,9 @@ class Settings(BaseSettings):
     def _known_path(cls, value: str) -> str:
         path = value.rstrip("/")
         if path and (not _PATH.fullmatch(path) or path.split("/")[1] in OWN_PATHS):
-            raise ValueError("expected a path such as /faces, and none that the service uses itself")
+            raise ValueError(
+                "expected a path such as /faces that begins with none of the service's own paths"
+            )
         return path
 
     @field_validator("rate_limit")

@@ -33,7 +33,7 @@ from model.vision.patches import PART_COUNT, Patches
 
 
 class ClassScore(NamedTuple):
-    """The score of one class for one query. A tuple, because an answer may hold tens of thousands."""
+    """The score of one class for one query. A tuple, because a response may contain tens of thousands."""
 
     label: str
     score: float
@@ -56,7 +56,7 @@ class QueryScores:
     parts: npt.NDArray[np.float32]
     """(way, parts) in [0, 1]"""
     nearest: npt.NDArray[np.int64]
-    """(way,) numbers of the examples whose face, eyes and lips score highest with the query"""
+    """(way,) index in `example_ids` of the example whose face, eyes and lips score highest with the query"""
 
     def ranked(self) -> list[ClassScore]:
         """The class scores, best first; ties keep the order of the support set."""
@@ -76,8 +76,8 @@ class QueryScores:
 class Classifier:
     """Encodes patches and scores queries with one checkpoint.
 
-    Support sets are arguments, so one classifier serves any number of sessions. One thread at a time may use
-    it, because its copies to the device and back share their memory.
+    Support sets are arguments, so one classifier serves any number of sessions. Only one thread at a time may
+    use it, because all calls share one buffer for copies to the device and one for copies back.
     """
 
     @torch.inference_mode()
@@ -98,7 +98,7 @@ class Classifier:
         lengths = self._describe.lengths
         part_of_number = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
         self._sums_of_parts = torch.eye(len(lengths))[part_of_number].to(self.device)
-        """(D, parts): adds the products of two descriptions part by part"""
+        """(D, parts): a product with this matrix adds the numbers of each part of a description"""
 
     @torch.inference_mode()
     def encode(self, patches: Patches, points: Points) -> Features:
@@ -114,7 +114,10 @@ class Classifier:
         return features
 
     def encode_on_device(self, patches: Tensor, points: Tensor) -> FaceFeatures:
-        """The float16 features of faces whose patches and landmarks are on the device already."""
+        """Features (faces, ...) float16, on the device.
+
+        Args: as of `encode`, but tensors on the device.
+        """
         # An NHWC array permuted to NCHW is channels_last already, which is fastest for convolutions.
         pixels = patches.permute(0, 1, 4, 2, 3).flatten(0, 1)
         maps = self._encoder(pixels.float() / 255).half().unflatten(0, (-1, PART_COUNT))
@@ -181,15 +184,15 @@ class Classifier:
         The features stay on the device.
         """
         supports = [support for support, patches, _ in requests for _ in patches]
-        patches, points, *numbers = self._transfer.to_device(
+        patches, points, *indices = self._transfer.to_device(
             [
                 [patches for _, patches, _ in requests],
                 [points for _, _, points in requests],
-                *_query_numbers(supports),
+                *_query_indices(supports),
             ]
         )
         faces = self.encode_on_device(patches, points).float()
-        scored = iter(self._score(supports, *self._relate(supports, faces, *numbers)))
+        scored = iter(self._score(supports, *self._relate(supports, faces, *indices)))
         return [[next(scored) for _ in patches] for _, patches, _ in requests]
 
     @torch.inference_mode()
@@ -198,8 +201,8 @@ class Classifier:
 
         Args: supports, one for each query; queries (queries, numbers).
         """
-        features, *numbers = self._transfer.to_device([[queries], *_query_numbers(supports)])
-        return self._relate(supports, self.network.unpack(features), *numbers)
+        features, *indices = self._transfer.to_device([[queries], *_query_indices(supports)])
+        return self._relate(supports, self.network.unpack(features), *indices)
 
     def _relate(
         self,
@@ -208,7 +211,7 @@ class Classifier:
         query_half_of_pair: Tensor,
         query_of_row: Tensor,
     ) -> tuple[PairScores, Scores]:
-        """As `relate`, with the numbers of `_query_numbers` on the device."""
+        """As `relate`, with the indices of `_query_indices` on the device."""
         halves = self.relation.query_half(queries).flatten()
         scores = self.relation.score([support.halves for support in supports], halves, query_half_of_pair)
         if not self._describe.lengths:
@@ -252,10 +255,10 @@ class Classifier:
         return (class_parts @ self._part_shares.to(class_parts.device)).clamp(0, 1)
 
 
-def _query_numbers(supports: Sequence[SupportSet]) -> tuple[list[Indices], list[Indices]]:
-    """Which query half each support half meets, and which query each class meets.
+def _query_indices(supports: Sequence[SupportSet]) -> tuple[list[Indices], list[Indices]]:
+    """The query half that each support half is scored with, and the query that each class is scored with.
 
-    Query halves are numbered query by query, then part by part. Each list has one entry for each query.
+    Query halves are counted query by query, then part by part. Each list has one entry for each query.
     """
     halves = [support.part_of_half + PART_COUNT * query for query, support in enumerate(supports)]
     return halves, [np.full(len(support.labels), query) for query, support in enumerate(supports)]

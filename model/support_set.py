@@ -1,4 +1,4 @@
-"""Support sets: labelled examples, their form for scoring, and how they meet queries."""
+"""Support sets: labelled examples, their form for scoring, and the scores of queries with them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class SupportSet:
     example_ids: tuple[str, ...]
     """One per example, class by class"""
     shots: Indices
-    """(classes,)"""
+    """(classes,) number of examples of each class"""
     halves: Half
-    """(3 * examples + classes,) of the folded relation module, class by class: the faces of the class's
-    examples, their eyes, their lips, and the selected prototype"""
+    """(3 * examples + classes,) support halves of the folded relation module, class by class: the faces of
+    the class's examples, then their eyes, then their lips, then the selected prototype"""
     class_directions: Tensor
     """(classes, D) directions of the class means of the parts of `CSRN.describe`, one part after the other"""
     unknown_below: float
@@ -58,7 +58,7 @@ class SupportSet:
 
     @functools.cached_property
     def first_examples(self) -> Indices:
-        """(classes,) number of the first example of each class."""
+        """(classes,) index of the first example of each class."""
         firsts: Indices = np.cumsum(self.shots) - self.shots
         return firsts
 
@@ -70,13 +70,13 @@ class SupportSet:
 
     @functools.cached_property
     def first_halves(self) -> Indices:
-        """(4 * classes,) number of the first half of each class's faces, eyes, lips, and of its prototype."""
+        """(4 * classes,) index of the first half of the faces, eyes, lips and prototype of each class."""
         firsts: Indices = np.cumsum(self._runs) - self._runs
         return firsts
 
     @functools.cached_property
     def halves_of_example(self) -> Indices:
-        """(examples, 3 parts) number of the half of each part of each example."""
+        """(examples, 3 parts) index of the half of each part of each example."""
         first = np.repeat(self.first_halves[:: PART_COUNT + 1] - self.first_examples, self.shots)
         step = np.repeat(self.shots, self.shots)
         faces = first + np.arange(len(self.example_ids))
@@ -85,6 +85,7 @@ class SupportSet:
 
     @functools.cached_property
     def _runs(self) -> Indices:
+        """(4 * classes,) number of halves of the faces, eyes, lips and prototype of each class."""
         return np.stack([self.shots] * PART_COUNT + [np.ones_like(self.shots)], axis=1).ravel()
 
 
@@ -101,37 +102,32 @@ class PairScores:
     of_pairs: Scores
     """(pairs, 3 parts)"""
     nearest: Indices
-    """(rows,) the example of the class with the highest mean over the parts; the first of equal ones.
-    Examples are counted within their support set."""
+    """(rows,) index of the example of the class with the highest mean over the parts, or the first of several
+    such examples. The index counts the examples of one support set."""
 
     @classmethod
     def of(cls, scores: Scores, supports: Sequence[SupportSet]) -> PairScores:
-        """Sort the scores of all queries.
+        """Compute the scores of pairs and classes from those of support halves.
 
         Args:
-            scores: query by query, then half by half of the query's support set.
+            scores: (halves,) query by query, then in the order of `SupportSet.halves`.
             supports: one for each query.
         """
-        starts = _starts([len(support.part_of_half) for support in supports])
-        placed = [*zip(supports, starts, strict=True)]
+        starts = itertools.accumulate((len(support.part_of_half) for support in supports), initial=0)
+        placed = [*zip(supports, starts, strict=False)]
         shots = _joined([support.shots for support in supports])
         runs = _joined([support.first_halves + start for support, start in placed])
         sums = np.add.reduceat(scores, runs).reshape(-1, PART_COUNT + 1)
         sums[:, :PART_COUNT] /= shots[:, None]
 
         of_pairs = scores[_joined([support.halves_of_example + start for support, start in placed])]
-        means = of_pairs.sum(axis=1)
+        totals = of_pairs.sum(axis=1)
         firsts = np.cumsum(shots) - shots
-        best = np.maximum.reduceat(means, firsts)
-        candidates = np.where(means >= np.repeat(best, shots), np.arange(len(means)), len(means))
+        best = np.maximum.reduceat(totals, firsts)
+        candidates = np.where(totals >= np.repeat(best, shots), np.arange(len(totals)), len(totals))
         within = _joined([support.first_examples for support in supports]) - firsts
         nearest: Indices = np.minimum.reduceat(candidates, firsts) + within
         return cls(of_classes=sums, of_pairs=of_pairs, nearest=nearest)
-
-
-def _starts(lengths: Sequence[int]) -> list[int]:
-    """Where each of several runs of these lengths starts."""
-    return list(itertools.accumulate(lengths, initial=0))[:-1]
 
 
 def _joined(arrays: Sequence[Indices]) -> Indices:

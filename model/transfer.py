@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 16
-"""Each array starts at a multiple of this number of bytes, as every data type needs"""
+"""Each array starts at a multiple of this number of bytes, which suffices for every data type"""
 
 
 class Transfer:
-    """Copies through page-locked ("pinned") memory, which a GPU reads and writes while the thread goes on.
+    """Copies through page-locked ("pinned") memory, which a GPU reads and writes while the thread continues.
 
-    On a CPU nothing is copied. For one thread: the next batch overwrites the memory of the last one.
+    On a CPU nothing is copied. Not thread-safe: each batch overwrites the memory of the one before.
     """
 
     def __init__(self, device: torch.device, *, staged: bool | None = None) -> None:

@@ -19,7 +19,7 @@ MIN_KEY_LENGTH = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _HASH = re.compile(r"sha[-_]?[0-9]+ *[:=] *", re.IGNORECASE)
-"""How a hash begins, also one of another kind or with a typing error"""
+"""The beginning of a hash, also of an unsupported kind or with a typing error"""
 NAME_RULE = "a name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit"
 
 

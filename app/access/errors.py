@@ -27,13 +27,13 @@ class Unauthorized(AccessError):
 
 
 class ForbiddenOrigin(AccessError):
-    """The request comes from a web page of another origin or, without keys, from another machine."""
+    """The request comes from a page of another origin or, without keys, from another machine or a proxy."""
 
-    code, status, title = "forbidden_origin", 403, "The service does not answer requests from there"
+    code, status, title = "forbidden_origin", 403, "The service does not answer requests of this origin"
 
 
 class CostTooHigh(AccessError):
-    """The whole rate of a key does not allow the request, so that waiting cannot help."""
+    """The request costs more than the whole rate of its key, so waiting does not help."""
 
     code, status, title = "body_too_large", 413, "The request is too large"
 

@@ -1,4 +1,4 @@
-"""Recognizes requests that web pages of other origins send, or that come from other machines."""
+"""Recognizes requests from web pages of other origins, and requests from other machines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from app.access.errors import ForbiddenOrigin
 
 
 def is_foreign_page(headers: Headers, allowed: Collection[str] = ()) -> bool:
-    """Whether a page of another origin than the service's own and the allowed ones sends the request.
+    """Whether the request comes from a web page whose origin is neither the service's own nor allowed.
 
-    allowed: origins as browsers write them; "*" for every origin.
+    Args: allowed, origins as browsers write them; "*" allows every origin.
     """
     if (site := headers.get("sec-fetch-site")) is not None and not _is_allowed(headers, allowed):
         return site not in ("same-origin", "none")
@@ -23,7 +23,7 @@ def is_foreign_page(headers: Headers, allowed: Collection[str] = ()) -> bool:
 
 
 def is_foreign_origin(headers: Headers, allowed: Collection[str] = ()) -> bool:
-    """Whether the Origin header names another host than the Host header, and no allowed origin."""
+    """Whether the Origin header names neither the host of the Host header nor an allowed origin."""
     origin = headers.get("origin")
     if origin is None or _is_allowed(headers, allowed):
         return False
@@ -35,18 +35,18 @@ def _is_allowed(headers: Headers, allowed: Collection[str]) -> bool:
 
 
 def require_loopback(headers: Headers) -> None:
-    """Raises: ForbiddenOrigin unless the request names this machine (against DNS rebinding) and no proxy."""
+    """Raises: ForbiddenOrigin if the request names another host (DNS rebinding) or comes through a proxy."""
     if not is_loopback(headers.get("host", "")):
         raise ForbiddenOrigin(
             "without keys the service answers only requests to localhost and 127.0.0.1: set CSRN_API_KEYS, "
             "or CSRN_ALLOW_ANONYMOUS=true to serve under any name"
         )
-    # A proxy on this machine connects from this machine, whoever sent the request.
+    # Requests through a proxy on this machine seem to come from this machine, even those of other machines.
     for name in headers:
         if name == "forwarded" or name.startswith("x-forwarded-"):
             raise ForbiddenOrigin(
                 f"without keys the service answers only this machine, and the header {name} shows that a "
-                "proxy passes requests on, perhaps those of others: set CSRN_API_KEYS, or "
+                "proxy passes requests on, perhaps from other machines: set CSRN_API_KEYS, or "
                 "CSRN_ALLOW_ANONYMOUS=true to serve everyone"
             )
 

@@ -29,7 +29,7 @@ class RateLimit:
         raise RateLimited(f"try again in {retry_after_s} s", retry_after_s=retry_after_s)
 
     def charge_images(self, owner: str, count: int) -> None:
-        """Count the images of a request, which has counted one itself. Raises: CostTooHigh; RateLimited."""
+        """Count the images of a request that was counted as one before. Raises: CostTooHigh; RateLimited."""
         if self._item is not None and 1 + count > self._item.amount:
             raise CostTooHigh(f"the rate allows at most {self._item.amount - 1} images in one request")
         self.charge(owner, count)

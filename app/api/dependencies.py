@@ -17,11 +17,11 @@ from app.sessions.store import SessionVersion
 from csrn_client.field_rules import Label
 from csrn_client.schemas import Session
 
-# FastAPI calls dependencies that are not async on other threads, and each change of threads takes time.
+# All dependencies are async: FastAPI runs others on another thread, and each change of threads takes time.
 
 
 class _KeyOwner(SecurityBase):
-    """Describes the key in /openapi.json. The key was checked before: see app.api.permissions."""
+    """Describes the key in /openapi.json, and returns its owner, which app.api.permissions has found."""
 
     model = HTTPBearer(description="Needed if the service has keys (CSRN_API_KEYS)")
     scheme_name = "HTTPBearer"

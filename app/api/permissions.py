@@ -23,7 +23,7 @@ class Permissions:
     A service without keys answers everyone who can reach it, except web pages of other origins: such a page
     can reach services on the machine of the person who opened it. Browsers name the origin of the page. A
     service for one machine also requires that the request names that machine, against DNS rebinding, and that
-    no proxy passes it on: the proxy would let other machines in.
+    it did not come through a proxy, which would let other machines in.
 
     The route of the stream checks its key itself, because only it can tell a browser why it refuses.
 
@@ -59,7 +59,7 @@ class Permissions:
         keys = self._service.keys
         if not keys.required and is_foreign_page(headers, self._service.settings.allowed_origins):
             raise ForbiddenOrigin(
-                "without keys the service answers no web page of another origin: set CSRN_API_KEYS, or name "
+                "without keys the service answers no web page of another origin: set CSRN_API_KEYS, or list "
                 "the origin in CSRN_ALLOWED_ORIGINS"
             )
         if self._service.loopback_only:

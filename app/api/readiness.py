@@ -14,7 +14,7 @@ from app.sessions.errors import StoreFull, StoreUnavailable
 logger = logging.getLogger("csrn")
 
 STORE_LIMIT_S = 1.0
-"""How long a check waits for the store: less than proxies and Kubernetes wait for the check"""
+"""How long a check waits for the store. Proxies and Kubernetes wait longer than this for the check"""
 StoreStatus = Literal["ready", "store_unavailable"]
 
 
@@ -24,21 +24,24 @@ class CheckedStore(Protocol):
 
 
 class Readiness:
-    """Tells a short outage of the store from a long one.
+    """Distinguishes a short outage of the store from a long one.
 
     All replicas share the store. If a short outage made them unready, a proxy would have no replica left, not
-    even for requests that need no store. So the service stays ready until an outage has lasted for a while.
+    even for requests that need no store. Therefore the service stays ready during a short outage.
     """
 
     def __init__(self, store: CheckedStore, *, outage_s: float) -> None:
-        """outage_s: how long an outage may last. A service that never reached its store is not ready."""
+        """outage_s: the service becomes unready when an outage has lasted this long.
+
+        A service that has never reached its store is not ready either.
+        """
         self._store, self._outage_s = store, outage_s
         self._unavailable_since_s: float | None = -math.inf
 
     async def check(self) -> StoreStatus:
-        """Whether the store answers now, or has not answered for a short time.
+        """The status of a service that is ready: `store_unavailable` during a short outage of the store.
 
-        Raises: NotReady; StoreFull, because a full store answers and can still be read.
+        Raises: NotReady; StoreFull, which is no outage, because a full store can still be read.
         """
         try:
             async with asyncio.timeout(STORE_LIMIT_S):

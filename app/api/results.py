@@ -1,4 +1,4 @@
-"""The results of queries as JSON, without pydantic models, because an answer may hold thousands of scores."""
+"""The results of queries as JSON, without pydantic models: a response may contain thousands of scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model.errors import CsrnError
 from model.vision.patches import PARTS, PatchLayout
 
 MAX_SCORES_ON_LOOP = 512
-"""The most class scores of an answer that is built on the event loop. It takes about a millisecond"""
+"""The most class scores of a response that is built on the event loop, which takes about a millisecond"""
 
 
 async def results_json(
@@ -27,14 +27,14 @@ async def results_json(
     regions: bool = False,
     timings_ms: dict[str, float],
 ) -> bytes:
-    """A Results object. A large one is built on another thread, so that other requests do not wait.
+    """A Results object as JSON. A large one is built on another thread, so that other requests do not wait.
 
     Args: unknown_below, the threshold to apply; regions, whether to add the corners of the patches.
     """
     layout = checkpoint.config.layout if regions else None
 
     def build() -> bytes:
-        # One result at a time, because other threads cannot run while an object is turned into JSON.
+        # One result at a time, because to_json holds Python's lock until it returns.
         results = [
             to_json(
                 result_members(index, upload.filename, outcome, unknown_below=unknown_below, layout=layout)
@@ -62,7 +62,7 @@ def result_members(
 ) -> dict[str, Any]:
     """The members of the Result of one image.
 
-    Args: unknown_below, None if no face has scores; layout, of the patches if the client asks for regions.
+    Args: unknown_below, None if no face has scores; layout, given if the client asks for regions.
     """
     if isinstance(outcome, CsrnError):
         error = {"code": outcome.code, "detail": public_detail(outcome)}

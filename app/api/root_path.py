@@ -6,15 +6,15 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 INNER_PATHS = ("/metrics",)
-"""Paths that are not for outsiders, so they are not served below the root path"""
+"""Paths for operators alone. They are not served below the root path, which the proxy makes public"""
 
 
 class RootPath:
     """ASGI middleware: removes the root path from the path of each request that begins with it.
 
-    So it does not matter whether the proxy removes it, and everything behind this middleware, such as the
-    check of keys, sees the same path as the routes do. The page's addresses are relative, so a request for
-    the root path without a slash is redirected to the one with a slash.
+    The proxy may remove the root path or pass it on. Everything behind this middleware, such as the check of
+    keys, sees the same path as the routes. The page's addresses are relative, so a request for the root path
+    without a slash at its end is redirected to the path with the slash.
     """
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:

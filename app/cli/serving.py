@@ -47,7 +47,7 @@ def serve(
     if "*" in settings.allowed_origins and not (keys.required or settings.allow_anonymous):
         raise KeysNeeded(
             "CSRN_ALLOWED_ORIGINS=* would let every web page that is open on this machine use the service "
-            "without a key: name the origins, or set CSRN_API_KEYS"
+            "without a key: list the origins, or set CSRN_API_KEYS"
         )
     import uvicorn
 

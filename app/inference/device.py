@@ -45,7 +45,7 @@ def _cpu_has_bfloat16() -> bool:
 def limit_device_memory(device: str, share: float) -> None:
     """Let this process take at most a share of a GPU's memory. Does nothing on a CPU.
 
-    The limit counts what PyTorch allocates. The CUDA context takes some hundred MB beside it.
+    The limit covers what PyTorch allocates. The CUDA context takes some hundred MB more.
     """
     if device == "cuda":
         torch.cuda.set_per_process_memory_fraction(share)

@@ -22,7 +22,8 @@ logger = logging.getLogger("csrn")
 Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why the image cannot be used"""
 MAX_SMALL_BYTES = 10 * 2**20
-"""The most memory that reading a small image takes: 640 x 480 pixels. Each thread has it for itself"""
+"""The most memory that reading a small image takes, such as one of 640 x 480 pixels. Each thread has so much
+for itself"""
 Read = Callable[[FaceReader, bytes], list[Face]]
 
 
@@ -60,8 +61,8 @@ class FaceStream:
 class FacePool:
     """Finds faces on its own threads. Its methods raise QueueFull and WorkLost.
 
-    All images together are read within decode_memory_bytes: large ones wait for room in the queue, and small
-    ones pass them.
+    The images that are read at the same time take at most decode_memory_bytes together. Large ones wait in
+    the queue until there is room for them, and small ones pass them.
     """
 
     def __init__(self, layout: PatchLayout, settings: Settings, *, observer: Observer = Observer()) -> None:
@@ -121,7 +122,7 @@ class FacePool:
         return found
 
     def _room_of(self, image: bytes) -> int:
-        """The memory that reading an image takes; 0 for a small image, for which there is always room."""
+        """The memory that reading an image takes, or 0 for a small image, for which there is always room."""
         needed_bytes = reading_bytes(image, max_pixels=self._max_pixels)
         return needed_bytes if needed_bytes > self._small_bytes else 0
 

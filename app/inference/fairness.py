@@ -18,7 +18,7 @@ class Lane:
     """The name of the key"""
     session_id: str = ""
     large: bool = False
-    """Whether the lane is for jobs that may have to wait for room while others of its session pass"""
+    """Whether its jobs need room (see WorkQueue), so that other jobs of the session may pass them"""
 
 
 class Lanes(Generic[T]):
@@ -41,7 +41,8 @@ class Lanes(Generic[T]):
     def take(self, wanted: Callable[[T], bool]) -> T | None:
         """Remove the first wanted item among those whose turn it is, one for each owner; None without one.
 
-        An owner whose item is not wanted keeps its turn. So does a lane, but only large ones let others pass.
+        An owner whose item is not wanted keeps its turn. If the item is in a large lane, the owner's next
+        lane is tried, and the large lane keeps its turn, too.
         """
         for owner, lanes in self._owners.items():
             for lane, waiting in lanes.items():

@@ -39,7 +39,7 @@ class KeptSupportSets:
             return {session_id: revision for session_id, (revision, _) in self._kept.items()}
 
     def keep(self, session_id: str, revision: int, support: SupportSet) -> None:
-        """Keep a support set unless it is too large or a newer one is kept."""
+        """Keep a support set unless it is too large or this or a newer revision is kept."""
         with self._lock:
             if self._kept.get(session_id, (-1, None))[0] >= revision:
                 return

@@ -32,7 +32,7 @@ logger = logging.getLogger("csrn")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Sizes of jobs and batches, such that no job keeps the device for long."""
+    """Limits for jobs and batches, so that none occupies the device for long."""
 
     batch_faces: int
     """The most faces in one batch, unless CSRN_MAX_BATCH_FACES says otherwise"""
@@ -108,7 +108,7 @@ class Network:
         kept: KeptSupportSets,
         observer: Observer = Observer(),
     ) -> None:
-        """kept: is emptied when the device has no memory left."""
+        """kept: the support sets that are dropped when the device has no memory left."""
         self.classifier, self._kept = classifier, kept
         self.sizes = ON_CPU if classifier.device.type == "cpu" else ON_GPU
         self._max_batch = settings.max_batch_faces or self.sizes.batch_faces
@@ -124,8 +124,8 @@ class Network:
     async def warm_up(self) -> Features:
         """Compute everything that serving computes, so that no client waits for what the first use prepares.
 
-        A GPU loads each kernel when it is first used, and which one it uses depends on the size of the batch.
-        Each size is about twice the one before.
+        A GPU loads each kernel when it is first used, and the size of a batch decides which kernels it uses.
+        Therefore batches of 1, 2, 4 and so on up to the largest are computed.
 
         Returns: the features (1, numbers) of a black face.
         """
@@ -212,7 +212,7 @@ class Network:
                 return work()
         except DeviceFull:
             dropped = len(self._kept)
-        # Outside of the except clause, because the error keeps the memory of the failed work in use.
+        # Not in the except clause, because the error there keeps the memory of the failed work in use.
         logger.warning("the device has no memory left: dropping %d support sets, then trying again", dropped)
         self._kept.clear()
         with contextlib.suppress(torch.AcceleratorError):

@@ -51,8 +51,8 @@ class WorkQueue:
         Args:
             name: name of the threads, and of this queue in the reports to `observer`.
             max_batch: largest total size of a batch; a larger job runs alone.
-            room: what the running jobs may take together. A job that needs more than all of it runs when no
-                other one takes any.
+            room: the running jobs take at most this room together, in a unit of the caller's choice. A job
+                that needs more than all of it runs while no other job takes room.
             max_queued: total size of the waiting jobs above which keys that already wait are refused.
             stall_s: a thread that works on one batch for longer is stuck.
         """
@@ -95,8 +95,8 @@ class WorkQueue:
             run_batch: returns one outcome for each job of a batch, in order. A batch holds only jobs that
                 were submitted with the same function.
             size_of: how much of a batch and of the queue a job takes.
-            room_of: how much room a job takes while it runs. Jobs that take none pass those that wait for
-                room, and no job waits in a thread.
+            room_of: how much room a job takes while it runs. Jobs that wait for room stay in the queue, not
+                in a thread, and jobs that take none pass them.
 
         Raises: QueueFull if the jobs do not fit and the owner of the lane has others in the queue;
             WorkLost; what a job raised.
@@ -192,7 +192,7 @@ class WorkQueue:
                 return False
             if not queued.room:
                 return True
-            # The first job that needs more room than there is keeps later ones from taking it.
+            # Once a job needs more room than is free, no later job may take room before it.
             room_is_short |= 0 < self._room_taken > self._room - queued.room
             return not room_is_short
 

@@ -103,7 +103,7 @@ async function renewSession() {
   view.say(text.expired);
 }
 
-/** Whether the service and its store answer. A full store (507) can still be used. */
+/** Whether the service and its store answer. A service whose store is full (507) can still be used. */
 async function isReady() {
   try {
     const response = await fetch("readyz");

@@ -45,7 +45,7 @@ class Database:
         return await self._run(lambda: self._transact(self._reads, work))
 
     async def read_row(self, statement: sa.Select[Any], values: Values) -> Sequence[Any] | None:
-        """The row that one constant statement selects. Faster than `read` for such a statement."""
+        """The row that a constant statement selects, or None. Faster than `read`."""
         return await self._run(lambda: self._read_row(statement, values))
 
     async def write(self, work: Work[T]) -> T:

@@ -73,7 +73,7 @@ class SqliteDatabase(Database):
         self._settle()
 
     def _read_row(self, statement: sa.Select[Any], values: Values) -> Sequence[Any] | None:
-        """Runs the compiled statement without SQLAlchemy, which takes ten times as long as SQLite itself."""
+        """Runs the compiled statement without SQLAlchemy, which takes ten times as long as SQLite."""
         with self._faults(), contextlib.closing(self._reads.raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute(_compiled(statement), values)

@@ -26,7 +26,7 @@ from model.support_set import Example
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SessionVersion:
-    """What a request must know about a session before it uses the session's support set."""
+    """The facts about a session that decide whether a cached support set is current and may be used."""
 
     id: str
     revision: int

@@ -25,7 +25,7 @@ MONITORING_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 CLIENT_GONE = 499
 """The status that metrics and logs show if the client left before the response, as in nginx"""
 NO_ROUTE = "none"
-"""The route that metrics and logs show if the path is none of the service's"""
+"""The route that metrics and logs show if the path matches no route"""
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 CountRequest = Callable[[str, str, int, float], None]
@@ -100,7 +100,7 @@ class RequestLog:
                 logger.log(level, "request", extra={"fields": fields})
 
     def _route_template(self, scope: Scope) -> str:
-        """The path of the route that matches, with the names of its parameters instead of their values."""
+        """The path of the matching route, with the names of its parameters instead of their values."""
         path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope.get("method")
         other_method = None
         for pattern, template, methods in self._routes or self._read_routes(scope["app"]):

@@ -100,7 +100,7 @@ class VoteHeads(nn.Module):
         return self.roots(nn.functional.linear(means.flatten(-2), *self.joined()))
 
     def joined(self) -> tuple[Tensor, Tensor]:
-        """Weight (sum of the counts, 3 * C) and bias of one layer that equals the sum of the three."""
+        """Weight (sum of the counts, 3 * C) and bias of one layer that equals the sum of the three heads."""
         heads = [cast(nn.Linear, head) for head in self.parts]
         weight = torch.cat([head.weight for head in heads], dim=1)
         return weight, torch.stack([head.bias for head in heads]).sum(dim=0)

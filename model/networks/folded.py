@@ -14,9 +14,9 @@ from model.networks.csrn import CSRN, FaceFeatures, spatial_means
 from model.networks.relation import RELATION_CHANNELS, Half, RelationModule
 
 PAIRS_AT_ONCE = 2048
-"""On a CPU; more pairs do not fit in its cache"""
+"""Pairs that a CPU scores at once; more do not fit in its cache"""
 GPU_BYTES_AT_ONCE = 2**28
-"""On a GPU: bytes of the sums of the pairs computed at once. All temporary values take 2 to 3 times more"""
+"""Bytes of the sums of the pairs that a GPU scores at once; all temporary values take 2 to 3 times as much"""
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -76,9 +76,9 @@ class FoldedRelation:
         The number of GPU kernels depends on the number of pairs, not on the number of support sets.
 
         Args:
-            supports: one entry for each query: the support halves (n,) that the query meets.
+            supports: one entry for each query: the support halves (n,) that it is scored with.
             queries: (halves,), several for each query.
-            query_half_of_pair: (pairs,) int64, the number of the query half of each pair.
+            query_half_of_pair: (pairs,) int64, index of the query half of each pair.
         """
         if queries.convolved.device.type == "cpu":
             most = PAIRS_AT_ONCE
@@ -169,7 +169,7 @@ def _pooled(windows: Tensor) -> Tensor:
 
 
 def _chunked(counts: Sequence[int], most: int) -> Iterator[tuple[slice, slice]]:
-    """Group queries into chunks of at most about `most` pairs, and of one query at least.
+    """Group queries into chunks of at most `most` pairs, or of one query with more.
 
     Args: counts, pairs of each query.
     Returns: for each chunk its queries and its pairs.

@@ -49,7 +49,7 @@ class BlendshapeTeacher:
             from mediapipe.tasks.python import BaseOptions, vision
 
             class OnCallersThread(vision.FaceLandmarker):  # type: ignore[misc]
-                """Starts no threads of its own, as model.vision.mediapipe_graph does."""
+                """Starts no threads of its own, like the graphs of model.vision.mediapipe_graph."""
 
                 def __init__(self, graph: Any, *arguments: Any) -> None:
                     run_on_callers_thread(graph)

@@ -13,10 +13,12 @@ from model.vision.mediapipe_graph import open_graph
 TILE_PX = 128
 """Side of the detector's input"""
 SMALLEST_IN_TILE_PX = 40
-"""Side of the smallest face that the detector finds dependably in a tile"""
+"""Side of the smallest face that the detector finds reliably in a tile"""
 MIN_SCORE = 0.4
-"""How sure the detector must be of a face, from 0 to 1"""
-_MIN_SCORE = "facedetectionshortrange__facedetection__TensorsToDetectionsCalculator.min_score_thresh"
+"""The least score of a candidate, from 0 to 1"""
+_MIN_SCORE_PARAMETER = (
+    "facedetectionshortrange__facedetection__TensorsToDetectionsCalculator.min_score_thresh"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Candidate:
 
     x: float
     y: float
-    """Its middle"""
+    """x and y are its middle"""
     side_px: float
     score: float
     """How much it looks like a face, from MIN_SCORE to 1"""
@@ -46,14 +48,14 @@ class FaceDetector:
         with muted_native_log():
             self._graph = open_graph(
                 "modules/face_detection/face_detection_short_range_cpu.binarypb",
-                calculator_params={_MIN_SCORE: MIN_SCORE},
+                calculator_params={_MIN_SCORE_PARAMETER: MIN_SCORE},
                 outputs=["detections"],
             )
             # The first image makes the detector load its model.
             self._graph.process(np.zeros((TILE_PX, TILE_PX, 3), dtype=np.uint8))
 
     def detect(self, tile: RGBImage) -> list[Candidate]:
-        """Candidates in (height, width, 3) uint8, which is best TILE_PX x TILE_PX."""
+        """Candidates in a tile (height, width, 3) uint8. The detector scales it to TILE_PX x TILE_PX."""
         height, width = tile.shape[:2]
         candidates = []
         for detection in self._graph.process(tile).detections or []:

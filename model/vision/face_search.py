@@ -30,9 +30,9 @@ OVERLAP_PX = 30
 MARGIN_PX = 16
 """Width of the repeated edge pixels around the image"""
 PLAIN = 16
-"""A tile whose brightest and darkest value differ by less shows no face"""
+"""A tile shows no face if its brightest and darkest value differ by less than this"""
 MAX_OVERLAP = 0.3
-"""Of two candidates whose intersection is a larger share of their union, the worse is dropped"""
+"""Of two candidates whose intersection is a larger share of their union, the lower-scoring is dropped"""
 CONFIRMED_SCORE = 0.55
 """The least score of a candidate in a square of twice its side, its second look; textures rarely reach it"""
 MAX_CANDIDATES = 100
@@ -75,7 +75,7 @@ class FaceSearch:
     def _search(
         self, image: RGBImage, smallest_px: float, found: list[Landmarks], *, only_largest: bool
     ) -> list[Landmarks]:
-        """The faces found so far and those found in tiles."""
+        """The faces in `found` and those that are found in tiles."""
         searched = 0
         for scale in reversed(level_scales(image, smallest_px)):
             for candidate in self._candidates(image, scale, found):
@@ -99,7 +99,7 @@ class FaceSearch:
         return any(seen.score >= CONFIRMED_SCORE for seen in self._detect(crop))
 
     def _candidates(self, image: RGBImage, scale: float, found: list[Landmarks]) -> list[Candidate]:
-        """Places that look like faces in the image at a scale, in pixels of the image, largest first."""
+        """Candidates in tiles of the scaled image, in pixels of the image itself, largest first."""
         height, width = (max(round(side * scale), 1) for side in image.shape[:2])
         scaled: RGBImage = cv2.resize(  # type: ignore[assignment]
             image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -152,7 +152,7 @@ def _starts(side: int) -> list[int]:
 
 
 def _leaves_no_room(face: Landmarks, left: int, top: int) -> bool:
-    """Whether a face covers a tile so far that no other face fits beside it."""
+    """Whether a face covers so much of a tile that no other face fits beside it."""
     x_min, y_min, x_max, y_max = face.moved(-left, -top).extent_px
     room_px = max(x_min, y_min, TILE_PX - x_max, TILE_PX - y_max)
     return room_px < SMALLEST_IN_TILE_PX

@@ -55,7 +55,7 @@ SOS = 0xDA
 _SOI, _EOI, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDB, 0xFE, 0x01
 _APP0_JFIF, _APP1_EXIF, _APP14_ADOBE, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
 FRAME_HEADERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
-"""Markers of a JPEG before its size"""
+"""Markers of the segments of a JPEG that state its size"""
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 """Frame headers of progressive images, which are refined scan by scan"""
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")

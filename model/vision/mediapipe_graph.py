@@ -1,7 +1,7 @@
 """Runs MediaPipe graphs on the thread that calls them.
 
-Otherwise MediaPipe starts one thread per core for each graph, up to 53, and ends the process when it cannot.
-An image takes no more processor time on one thread. A graph releases the GIL while it works.
+By default, MediaPipe starts one thread per core for each graph, up to 53, and ends the process if the system
+refuses one. One thread needs no more processor time for an image. A graph releases the GIL while it works.
 """
 
 from __future__ import annotations

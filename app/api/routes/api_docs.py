@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def get_docs(request: Request) -> HTMLResponse:
-    # The addresses are relative to the page, so that they also work below CSRN_ROOT_PATH.
+    # The addresses are relative to /docs, so they also work below CSRN_ROOT_PATH.
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=f"{request.app.title}: the API",

@@ -19,7 +19,6 @@ from model.support_set import Example, SupportSet
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(require_multipart)])
 
-
 UnknownBelow = Annotated[
     float | None, Form(ge=0, le=1, description="Score below which no class is predicted; computed by default")
 ]
@@ -103,7 +102,7 @@ async def _classify(
     all_faces: bool,
     regions: bool,
 ) -> Response:
-    """The results. Raises: the error of the first image if no image could be read."""
+    """The response with the results. Raises: the error of the first image if no image could be read."""
     outcomes = await service.engine.classify(
         uploads, support, all_faces=all_faces, timings=timings, lane=lane
     )

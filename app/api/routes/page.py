@@ -43,7 +43,7 @@ async def get_page() -> FileResponse:
 
 @router.get("/samples")
 async def get_samples() -> Samples:
-    """Sample faces for trying the service, grouped by expression. Their URLs are relative to this one."""
+    """Sample faces for trying the service, grouped by expression. Their URLs are relative to this list's."""
     return Samples(
         classes=[
             SamplesOfClass(

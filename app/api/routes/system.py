@@ -66,7 +66,7 @@ async def readyz(service: Service) -> Status:
     },
 )
 async def get_metrics(service: Service) -> Response:
-    """The metrics of this replica for Prometheus. csrn_ready is 0 also during a short outage of the store."""
+    """The metrics of this replica for Prometheus. csrn_ready is also 0 during a short outage of the store."""
     sessions, ready = None, False
     with contextlib.suppress(StoreUnavailable, NotReady, TimeoutError):
         async with asyncio.timeout(STORE_LIMIT_S):
