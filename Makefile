@@ -20,7 +20,7 @@ bench: $(READY)  ## what this machine does, and the guards on its ratios; a few 
 	$(BIN)/csrn bench serve
 	$(BIN)/python -m pytest -m bench tests/benchmarks tests/gpu
 
-gpu-check: $(READY)  ## on a machine with a GPU: scores, speed, memory and a CUDA fault; less than eight minutes
+gpu-check: $(READY)  ## check scores, speed, memory and a CUDA fault on a GPU; less than eight minutes
 	$(BIN)/python -m tests.gpu
 
 soak: $(READY)  ## kills, an attack, 128 cores, a quarter of an hour under load: nothing is lost, memory stays flat
