@@ -1,4 +1,4 @@
-"""What docker-compose.yml asks of Docker for several replicas and GPUs, as far as its text shows it."""
+"""docker-compose.yml gives each replica its GPU and its share of memory. Only its text is checked."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ def test_large_images_are_decoded_within_the_budget_and_small_ones_pass_them(tmp
     ):
         path = teach(service.client, {"anger": 2, "happiness": 2})
 
-        def answer_s(data: bytes) -> float:
+        def answered_at_s(data: bytes) -> float:
+            """The time when the service has found one face in the image."""
             response = service.client.post(f"{path}/classify", files=[image(data)])
             assert response.status_code == 200, response.text
             (result,) = response.json()["results"]
@@ -37,9 +38,9 @@ def test_large_images_are_decoded_within_the_budget_and_small_ones_pass_them(tmp
         # Each thread loads its FaceMesh.
         service.client.post(f"{path}/classify", files=[sample("anger", 0)] * THREADS)
         start_bytes = reset_peak_memory(service.pid)
-        answers = [clients.submit(answer_s, large) for _ in range(LARGE_IMAGES)]
+        answers = [clients.submit(answered_at_s, large) for _ in range(LARGE_IMAGES)]
         time.sleep(0.5)
-        small_s = answer_s(encoded(sample_image("anger", 1)))
+        small_s = answered_at_s(encoded(sample_image("anger", 1)))
         large_s = sorted(answer.result() for answer in answers)
         grown_bytes = peak_memory(service.pid) - start_bytes
         print(f"{LARGE_IMAGES} WebPs of 25 megapixels on {THREADS} threads: {grown_bytes / 2**20:.0f} MiB")

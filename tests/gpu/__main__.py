@@ -1,4 +1,4 @@
-"""make gpu-check: measures and checks on a GPU what no test without one can show, within eight minutes.
+"""make gpu-check: measures and checks what only a GPU can show, within eight minutes.
 
     python -m tests.gpu                    # all parts
     python -m tests.gpu --part roofline    # one part, in this process

@@ -1,4 +1,4 @@
-"""The parts of make gpu-check that are no csrn command.
+"""The parts of make gpu-check, without those that are csrn commands.
 
 Each returns its figures. The key "missed" says which target was missed, if any.
 """
@@ -35,10 +35,10 @@ from tests.support.service import Service
 
 SHOTS, IMAGES = 3, 8
 FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 2e-2
-"""Largest difference to the scores of a CPU in float32"""
+"""Largest differences from the scores of a CPU in float32"""
 BATCH = 256
 FAULT_LIMIT_S = 20
-"""From the provoked fault until the process has ended"""
+"""The longest time from the provoked fault to the end of the process"""
 
 
 def make_classifier(device: str, precision: str = "auto") -> Classifier:
@@ -112,7 +112,7 @@ class _CountBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def roofline(device: str) -> dict[str, Any]:
     """Compare the encoder's speed with a large product and a large copy on the same device.
 
-    The network is bound by operations, by bytes, or, where both shares are low, by the launching of kernels.
+    The larger share shows whether operations or bytes limit the speed; if both are low, kernel launches do.
     """
     classifier = make_classifier(device, "bfloat16")
     batch = BATCH if device == "cuda" else 8
@@ -183,10 +183,10 @@ def memory(device: str) -> dict[str, Any]:
 
 
 def fault(device: str) -> dict[str, Any]:
-    """Break the device under a running service: it must end with its exit code, and work when started again.
+    """Break the device of a running service, which must end with its exit code and work when started again.
 
-    On a GPU the fault is a real one: an index outside of a tensor, which stops the CUDA context. In a dry run
-    it is a fake error.
+    On a GPU the fault is real: an index outside of a tensor, after which the CUDA context is unusable. In a
+    dry run it is a fake error.
     """
     with tempfile.TemporaryDirectory() as folder:
         trigger = Path(folder) / "fault"

@@ -1,4 +1,4 @@
-"""The check of a GPU itself, as far as it can run without one."""
+"""Tests of gpu-check itself that need no GPU."""
 
 from __future__ import annotations
 

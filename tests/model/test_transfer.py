@@ -10,7 +10,7 @@ from model.transfer import Transfer
 
 
 def test_columns_of_any_type_arrive_joined() -> None:
-    """On the CPU, through the same buffer as on a GPU, but without page-locked memory."""
+    """Without a buffer, as on a CPU, and through one, as on a GPU, but here it is not page-locked."""
     for staged in (False, True):
         transfer = Transfer(torch.device("cpu"), staged=staged)
         rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """csrn whose network breaks while the file that FAULT_FILE names exists.
 
-The file contains "raise", "hang" or "device". "device" breaks a GPU for real. Without a GPU it raises the
-error that torch would raise.
+The file contains "raise", "hang" or "device". With "device", a GPU really fails; without a GPU, the network
+raises the error that torch would raise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def break_on_demand(fault: Path) -> None:
 
 
 def break_device(device: torch.device) -> None:
-    """Read outside of a tensor: a kernel's assertion fails, and no later call of CUDA succeeds."""
+    """Read outside of a tensor, so that a kernel's assertion fails, and with it every later call of CUDA."""
     if device.type == "cpu":
         raise torch.AcceleratorError("a fake CUDA error")
     outside = torch.tensor([2**20], device=device)

@@ -16,7 +16,7 @@ BACKGROUND = (120, 110, 100)
 
 @functools.cache
 def portraits() -> list[Image.Image]:
-    """The sample faces, and every fourth of the 237 photos where they are there."""
+    """The sample faces and, where shared/faces exists, every fourth of its 237 photos."""
     files = sorted((SHARED / "faces").glob("*/*.jpg"))[::4]
     photos = [Image.open(file).convert("RGB") for file in files]
     return [sample_image(expression, index) for index in range(8) for expression in EXPRESSIONS] + [
@@ -45,7 +45,7 @@ def with_small_face(
         reader: finds the face in the portrait at its own size.
         size_px: width and height of the photo.
         face_px: longer side of the face.
-        place: of the portrait in the photo, from (0, 0) at the upper left to (1, 1) at the lower right.
+        place: of the portrait, from (0, 0) at the upper left of the photo to (1, 1) at its lower right.
     """
     original = reader.read_single(sample_bytes("happiness", 0)).box_px
     scale = face_px / max(original.x_max - original.x_min, original.y_max - original.y_min)

@@ -45,10 +45,10 @@ def classify(client: TestClient, path: str, *images: int) -> Any:
     return client.post(f"{path}/classify", files=[sample("anger", index) for index in images or (4,)])
 
 
-def fail_once(
+def fail_first(
     monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: BaseException, *, times: int = 1
 ) -> None:
-    """Let the first call of a method raise, or the first calls."""
+    """Let the first calls of a method raise."""
     calls, work = itertools.count(), getattr(owner, method)
 
     def failing(*args: Any, **options: Any) -> Any:
@@ -62,14 +62,14 @@ def fail_once(
 def test_an_image_that_cannot_be_read_because_of_a_fault_is_an_internal_error(
     client: TestClient, taught: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_once(monkeypatch, FaceReader, "read", RuntimeError(SECRET))
+    fail_first(monkeypatch, FaceReader, "read", RuntimeError(SECRET))
     some = classify(client, taught, 4, 5)
     bad, good = some.json()["results"]
     assert (some.status_code, bad["error"]["code"], len(good["faces"])) == (200, "internal_error", 1)
-    fail_once(monkeypatch, FaceReader, "read", RuntimeError(SECRET))
+    fail_first(monkeypatch, FaceReader, "read", RuntimeError(SECRET))
     alone = classify(client, taught)
     assert_problem(alone, 500, "internal_error")
-    fail_once(monkeypatch, FaceReader, "read_single", RuntimeError(SECRET))
+    fail_first(monkeypatch, FaceReader, "read_single", RuntimeError(SECRET))
     example = client.post(f"{taught}/classes/a/examples", files=[sample("anger", 1)])
     assert_problem(example, 500, "internal_error")
     assert SECRET not in some.text + alone.text + example.text
@@ -92,14 +92,14 @@ def test_a_batch_that_raises_fails_its_request_or_frame_alone(
     status: int,
     code: str,
 ) -> None:
-    fail_once(monkeypatch, Classifier, "encode_on_device", error(SECRET), times=times)
+    fail_first(monkeypatch, Classifier, "encode_on_device", error(SECRET), times=times)
     answer = classify(client, taught)
     assert_problem(answer, status, code)
     assert ("retry-after" in answer.headers) == (status == 429)
     assert SECRET not in answer.text
     assert classify(client, taught).json()["results"][0]["faces"][0]["scores"] != []
     with client.websocket_connect(f"{taught}/stream") as stream:
-        fail_once(monkeypatch, Classifier, "encode_on_device", error(SECRET), times=times)
+        fail_first(monkeypatch, Classifier, "encode_on_device", error(SECRET), times=times)
         for expected in (code, None):
             stream.send_bytes(sample_bytes("anger", 4))
             assert (stream.receive_json()["error"] or {"code": None})["code"] == expected
@@ -113,7 +113,7 @@ def test_a_device_without_free_memory_drops_the_support_sets_and_tries_again(
     expected = classify(client, taught).json()["results"]
     kept = state_of(client).supports
     assert len(kept) == 1
-    fail_once(monkeypatch, Classifier, "encode_on_device", torch.OutOfMemoryError(SECRET))
+    fail_first(monkeypatch, Classifier, "encode_on_device", torch.OutOfMemoryError(SECRET))
     assert classify(client, taught).json()["results"] == expected
     assert (len(kept), kept.size_bytes) == (0, 0)
     assert "the device has no memory left: dropping 1 support sets, then trying again" in caplog.messages
@@ -145,7 +145,7 @@ def test_a_broken_thread_is_seen_by_probes_and_ends_the_process(
     error: BaseException,
     reason: str,
 ) -> None:
-    fail_once(monkeypatch, owner, method, error)
+    fail_first(monkeypatch, owner, method, error)
     answers = [client.get("/livez"), classify(client, taught), client.get("/livez"), client.get("/readyz")]
     assert [answer.status_code for answer in answers] == [200, 500, 503, 503]
     until = time.monotonic() + 10

@@ -16,7 +16,7 @@ from tests.support.samples import no_face, sample_bytes
 
 
 def ask(socket: WebSocketTestSession, frame: bytes) -> Any:
-    """The answer to a frame, which is as documented."""
+    """The answer to a frame, after checking that it is as documented."""
     socket.send_bytes(frame)
     answer = socket.receive_json()
     assert StreamResult.model_validate(answer).model_dump(mode="json", exclude_unset=True) == answer
