@@ -22,8 +22,8 @@ logger = logging.getLogger("csrn")
 Found = list[Face] | CsrnError
 """The faces of an image, largest first, or why the image cannot be used"""
 MAX_SMALL_BYTES = 10 * 2**20
-"""The most memory that reading a small image takes, such as one of 640 x 480 pixels. Each thread has so much
-for itself"""
+"""The most memory that reading a small image takes, such as one of 640 x 480 pixels. Each thread has
+this amount for itself"""
 Read = Callable[[FaceReader, bytes], list[Face]]
 
 
