@@ -13,11 +13,11 @@ MIB = 2**20
 KEPT_MIB = 64
 """The most free memory that one arena keeps"""
 GROWN_BY_MIB = 16
-"""An arena takes this much more than it needs"""
+"""An arena that grows takes this much more than it needs"""
 LARGE_MIB = 32
-"""Larger pieces of memory are returned at once"""
+"""Larger blocks of memory are returned to the kernel as soon as they are freed"""
 ARENAS = 8
-"""Threads share this many arenas, so that no more than ARENAS * KEPT_MIB stays free, whatever the cores"""
+"""Threads share this many arenas, so that no more than ARENAS * KEPT_MIB stays free"""
 
 
 def keep_freed_memory() -> None:

@@ -89,7 +89,7 @@ def _device_errors() -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was short, in PyTorch or in the driver and libraries of CUDA, which say so in words."""
+    """Whether memory is exhausted, which CUDA's driver and libraries show in a RuntimeError's text only."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return str(error).startswith("CUDA error") and any(

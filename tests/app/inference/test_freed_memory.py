@@ -30,7 +30,7 @@ reader.join()
 
 
 def page_faults(how: str) -> int:
-    """Pages that the kernel hands out for one photo of two megapixels, on a thread that has read one."""
+    """Pages that the kernel hands out for a photo of two megapixels, on a thread that has read one before."""
     ran = subprocess.run([sys.executable, "-c", READ_PHOTOS, how], capture_output=True, text=True, check=True)
     return int(ran.stdout)
 
