@@ -32,6 +32,16 @@ def mounted(service: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {mount["source"]: mount for mount in service.get("volumes", []) if isinstance(mount, dict)}
 
 
+def default_of(value: str) -> str:
+    """The default of ${NAME:-default}."""
+    return value.partition(":-")[2].removesuffix("}")
+
+
+def gpus(service: dict[str, Any]) -> list[str]:
+    devices = service["deploy"]["resources"]["reservations"]["devices"]
+    return [number for device in devices for number in device["device_ids"]]
+
+
 def test_the_certificate_is_mounted_into_the_proxy_alone() -> None:
     services = compose()
     holders = [name for name, service in services.items() if CERTIFICATE_FOLDER in mounted(service)]
@@ -68,6 +78,28 @@ def test_the_service_runs_as_x86_64_because_mediapipe_has_no_other_wheel() -> No
         assert compose()[name]["platform"] == "linux/amd64"
     deployment = next(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
     assert deployment["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+
+
+def test_each_gpu_has_replicas_of_its_own_which_the_proxy_finds() -> None:
+    services = compose()
+    replicas = {name: service for name, service in services.items() if name.startswith("replica")}
+    assert {name: gpus(service) for name, service in replicas.items()} == {
+        "replica": ["0"],
+        "replica-gpu-1": ["1"],
+    }
+    for name, service in replicas.items():
+        assert service["networks"]["default"] == {"aliases": ["service"]}
+        assert name in services["proxy"]["depends_on"]
+        same = ("environment", "volumes", "depends_on", "image", "stop_grace_period")
+        assert all(service[key] == replicas["replica"][key] for key in same)
+        assert service["deploy"]["replicas"] == replicas["replica"]["deploy"]["replicas"]
+
+
+def test_the_replicas_of_one_gpu_leave_some_of_its_memory_free() -> None:
+    services = compose()
+    replica = services["replica"]
+    share = float(default_of(replica["environment"]["CSRN_DEVICE_MEMORY_SHARE"]))
+    assert 0.8 <= int(default_of(replica["deploy"]["replicas"])) * share < 0.95
 
 
 def _reserves_gpu(service: dict[str, Any]) -> bool:
