@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from app.inference.errors import TooManyFaces
 from app.inference.faces import FacePool, Found
 from app.inference.fairness import Lane
 from app.inference.kept_support_sets import KeptSupportSets
@@ -20,6 +21,9 @@ from model.classifier import Classifier, QueryScores
 from model.errors import CheckpointInvalid, CsrnError
 from model.support_set import Features, SupportSet
 from model.vision.faces import Face
+
+MAX_FACES = 512
+"""The most faces that a request with all_faces is answered for: with 64 classes, about 10 MiB of JSON"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,10 +155,19 @@ class Engine:
         timings: Timings,
         lane: Lane = Lane(),
     ) -> list[QueryOutcome]:
-        """For each upload its scored faces, largest first, or why it cannot be read. Raises: QueueFull."""
+        """For each upload its scored faces, largest first, or why it cannot be read.
+
+        Raises: TooManyFaces; QueueFull.
+        """
         images = [upload.data for upload in uploads]
         found = await self.faces.find_faces(images, all_faces=all_faces, lane=lane)
         timings.mark("faces")
+        count = sum(len(of_image) for of_image in found if isinstance(of_image, list))
+        if all_faces and count > MAX_FACES:
+            raise TooManyFaces(
+                f"the images show {count} faces, and a request with all_faces is answered for at most "
+                f"{MAX_FACES}: send fewer images in one request"
+            )
         outcomes = await self.score_faces(found, support, lane=lane)
         timings.mark("network")
         return outcomes

@@ -2,6 +2,7 @@
 
 InferenceError
 ├─ NoClasses         422  no_classes
+├─ TooManyFaces      413  body_too_large
 ├─ QueueFull         429  overloaded
 │  └─ DeviceFull     429  overloaded
 └─ WorkLost          500  internal_error
@@ -20,6 +21,12 @@ class InferenceError(CsrnError):
 
 class NoClasses(InferenceError):
     code, status, title = "no_classes", 422, "The session has no classes: add examples first"
+
+
+class TooManyFaces(InferenceError):
+    """The images of one request show more faces than one answer may hold."""
+
+    code, status, title = "body_too_large", 413, "The request is too large"
 
 
 class QueueFull(InferenceError):

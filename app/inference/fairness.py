@@ -17,8 +17,6 @@ class Lane:
     owner: str = ""
     """The name of the key"""
     session_id: str = ""
-    large: bool = False
-    """Whether its jobs need room (see WorkQueue), so that other jobs of the session may pass them"""
 
 
 class Lanes(Generic[T]):
@@ -41,20 +39,17 @@ class Lanes(Generic[T]):
     def take(self, wanted: Callable[[T], bool]) -> T | None:
         """Remove the first wanted item among those whose turn it is, one for each owner; None without one.
 
-        An owner whose item is not wanted keeps its turn. If the item is in a large lane, the owner's next
-        lane is tried, and the large lane keeps its turn, too.
+        An owner whose item is not wanted keeps its turn, and so does a lane.
         """
         for owner, lanes in self._owners.items():
-            for lane, waiting in lanes.items():
-                if wanted(waiting[0]):
-                    item = waiting.popleft()
-                    self._owners.move_to_end(owner)
-                    lanes.move_to_end(lane)
-                    if not waiting:
-                        del lanes[lane]
-                    if not lanes:
-                        del self._owners[owner]
-                    return item
-                if not lane.large:
-                    break
+            lane, waiting = next(iter(lanes.items()))
+            if wanted(waiting[0]):
+                item = waiting.popleft()
+                self._owners.move_to_end(owner)
+                lanes.move_to_end(lane)
+                if not waiting:
+                    del lanes[lane]
+                if not lanes:
+                    del self._owners[owner]
+                return item
         return None

@@ -22,8 +22,8 @@ from app.settings import Settings
 from model.classifier import Classifier, QueryScores
 from model.leave_one_out import LeftOut, leave_one_out
 from model.support_set import Example, Features, SupportSet
-from model.vision.faces import Face
-from model.vision.landmarks import LANDMARK_COUNT, Points
+from model.vision.faces import Box, Face
+from model.vision.landmarks import LANDMARK_COUNT, Landmarks, Points
 from model.vision.patches import PART_COUNT, Patches
 
 T = TypeVar("T")
@@ -131,17 +131,23 @@ class Network:
         """
         size_px = self.classifier.checkpoint.config.layout.size_px
         largest = 2 if self.sizes == ON_CPU else self._max_batch
-        black = FaceBatch(
-            patches=np.zeros((largest, PART_COUNT, size_px, size_px, 3), dtype=np.uint8),
-            points=np.zeros((largest, LANDMARK_COUNT, 2), dtype=np.float32),
+        face = Face(
+            box_px=Box(x_min=0, y_min=0, x_max=0, y_max=0),
+            landmarks=Landmarks(
+                points_px=np.zeros((LANDMARK_COUNT, 2), dtype=np.float32),
+                depths_px=np.zeros(LANDMARK_COUNT, dtype=np.float32),
+                found_after_padding=False,
+            ),
+            patches=np.zeros((PART_COUNT, size_px, size_px, 3), dtype=np.uint8),
         )
+        black = FaceBatch.of([face] * largest)
         features = await self.encode(black[:1])
         examples = [Example(example_id=str(n), label=str(n // 2), features=features[0]) for n in range(4)]
         support = await self.build_support_set(examples)
         await self.leave_one_out(support, examples)
         for size in sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)}):
             await self.encode(black[:size])
-            await self.queue.submit(self._score, [(support, black[:1])] * size)
+            await self.queue.submit(self._score, [(support, [face])] * size)
         return features
 
     async def encode(self, faces: FaceBatch, *, lane: Lane = Lane()) -> Features:
@@ -156,7 +162,7 @@ class Network:
         examples = len(support.example_ids)
         step = max(self.sizes.job_pairs // examples, 1)
         faces_per_query = 1 + examples // self.sizes.pairs_per_face
-        jobs = [(support, FaceBatch.of(faces[start : start + step])) for start in range(0, len(faces), step)]
+        jobs = [(support, faces[start : start + step]) for start in range(0, len(faces), step)]
         scored = await self.queue.submit(
             self._score, jobs, size_of=lambda job: len(job[1]) * faces_per_query, lane=lane
         )
@@ -198,8 +204,10 @@ class Network:
         features = self._compute(lambda: self.classifier.encode(patches, points))
         return np.split(features, np.cumsum([len(batch) for batch in batches])[:-1])
 
-    def _score(self, jobs: Sequence[tuple[SupportSet, FaceBatch]]) -> list[list[QueryScores]]:
-        requests = [(support, faces.patches, faces.points) for support, faces in jobs]
+    def _score(self, jobs: Sequence[tuple[SupportSet, Sequence[Face]]]) -> list[list[QueryScores]]:
+        # Copied on this thread and not before: the event loop does not wait, and waiting jobs have no copies.
+        stacked = [(support, FaceBatch.of(faces)) for support, faces in jobs]
+        requests = [(support, faces.patches, faces.points) for support, faces in stacked]
         return self._compute(lambda: self.classifier.classify(requests))
 
     def _call_all(self, jobs: Sequence[Callable[[], T]]) -> list[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -31,8 +32,14 @@ class WorkQueue:
 
     There is no timer: an idle thread starts a job at once, and a busy thread takes its next batch when it
     has finished the last one. Every job ends with its outcome, with the exception that it raised, or
-    cancelled. A job that is cancelled while it waits never runs. A broken queue stays broken: `fault` says
-    why, and the process ends (app.inference.watchdog).
+    cancelled.
+
+    Jobs that need room and jobs that need none wait apart. The two kinds take turns, and within each kind the
+    owners and their sessions do. If too little room is left for the next job that needs some, jobs that need
+    none pass it, and no other does: it starts at the latest when the running jobs have returned their room.
+
+    A job that is cancelled while it waits never runs. A broken queue stays broken: `fault` says why, and the
+    process ends (app.inference.watchdog).
     """
 
     def __init__(
@@ -59,7 +66,10 @@ class WorkQueue:
         self._max_batch, self._max_queued = max_batch, max_queued
         self._room, self._room_taken = room, 0
         self._name, self._stall_s, self._observer = name, stall_s, observer
-        self._waiting: Lanes[_Queued[Any, Any]] = Lanes()
+        self._without_room: Lanes[_Queued[Any, Any]] = Lanes()
+        self._with_room: Lanes[_Queued[Any, Any]] = Lanes()
+        self._kinds = collections.deque([self._with_room, self._without_room])
+        """The kind of waiting jobs whose turn it is comes first"""
         self.queued = 0
         """Total size of the jobs that wait"""
         self._changed = threading.Condition()
@@ -107,12 +117,12 @@ class WorkQueue:
         ]
         size = sum(one.size for one in queued)
         with self._changed:
-            if self._closing or (lane.owner in self._waiting and self.queued + size > self._max_queued):
+            waits = any(lane.owner in kind for kind in self._kinds)
+            if self._closing or (waits and self.queued + size > self._max_queued):
                 self._observer.queue_was_full(self._name)
                 raise QueueFull
-            for large in (False, True):
-                if of_lane := [one for one in queued if (one.room > 0) == large]:
-                    self._waiting.add(dataclasses.replace(lane, large=large), of_lane)
+            for one in queued:
+                (self._with_room if one.room else self._without_room).add(lane, [one])
             self.queued += size
             self._changed.notify(len(queued))
         return await asyncio.gather(*(asyncio.wrap_future(one.future) for one in queued))
@@ -129,7 +139,7 @@ class WorkQueue:
         """Fail every waiting or running job with WorkLost, because the process is about to end."""
         with self._changed:
             self._closing = True
-            while (queued := self._waiting.take(lambda _: True)) is not None:
+            while (queued := self._take(lambda _: True)) is not None:
                 _fail([queued], WorkLost())
             self._changed.notify_all()
         for _, batch in [*self._running.values()]:
@@ -145,6 +155,7 @@ class WorkQueue:
                 self._run(batch)
                 del self._running[thread]
                 self._return_room(sum(queued.room for queued in batch))
+                batch = ()  # An idle thread keeps no images or faces in memory.
         except BaseException:
             self._fault = f"a {self._name} thread has died"
             _fail(batch, WorkLost())
@@ -188,6 +199,8 @@ class WorkQueue:
 
         def fits(queued: _Queued[Any, Any]) -> bool:
             nonlocal room_is_short
+            if queued.future.cancelled():
+                return True  # It is removed, and takes nothing.
             if batch and (queued.run_batch != batch[0].run_batch or queued.size > left):
                 return False
             if not queued.room:
@@ -196,13 +209,22 @@ class WorkQueue:
             room_is_short |= 0 < self._room_taken > self._room - queued.room
             return not room_is_short
 
-        while (queued := self._waiting.take(fits)) is not None:
+        while (queued := self._take(fits)) is not None:
             self.queued -= queued.size
             if queued.future.set_running_or_notify_cancel():
                 batch.append(queued)
                 left -= queued.size
                 self._room_taken += queued.room
         return batch
+
+    def _take(self, wanted: Callable[[_Queued[Any, Any]], bool]) -> _Queued[Any, Any] | None:
+        """Remove the first wanted job of the kind whose turn it is, or else of the other kind."""
+        for kind in self._kinds:
+            if (queued := kind.take(wanted)) is not None:
+                self._kinds.remove(kind)
+                self._kinds.append(kind)
+                return queued
+        return None
 
     def _return_room(self, room: int) -> None:
         if room:

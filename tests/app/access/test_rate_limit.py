@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.access.errors import CostTooHigh, RateLimited
@@ -36,3 +38,26 @@ def test_a_request_that_the_whole_rate_does_not_allow_is_too_large() -> None:
 
 def test_without_a_rate_nothing_is_refused() -> None:
     RateLimit("").charge("ann", 10**9)
+
+
+@pytest.mark.parametrize("already_counted", [0, 1, 5, 10])
+@pytest.mark.parametrize("images", [1, 2, 5, 8, 9])
+def test_a_client_that_waits_as_told_is_served_at_the_second_try(
+    monkeypatch: pytest.MonkeyPatch, already_counted: int, images: int
+) -> None:
+    now_s = 1_000_000_003.7
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    rate = RateLimit("10/minute")
+    for _ in range(already_counted):
+        rate.charge("ann", 1)
+        now_s += 0.9
+
+    def send() -> None:
+        rate.charge("ann", 1)
+        rate.charge_images("ann", images)
+
+    try:
+        send()
+    except RateLimited as error:
+        now_s += error.retry_after_s
+        send()

@@ -4,15 +4,15 @@ import asyncio
 import dataclasses
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from app.inference.engine import Engine, SupportFace, Timings, Upload
-from app.inference.errors import DeviceFull
+from app.inference.engine import MAX_FACES, Engine, SupportFace, Timings, Upload
+from app.inference.errors import DeviceFull, TooManyFaces
 from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.network import ON_CPU, ON_GPU, FaceBatch, Sizes
 from app.settings import Settings
@@ -20,6 +20,8 @@ from model.checkpoint import Checkpoint
 from model.classifier import Classifier
 from model.errors import CheckpointInvalid, ImageUnreadable, NoFace, SeveralFaces
 from model.support_set import Example
+from model.vision.face_search import MAX_FACES as MAX_FACES_OF_IMAGE
+from model.vision.faces import Face
 from tests.support.samples import EXPRESSIONS, no_face, sample_bytes, two_faces
 
 
@@ -84,6 +86,60 @@ def test_each_query_has_its_faces_with_scores_or_an_error(engine: Engine, exampl
     ranked = same[0].scores.ranked()
     assert [score.label for score in ranked] == [score.label for score in expected]
     assert [score.score for score in ranked] == pytest.approx([score.score for score in expected], abs=1e-2)
+
+
+def test_too_many_faces_in_one_request_are_refused_before_the_network_works(
+    engine: Engine, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = uploads(b"a photo", b"another photo")
+
+    async def classify(faces_per_image: int) -> list[int]:
+        async def find_faces(images: Sequence[bytes], **_: Any) -> list[list[Face]]:
+            return [faces for _ in images]
+
+        async def score(faces: Sequence[Face], *_: Any, **__: Any) -> list[None]:
+            scored.append(len(faces))
+            return [None] * len(faces)
+
+        scored: list[int] = []
+        support = await engine.network.build_support_set(examples)
+        (found,) = await engine.faces.find_single_faces([sample_bytes("anger", 0)])
+        assert isinstance(found, list)
+        faces = found * faces_per_image
+        monkeypatch.setattr(engine.faces, "find_faces", find_faces)
+        monkeypatch.setattr(engine.network, "score", score)
+        try:
+            await engine.classify(images, support, all_faces=True, timings=Timings())
+        finally:
+            assert sum(scored) <= MAX_FACES
+            monkeypatch.undo()
+        return scored
+
+    assert asyncio.run(classify(MAX_FACES // 2)) == [MAX_FACES]
+    with pytest.raises(TooManyFaces, match="the images show 514 faces"):
+        asyncio.run(classify(MAX_FACES // 2 + 1))
+    assert MAX_FACES >= MAX_FACES_OF_IMAGE, "one photo of a group can always be answered"
+
+
+def test_the_event_loop_copies_no_patches_of_queries(
+    engine: Engine, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    stack = FaceBatch.of
+
+    def recording(faces: Sequence[Face]) -> FaceBatch:
+        threads.append(threading.current_thread().name)
+        return stack(faces)
+
+    async def use() -> None:
+        support = await engine.network.build_support_set(examples)
+        (found,) = await engine.faces.find_faces([sample_bytes("anger", 0)])
+        assert isinstance(found, list)
+        monkeypatch.setattr(FaceBatch, "of", recording)
+        await engine.network.score(found, support)
+
+    asyncio.run(use())
+    assert threads == ["device"]
 
 
 def test_small_jobs_give_the_same_scores_as_large_ones(

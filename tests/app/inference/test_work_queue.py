@@ -241,3 +241,57 @@ def test_jobs_that_wait_for_room_are_finished_when_the_queue_closes() -> None:
         await closing
 
     asyncio.run(body())
+
+
+def test_a_job_that_waits_for_room_keeps_its_turn_when_small_ones_of_its_owner_pass() -> None:
+    gate, small_gate = Gate(), Gate()
+    small_gate.opened.set()
+
+    async def use(queue: WorkQueue) -> None:
+        def submit(owner: str, room: int) -> Awaitable[list[int]]:
+            return queue.submit(gate.run, [room], room_of=lambda job: job, lane=Lane(owner=owner))
+
+        waiting = [await start(submit("bob", 60), 0.05)]
+        waiting += [await start(submit("ann", 100)), await start(submit("bob", 61))]
+        await queue.submit(small_gate.run, [1], lane=Lane(owner="ann"))
+        gate.opened.set()
+        await asyncio.gather(*waiting)
+        assert gate.batches == [[60], [100], [61]]
+
+    use_queue(use, threads=2, room=100)
+
+
+def test_large_and_small_jobs_take_turns() -> None:
+    gate = Gate()
+
+    async def use(queue: WorkQueue) -> None:
+        def submit(owner: str, jobs: list[int]) -> Awaitable[list[int]]:
+            return queue.submit(
+                gate.run, jobs, room_of=lambda job: job if job > 9 else 0, lane=Lane(owner=owner)
+            )
+
+        waiting = [await start(submit("eve", [0]), 0.05)]
+        waiting += [await start(submit("ann", [10, 11, 12])), await start(submit("bob", [1, 2, 3]))]
+        gate.opened.set()
+        await asyncio.gather(*waiting)
+        assert gate.batches == [[0], [10], [1], [11], [2], [12], [3]]
+
+    use_queue(use, room=100)
+
+
+def test_a_cancelled_job_keeps_no_other_one_from_taking_room() -> None:
+    gate, open_gate = Gate(), Gate()
+    open_gate.opened.set()
+
+    async def use(queue: WorkQueue) -> None:
+        first = await start(queue.submit(gate.run, [6], room_of=lambda job: job), 0.05)
+        cancelled = await start(queue.submit(gate.run, [9], room_of=lambda job: job))
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        fits = queue.submit(open_gate.run, [4], room_of=lambda job: job, lane=Lane(owner="bob"))
+        assert await asyncio.wait_for(fits, 2) == [4]
+        assert gate.batches == []
+        gate.opened.set()
+        await first
+
+    use_queue(use, threads=2, room=10)
