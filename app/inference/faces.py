@@ -24,6 +24,8 @@ Found = list[Face] | CsrnError
 MAX_SMALL_BYTES = 10 * 2**20
 """The most memory that reading a small image takes, such as one of 640 x 480 pixels. Each thread has
 this amount for itself"""
+START_S = 60
+"""The longest that the first job of a thread waits for the other threads"""
 Read = Callable[[FaceReader, bytes], list[Face]]
 
 
@@ -68,7 +70,8 @@ class FacePool:
     def __init__(self, layout: PatchLayout, settings: Settings, *, observer: Observer = Observer()) -> None:
         """layout: the patches that the checkpoint needs."""
         self._load = functools.partial(FaceReader, layout, max_pixels=settings.max_pixels)
-        self._max_pixels, self._observer = settings.max_pixels, observer
+        self._threads, self._max_pixels = settings.face_threads, settings.max_pixels
+        self._observer = observer
         small_bytes = settings.decode_memory_bytes // 2 // settings.face_threads
         self._small_bytes = min(MAX_SMALL_BYTES, small_bytes)
         self._of_thread = threading.local()
@@ -104,8 +107,18 @@ class FacePool:
         return FaceStream(functools.partial(self._load, tracking=True))
 
     async def warm_up(self) -> None:
-        """Load a FaceReader, so that the first request does not wait for it."""
-        await self.queue.submit(lambda _: [self._thread_stream().read(lambda *_: [], b"")], [b""])
+        """Load the FaceReader of every thread, so that no request waits for it.
+
+        Raises: BrokenBarrierError if the threads do not start within START_S.
+        """
+        started = threading.Barrier(self._threads)
+
+        def load(_: Sequence[bytes]) -> list[Found]:
+            # No thread ends its job before each thread has one.
+            started.wait(START_S)
+            return [self._thread_stream().read(lambda *_: [], b"")]
+
+        await self.queue.submit(load, [b""] * self._threads)
 
     async def _find(
         self, read: Read, images: Sequence[bytes], lane: Lane, stream: FaceStream | None = None

@@ -37,6 +37,8 @@ CONFIRMED_SCORE = 0.55
 """The least score of a candidate in a square of twice its side, its second look; textures rarely reach it"""
 MAX_CANDIDATES = 100
 """The most candidates of one image that get a second look"""
+MAX_OF_LEVEL = 20
+"""The most of them in one level, unless all faces are wanted: parts of a texture may look like faces"""
 MAX_FACES = 64
 """The most faces of one image; the largest are kept"""
 
@@ -46,9 +48,8 @@ class FaceSearch:
 
     def __init__(self, *, tracking: bool = False) -> None:
         """tracking: images are frames of one video. Only FaceMesh searches them, for one face."""
-        self._tracking = tracking
         self._mesh = LandmarkFinder(tracking=tracking)
-        self._detector: FaceDetector | None = None
+        self._detector = None if tracking else FaceDetector()
 
     def find(self, image: RGBImage, *, others_from: float = math.inf) -> list[Landmarks]:
         """Landmarks of the faces that FaceMesh finds in the whole image or, if it finds none, of the largest.
@@ -58,13 +59,13 @@ class FaceSearch:
         Returns: at most MAX_FACES, largest first; empty if no face is found.
         """
         found = self._mesh.find(image)
-        if self._tracking or (found and others_from == math.inf):
+        if self._detector is None or (found and others_from == math.inf):
             return found
         smallest_px = max(SMALLEST_SHARE * max(image.shape[:2]), SMALLEST_PX)
         if found:
             smallest_px = max(smallest_px, others_from * found[0].side_px)
         # FaceMesh misses faces beside eight others, whatever their size.
-        found = self._search(image, smallest_px, found, only_largest=others_from == math.inf)
+        found = self._search(image, self._detector, smallest_px, found, others_from)
         return sorted(found, key=lambda face: face.area_px, reverse=True)[:MAX_FACES]
 
     def close(self) -> None:
@@ -73,50 +74,55 @@ class FaceSearch:
             self._detector.close()
 
     def _search(
-        self, image: RGBImage, smallest_px: float, found: list[Landmarks], *, only_largest: bool
+        self,
+        image: RGBImage,
+        detector: FaceDetector,
+        smallest_px: float,
+        found: list[Landmarks],
+        others_from: float,
     ) -> list[Landmarks]:
         """The faces in `found` and those that are found in tiles."""
         searched = 0
+        of_level = MAX_OF_LEVEL if others_from else MAX_CANDIDATES
         for scale in reversed(level_scales(image, smallest_px)):
-            for candidate in self._candidates(image, scale, found):
+            for candidate in _candidates(image, detector, scale, found, at_most=of_level):
                 if searched == MAX_CANDIDATES:
                     return found
                 if any(face.contains(candidate.x, candidate.y) for face in found):
                     continue
                 searched += 1
-                if not self._is_confirmed(image, candidate):
+                if not _is_confirmed(image, detector, candidate):
                     continue
                 face = self._mesh.find_at(image, candidate.x, candidate.y, candidate.side_px)
                 if face is not None and not any(other.contains(*face.middle_px) for other in found):
                     found = [*found, face]
-                    if only_largest:
+                    if others_from == math.inf:
                         return found
         return found
 
-    def _is_confirmed(self, image: RGBImage, candidate: Candidate) -> bool:
-        """Whether the detector gives a face CONFIRMED_SCORE with the candidate in the middle of its input."""
-        _, _, crop = crop_around(image, candidate.x, candidate.y, candidate.side_px)
-        return any(seen.score >= CONFIRMED_SCORE for seen in self._detect(crop))
 
-    def _candidates(self, image: RGBImage, scale: float, found: list[Landmarks]) -> list[Candidate]:
-        """Candidates in tiles of the scaled image, in pixels of the image itself, largest first."""
-        height, width = (max(round(side * scale), 1) for side in image.shape[:2])
-        scaled: RGBImage = cv2.resize(  # type: ignore[assignment]
-            image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        )
-        known = [face.enlarged(scale) for face in found]
-        candidates = []
-        for left, top, tile in tiles(scaled):
-            if np.ptp(tile) < PLAIN or any(_leaves_no_room(face, left, top) for face in known):
-                continue
-            candidates += [seen.moved(left, top).enlarged(1 / scale) for seen in self._detect(tile)]
-        best = sorted(_without_overlaps(candidates), key=lambda one: one.score)[-MAX_CANDIDATES:]
-        return sorted(best, key=lambda one: one.side_px, reverse=True)
+def _is_confirmed(image: RGBImage, detector: FaceDetector, candidate: Candidate) -> bool:
+    """Whether the detector gives a face CONFIRMED_SCORE with the candidate in the middle of its input."""
+    _, _, crop = crop_around(image, candidate.x, candidate.y, candidate.side_px)
+    return crop.size > 0 and any(seen.score >= CONFIRMED_SCORE for seen in detector.detect(crop))
 
-    def _detect(self, tile: RGBImage) -> list[Candidate]:
-        """Candidates in a tile. The detector is loaded when it is first used."""
-        self._detector = self._detector or FaceDetector()
-        return self._detector.detect(tile)
+
+def _candidates(
+    image: RGBImage, detector: FaceDetector, scale: float, found: list[Landmarks], *, at_most: int
+) -> list[Candidate]:
+    """The best candidates in tiles of the scaled image, in pixels of the image itself, largest first."""
+    height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+    scaled: RGBImage = cv2.resize(  # type: ignore[assignment]
+        image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    known = [face.enlarged(scale) for face in found]
+    candidates = []
+    for left, top, tile in tiles(scaled):
+        if np.ptp(tile) < PLAIN or any(_leaves_no_room(face, left, top) for face in known):
+            continue
+        candidates += [seen.moved(left, top).enlarged(1 / scale) for seen in detector.detect(tile)]
+    best = sorted(_without_overlaps(candidates), key=lambda one: one.score)[-at_most:]
+    return sorted(best, key=lambda one: one.side_px, reverse=True)
 
 
 def level_scales(image: RGBImage, smallest_px: float) -> list[float]:

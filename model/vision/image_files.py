@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import struct
+from collections.abc import Iterator
 
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
@@ -22,6 +23,9 @@ MAX_CHUNKS = 50_000
 MAX_SCANS = 100
 """In a JPEG; each scan costs a pass over the whole image, and encoders write about ten"""
 MAX_QUANTISATION_BYTES = 4 * 129
+MAX_JUNK_BYTES = 2**16
+"""Between the segments of a JPEG, together: encoders write none, or a few bytes 0xff"""
+SEARCHED_AT_ONCE_BYTES = 2**16
 ANIMATION = "the file is an animation, not a still image: send a single frame"
 
 
@@ -52,14 +56,64 @@ def still_image_file(data: bytes) -> StillImageFile:
 
 SOS = 0xDA
 """The marker of a JPEG that starts a scan"""
-_SOI, _EOI, _DQT, _COM, _TEM = 0xD8, 0xD9, 0xDB, 0xFE, 0x01
-_APP0_JFIF, _APP1_EXIF, _APP14_ADOBE, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
+SCAN_DATA = 0
+"""Stands for the marker of the data after the header of a scan"""
 FRAME_HEADERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 """Markers of the segments of a JPEG that state its size"""
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 """Frame headers of progressive images, which are refined scan by scan"""
-MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SOI, _EOI, _DQT, _TEM = 0xD8, 0xD9, 0xDB, 0x01
+_APP0_JFIF, _APP1_EXIF, _APP14_ADOBE = 0xE0, 0xE1, 0xEE
+_DHT, _DAC, _DRI = 0xC4, 0xCC, 0xDD
+_KEPT = (*FRAME_HEADERS, _DHT, _DAC, _DQT, _DRI, _APP0_JFIF, _APP14_ADOBE, SOS, SCAN_DATA, _EOI)
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Starts a segment or ends a scan; within a scan's data, 0xff is followed by 0 or a restart marker"""
+
+
+def jpeg_parts(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each part of a JPEG's first image: segments, data of scans, the end marker.
+
+    The decoder and the estimate of its memory read a file with this function, so they read the same headers.
+    A scan's data is searched for its end only when the next part is asked for.
+
+    Raises: ImageUnreadable; struct.error if the file ends within a header.
+    """
+    position, junk_bytes = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        start = _next_marker(data, position, position + MAX_JUNK_BYTES - junk_bytes)
+        junk_bytes += start - position
+        if junk_bytes >= MAX_JUNK_BYTES:
+            raise ImageUnreadable(f"the JPEG has {MAX_JUNK_BYTES} bytes or more between its segments")
+        if start == len(data):
+            return
+        marker, position = data[start + 1], start + 2
+        if marker == _EOI:
+            yield marker, start, position
+            return
+        if marker in (_SOI, _TEM):
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if length < 2:
+            raise ImageUnreadable("the image is damaged or truncated")
+        position += length
+        yield marker, start, position
+        if marker == SOS:
+            start, position = position, _next_marker(data, position, len(data))
+            yield SCAN_DATA, start, position
+    raise ImageUnreadable(f"the JPEG has more than {MAX_SEGMENTS} segments")
+
+
+def _next_marker(data: bytes, start: int, end: int) -> int:
+    """The place of the first marker from start, or else the smaller of end and the file's length.
+
+    Other threads can run between the pieces, because a search keeps Python's lock.
+    """
+    end = min(end, len(data))
+    for piece in range(start, end, SEARCHED_AT_ONCE_BYTES):
+        # A marker has two bytes, so it may lie across the end of a piece.
+        if found := _MARKER.search(data, piece, min(piece + SEARCHED_AT_ONCE_BYTES, end) + 1):
+            return found.start()
+    return end
 
 
 def _jpeg(data: bytes) -> StillImageFile:
@@ -67,38 +121,21 @@ def _jpeg(data: bytes) -> StillImageFile:
     kept, exif, scans = [b"\xff\xd8"], b"", 0
     components = components_of_first_scan = 0
     progressive = False
-    position, segments = 2, 0
-    while found := MARKER.search(data, position):
-        start, marker = found.start(), data[found.start() + 1]
-        segments += 1
-        if segments > MAX_SEGMENTS:
-            raise ImageUnreadable(f"the JPEG has more than {MAX_SEGMENTS} segments")
-        position = start + 2
-        if marker == _EOI:
-            kept.append(b"\xff\xd9")
-            break
-        if marker in (_SOI, _TEM):
-            continue
-        (length,) = struct.unpack_from(">H", data, position)
-        if length < 2:
-            raise ImageUnreadable("the image is damaged or truncated")
-        position += length
+    for marker, start, end in jpeg_parts(data):
         if marker == SOS:
             scans += 1
             components_of_first_scan = components_of_first_scan or data[start + 4]
             if scans > MAX_SCANS:
                 raise ImageUnreadable(f"the JPEG has more than {MAX_SCANS} scans")
-            after = MARKER.search(data, position)
-            position = after.start() if after else len(data)
-        elif marker == _DQT and length - 2 > MAX_QUANTISATION_BYTES:
+        elif marker == _DQT and end - start - 4 > MAX_QUANTISATION_BYTES:
             raise ImageUnreadable("the image is damaged or truncated")
         elif marker in FRAME_HEADERS:
             components = data[start + 9]
             progressive = progressive or marker in PROGRESSIVE
         elif marker == _APP1_EXIF and data[start + 4 : start + 10] == b"Exif\0\0":
-            exif = exif or data[start + 4 : position]
-        if marker in (_APP0_JFIF, _APP14_ADOBE) or not (_APP0_JFIF <= marker <= _APP15 or marker == _COM):
-            kept.append(data[start:position])
+            exif = exif or data[start + 4 : end]
+        if marker in _KEPT:
+            kept.append(data[start:end])
     return StillImageFile(
         data=b"".join(kept),
         decoder=JpegImagePlugin.JpegImageFile,

@@ -6,7 +6,7 @@ import dataclasses
 import struct
 
 from model.errors import ImageUnreadable
-from model.vision.image_files import FRAME_HEADERS, MARKER, MAX_SEGMENTS, PROGRESSIVE, SOS
+from model.vision.image_files import FRAME_HEADERS, PROGRESSIVE, SOS, jpeg_parts
 from model.vision.images import BAND_PX, MAX_PIXELS, reduction
 from model.vision.landmarks import EDGE_PADDING, PADDED_SEARCH_PX
 
@@ -16,7 +16,6 @@ WEBP_BYTES = 13
 """libwebp holds two pictures and Pillow a third while Pillow makes its own"""
 CONVERTED_BYTES = 24
 """Of each pixel in the rows that are converted at a time: transparent ones are copied several times"""
-MAX_MARKER_GAP_BYTES = 2**16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,10 @@ class _Strange(Exception):
 
 
 def _header(data: bytes) -> _Header | None:
-    """None without the signature of a known format. Raises: _Strange; struct.error; IndexError."""
+    """None without the signature of a known format.
+
+    Raises: ImageUnreadable; _Strange; struct.error; IndexError.
+    """
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg_header(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -80,13 +82,9 @@ def _header(data: bytes) -> _Header | None:
 
 
 def _jpeg_header(data: bytes) -> _Header:
-    width = height = components = position = 0
+    width = height = components = 0
     progressive = False
-    for _ in range(MAX_SEGMENTS):
-        found = MARKER.search(data, position + 2, position + MAX_MARKER_GAP_BYTES)
-        if found is None:
-            break
-        start, marker = found.start(), data[found.start() + 1]
+    for marker, start, _ in jpeg_parts(data):
         if marker == SOS:
             in_one_pass = not progressive and data[start + 4] >= components
             return _Header(
@@ -98,8 +96,7 @@ def _jpeg_header(data: bytes) -> _Header:
             )
         if marker in FRAME_HEADERS:
             height, width, components = struct.unpack_from(">HHB", data, start + 5)
-            progressive = marker in PROGRESSIVE
-        position = start + struct.unpack_from(">H", data, start + 2)[0]
+            progressive = progressive or marker in PROGRESSIVE
     raise _Strange
 
 

@@ -135,6 +135,8 @@ class LandmarkFinder:
             times as long.
         """
         left, top, crop = crop_around(image, x, y, side_px)
+        if not crop.size:
+            return None
         faces = [face.moved(left, top) for face in self._search(crop, padding=0.0)]
         return next((face for face in faces if face.contains(x, y)), None)
 
@@ -186,10 +188,15 @@ def _landmarks(face: Any, side: int, pads: tuple[int, int], *, found_after_paddi
 
 
 def crop_around(image: RGBImage, x: float, y: float, side_px: float) -> tuple[int, int, RGBImage]:
-    """Left, top and pixels of the square around a face, CROP_PER_FACE times as large, cut at the border."""
+    """Left, top and pixels of the square around a face, CROP_PER_FACE times as large, cut at the border.
+
+    The crop of a place far outside the image has no pixels.
+    """
     reach = CROP_PER_FACE * side_px / 2
-    left, top = max(math.floor(x - reach), 0), max(math.floor(y - reach), 0)
-    return left, top, np.ascontiguousarray(image[top : math.ceil(y + reach), left : math.ceil(x + reach)])
+    height, width = image.shape[:2]
+    left, right = (min(max(end, 0), width) for end in (math.floor(x - reach), math.ceil(x + reach)))
+    top, bottom = (min(max(end, 0), height) for end in (math.floor(y - reach), math.ceil(y + reach)))
+    return left, top, np.ascontiguousarray(image[top:bottom, left:right])
 
 
 _stderr_lock = threading.Lock()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,9 @@ from app.inference.faces import FacePool
 from app.inference.work_queue import MAX_FAILURES
 from app.settings import Settings
 from model.errors import ImageUnreadable, NoFace, SeveralFaces
+from model.vision.face_detector import FaceDetector
 from model.vision.faces import FaceReader
+from model.vision.landmarks import LandmarkFinder
 from model.vision.patches import LAYOUTS
 from tests.support.samples import no_face, sample_bytes, two_faces
 
@@ -73,3 +76,22 @@ def test_a_reader_that_does_not_load_is_a_fault(pool: FacePool, monkeypatch: pyt
         with pytest.raises(OSError):  # noqa: PT011
             asyncio.run(pool.find_faces([sample_bytes("anger", 0)]))
     assert pool.queue.fault == "5 batches in a row failed on the faces thread"
+
+
+def test_every_thread_has_loaded_all_that_finding_faces_takes_before_the_first_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[tuple[type, int]] = []
+    for part in (LandmarkFinder, FaceDetector):
+
+        def load(self: Any, *, original: Any = part.__init__, **options: Any) -> None:
+            loaded.append((type(self), threading.get_ident()))
+            original(self, **options)
+
+        monkeypatch.setattr(part, "__init__", load)
+    pool = FacePool(LAYOUTS["tight"], Settings(face_threads=3, max_queued_images=1))
+    asyncio.run(pool.warm_up())
+    assert len(loaded) == len({*loaded}) == 6
+    asyncio.run(pool.find_faces([sample_bytes("anger", 0), no_face()] * 6))
+    assert len(loaded) == 6
+    pool.queue.close()

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.errors import SeveralFaces
 from model.vision import face_search
 from model.vision.face_detector import TILE_PX, Candidate, FaceDetector
-from model.vision.face_search import MAX_CANDIDATES, MAX_FACES, FaceSearch, level_scales, tiles
+from model.vision.face_search import MAX_CANDIDATES, MAX_FACES, MAX_OF_LEVEL, FaceSearch, level_scales, tiles
 from model.vision.faces import FaceReader
 from model.vision.landmarks import LandmarkFinder
 from tests.support.group_photos import group_photo, textures, with_small_face
@@ -99,10 +101,10 @@ def test_a_support_image_whose_face_hides_a_rival_from_face_mesh_is_refused(read
 
 
 def test_one_large_face_is_found_without_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: FaceDetector) -> None:
+    def fail(self: FaceDetector, tile: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(FaceDetector, "__init__", fail)
+    monkeypatch.setattr(FaceDetector, "detect", fail)
     search, finder = FaceSearch(), LandmarkFinder()
     portrait = np.asarray(sample_image("anger", 0))
     (face,) = search.find(portrait)
@@ -115,22 +117,52 @@ def test_one_large_face_is_found_without_the_detector(monkeypatch: pytest.Monkey
 
 def test_a_video_is_searched_by_face_mesh_alone(monkeypatch: pytest.MonkeyPatch, reader: FaceReader) -> None:
     photo, _ = with_small_face(reader, (800, 600), 32, (0.5, 0.5))
-    search = FaceSearch(tracking=True)
     monkeypatch.setattr(face_search, "FaceDetector", None)
+    search = FaceSearch(tracking=True)
     assert search.find(np.asarray(photo)) == []
     search.close()
 
 
+@pytest.mark.parametrize(
+    ("others_from", "most"), [(0, MAX_CANDIDATES), (0.4, 3 * MAX_OF_LEVEL), (math.inf, 3 * MAX_OF_LEVEL)]
+)
 def test_the_searched_places_of_an_image_are_bounded(
-    monkeypatch: pytest.MonkeyPatch, search: FaceSearch
+    monkeypatch: pytest.MonkeyPatch, search: FaceSearch, others_from: float, most: int
 ) -> None:
     searched = []
     monkeypatch.setattr(FaceDetector, "detect", lambda self, tile: full_of_candidates())
-    monkeypatch.setattr(FaceSearch, "_is_confirmed", lambda *_: True)
+    monkeypatch.setattr(face_search, "_is_confirmed", lambda *_: True)
     monkeypatch.setattr(LandmarkFinder, "find_at", lambda *place: searched.append(place))
     noise = np.random.default_rng(0).integers(0, 256, (1280, 1280, 3)).astype(np.uint8)
-    search.find(noise, others_from=0)
-    assert len(searched) == MAX_CANDIDATES
+    search.find(noise, others_from=others_from)
+    # Three levels, of which the coarsest has few tiles.
+    assert most / 2 < len(searched) <= most
+
+
+def test_places_outside_the_image_are_not_searched(
+    monkeypatch: pytest.MonkeyPatch, search: FaceSearch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    outside = [Candidate(x=x, y=y, side_px=40, score=0.9) for x in (-900, 60, 900) for y in (-900, 900)]
+    detect = FaceDetector.detect
+    monkeypatch.setattr(
+        FaceDetector,
+        "detect",
+        lambda self, tile: detect(self, tile) + outside if tile.shape[0] == TILE_PX else detect(self, tile),
+    )
+    assert search.find(noise, others_from=0) == []
+
+
+def test_a_small_face_is_found_although_the_background_looks_like_faces(search: FaceSearch) -> None:
+    missed = []
+    for seed in range(2):
+        noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+        photo = Image.fromarray(noise).resize((1000, 1000), Image.Resampling.BICUBIC)
+        photo.paste(sample_image("happiness", 0).resize((70, 70)), (610, 300))
+        found = search.find(np.asarray(photo))
+        if not (found and found[0].contains(645, 335)):
+            missed.append(seed)
+    assert not missed
 
 
 def full_of_candidates() -> list[Candidate]:

@@ -11,7 +11,7 @@ from PIL import Image
 from model.errors import ImageUnreadable
 from model.vision.image_files import still_image_file
 from model.vision.images import decode_image
-from tests.support.bombs import ACCEPTED, BOMBS, FILE_BYTES
+from tests.support.bombs import ACCEPTED, BOMBS, FILE_BYTES, segment
 from tests.support.peak_memory import peak_memory, reset_peak_memory
 from tests.support.samples import encoded
 
@@ -213,6 +213,20 @@ def test_scans_hidden_behind_a_segment_without_a_length_are_refused() -> None:
     hidden = b"\xff\xdc\x00\x00" + b"\xff\xdc\xff\xff" + data[start:-2] * 200
     with pytest.raises(ImageUnreadable):
         decode_image(data[:start] + hidden + data[start:])
+
+
+def test_bytes_that_fill_up_the_space_between_segments_are_ignored() -> None:
+    photo, padding = encoded(COLOUR, "JPEG"), b"\xff" * 4096
+    start = photo.index(b"\xff\xdb")
+    padded = photo[:2] + padding + photo[2:start] + padding + photo[start:]
+    np.testing.assert_array_equal(decode_image(padded).pixels, decode_image(photo).pixels)
+
+
+def test_a_size_in_a_segment_that_decoders_do_not_know_is_ignored() -> None:
+    photo = encoded(COLOUR, "JPEG")
+    for marker in (0xC8, 0xF0, 0xDC, 0x02):
+        hidden = segment(marker, segment(0xC0, struct.pack(">BHHB", 8, 5000, 5000, 1)))
+        assert decode_image(photo[:2] + hidden + photo[2:]).pixels.shape == (48, 64, 3)
 
 
 def test_a_progressive_jpeg_with_one_scan_is_decoded_whole() -> None:
