@@ -26,7 +26,13 @@ LARGE_UPLOAD = sample_bytes("anger", 0) + bytes(2**20 + 1)
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "cores", [4, 16, pytest.param(64, marks=pytest.mark.soak), pytest.param(128, marks=pytest.mark.soak)]
+    "cores",
+    [
+        pytest.param(4, marks=pytest.mark.soak),
+        16,
+        pytest.param(64, marks=pytest.mark.soak),
+        pytest.param(128, marks=pytest.mark.soak),
+    ],
 )
 def test_the_service_needs_at_most_8_threads_per_core_and_100(
     cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
