@@ -159,8 +159,8 @@ def _starts(side: int) -> list[int]:
 
 def _leaves_no_room(face: Landmarks, left: int, top: int) -> bool:
     """Whether a face covers so much of a tile that no other face fits beside it."""
-    x_min, y_min, x_max, y_max = face.moved(-left, -top).extent_px
-    room_px = max(x_min, y_min, TILE_PX - x_max, TILE_PX - y_max)
+    x_min, y_min, x_max, y_max = face.extent_px
+    room_px = max(x_min - left, y_min - top, left + TILE_PX - x_max, top + TILE_PX - y_max)
     return room_px < SMALLEST_IN_TILE_PX
 
 

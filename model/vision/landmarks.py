@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import threading
@@ -27,12 +28,12 @@ PADDED_SEARCH_PX = 720
 
 The detector finds faces of at least a tenth of the padded side: 130 px here. FaceMesh needs no more."""
 
-MIN_DETECTION_SCORE = (
+DETECTION_SCORE_PARAMETER = (
     "facedetectionshortrangecpu__facedetectionshortrange__facedetection__TensorsToDetectionsCalculator"
     ".min_score_thresh"
 )
 """The parameter of FaceMesh's graph that says how sure its detector must be of a face, from 0 to 1"""
-MIN_TRACKING_SCORE = "facelandmarkcpu__ThresholdingCalculator.threshold"
+TRACKING_SCORE_PARAMETER = "facelandmarkcpu__ThresholdingCalculator.threshold"
 """The parameter of FaceMesh's graph that says how sure its landmark network must be of a face, from 0 to 1"""
 
 Points = npt.NDArray[np.float32]
@@ -51,7 +52,7 @@ class Landmarks:
     """(468,) float32: distance of each point behind the middle of the head, roughly in pixels"""
     found_after_padding: bool
 
-    @property
+    @functools.cached_property
     def extent_px(self) -> tuple[float, float, float, float]:
         """Bounds of the points: x_min, y_min, x_max, y_max."""
         (x_min, y_min), (x_max, y_max) = self.points_px.min(axis=0), self.points_px.max(axis=0)
@@ -106,7 +107,7 @@ class LandmarkFinder:
                     "with_attention": False,
                     "use_prev_landmarks": tracking,
                 },
-                calculator_params={MIN_DETECTION_SCORE: 0.3, MIN_TRACKING_SCORE: 0.5},
+                calculator_params={DETECTION_SCORE_PARAMETER: 0.3, TRACKING_SCORE_PARAMETER: 0.5},
                 outputs=["multi_face_landmarks"],
             )
             # The first image makes FaceMesh load its models.
