@@ -233,7 +233,7 @@ class Classifier:
     def _score(
         self, supports: Sequence[SupportSet], pairs: PairScores, class_parts: Scores
     ) -> Iterator[QueryScores]:
-        scores = np.clip(class_parts @ self._part_shares.numpy(), 0, 1)
+        scores = self.class_scores(torch.from_numpy(class_parts)).numpy()
         start = 0
         for support in supports:
             rows = slice(start, start := start + len(support.labels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 from csrn_client import schemas
@@ -14,8 +13,9 @@ CLEAR_FROM, MIXED_FROM = 0.8, 0.5
 """Share of a class's examples that must be classified correctly for the verdict"""
 
 
-def box_response(box: Box) -> schemas.Box:
-    return schemas.Box(**{side: round(at_px, 1) for side, at_px in dataclasses.asdict(box).items()})
+def rounded_box(box: Box) -> dict[str, float]:
+    """The members of a schemas.Box."""
+    return {side: round(float(at_px), 1) for side, at_px in vars(box).items()}
 
 
 def quality_response(

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from app.api.problems import public_detail
+from app.api.responses import rounded_box
 from app.inference.engine import QueryOutcome, ScoredFace, Upload
 from model.checkpoint import Checkpoint
 from model.errors import CsrnError
@@ -72,9 +73,7 @@ def result_members(
 
 
 def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | None) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "box": {side: round(float(at_px), 1) for side, at_px in vars(face.face.box_px).items()}
-    }
+    members: dict[str, Any] = {"box": rounded_box(face.face.box_px)}
     if layout is not None:
         members["regions"] = {
             part: [(round(x, 1), round(y, 1)) for x, y in region.corners_px]

@@ -28,8 +28,8 @@ SCORE_COLUMNS = {
     "batch": "{0.batch}",
     "times faster": "{0.ratio:.1f}",
     "µs a query": "{0.us_per_query:.0f}",
-    "of many sessions": "{0.sessions_us_per_query:.0f}",
     "of it encoding": "{0.encode_us_per_query:.0f}",
+    "µs in many sessions": "{0.sessions_us_per_query:.0f}",
     "queries/s": "{0.queries_per_s:.0f}",
     "plain, µs a query": "{0.plain_us_per_query:.0f}",
 }

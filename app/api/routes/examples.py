@@ -19,13 +19,13 @@ from app.api.dependencies import (
 )
 from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
 from app.api.problems import public_detail
-from app.api.responses import box_response
+from app.api.responses import rounded_box
 from app.api.state import Service, ServiceState
 from app.inference.engine import SupportFace
 from app.inference.errors import ReadingFailed
 from app.inference.fairness import Lane
 from csrn_client.field_rules import ExampleId
-from csrn_client.schemas import Added, AddedExample, Class, RejectedImage
+from csrn_client.schemas import Added, AddedExample, Box, Class, RejectedImage
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["support"])
@@ -53,7 +53,7 @@ async def _add(
     for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True)):
         if isinstance(outcome, SupportFace):
             example_id = example_ids[index] if example_ids else secrets.token_hex(8)
-            label, box = labels[index], box_response(outcome.face.box_px)
+            label, box = labels[index], Box(**rounded_box(outcome.face.box_px))
             examples.append(Example(example_id=example_id, label=label, features=outcome.features))
             added.append(AddedExample(index=index, example_id=example_id, label=label, box=box))
         else:
