@@ -56,7 +56,7 @@ def test_the_service_needs_at_most_8_threads_per_core_and_100(
             return service.client.post(f"{path}/classify", files=[image(file) for file in files]).status_code
 
         report("taught")
-        # So many images at once that each face thread takes one.
+        # One image for each face thread, all at once.
         sizes = [min(cores - start, 64) for start in range(0, cores, 64)]
         assert {*clients.map(classify, [[sample_bytes("anger", 0)] * size for size in sizes])} == {200}
         report("each face thread used")
