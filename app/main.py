@@ -10,7 +10,8 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import WebSocketRequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import VERSION
@@ -18,6 +19,7 @@ from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
 from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
 from app.api.cancel_on_disconnect import CancelOnDisconnect
+from app.api.dependencies import refuse_unknown_parameters
 from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
 from app.api.problems import PROBLEM_RESPONSES, describe_problems
@@ -46,8 +48,6 @@ from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")
 
-MAX_FIELD_BYTES = 4096
-"""The largest text field of a form: several times the size of the longest label"""
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """The methods that web pages of allowed origins may use"""
 MAX_EXPORTS, MAX_EXPORTS_PER_KEY = 4, 2
@@ -134,12 +134,6 @@ def create_app(
         responses=PROBLEM_RESPONSES,
         docs_url=None,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
-        form_limits={
-            "max_files": settings.max_images,
-            # A label and an example id for each image, and the options.
-            "max_fields": 2 * settings.max_images + 8,
-            "max_part_size": MAX_FIELD_BYTES,
-        },
         telemetry=FASTAPI_TELEMETRY,
     )
     service = ServiceState(
@@ -166,10 +160,15 @@ def create_app(
     )
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
+    app.add_exception_handler(WebSocketRequestValidationError, stream.refuse_parameters)  # type: ignore[arg-type]
     describe_problems(app)
     # Classify and stream come first, because each request is compared with the routes in this order.
     for module in (classify, stream, page, api_docs, sessions, examples, system):
-        app.include_router(module.router, max_body_size=settings.max_body_bytes)
+        app.include_router(
+            module.router,
+            max_body_size=settings.max_body_bytes,
+            dependencies=[Depends(refuse_unknown_parameters)],
+        )
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
     # From the innermost to the outermost.

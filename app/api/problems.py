@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from csrn_client.schemas import Problem
 from model.errors import CsrnError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+UNKNOWN = "the request has no field or parameter of this name"
 RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "A problem (RFC 9457)", "model": Problem},
@@ -46,10 +47,9 @@ def problem_response(error: CsrnError) -> JSONResponse:
     return JSONResponse(content, error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
-def plain_message(message: str) -> str:
-    """pydantic's message without the names of its internals."""
-    if message.startswith("Value error, Expected UploadFile"):
-        return "send a file part (with curl: -F name=@file)"
+def plain_message(error: Mapping[str, Any]) -> str:
+    """The message of one of pydantic's errors, without the names of its internals."""
+    message: str = UNKNOWN if error["type"] == "extra_forbidden" else error["msg"]
     return message.removeprefix("Value error, ")
 
 

@@ -10,7 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
-from app.api.dependencies import Owner, require_json, require_same_weights
+from app.api.bodies import FORM, media_type
+from app.api.dependencies import Owner, SessionId, require_json, require_same_weights
+from app.api.errors import InvalidRequest
+from app.api.problems import UNKNOWN
 from app.api.responses import quality_response
 from app.api.state import Service
 from app.inference.fairness import Lane
@@ -61,20 +64,20 @@ async def list_sessions(
 
 
 @router.get("/{session_id}")
-async def get_session(session_id: str, owner: Owner, service: Service) -> Session:
+async def get_session(session_id: SessionId, owner: Owner, service: Service) -> Session:
     """A session, with the number of examples of each class."""
     return await service.store.get(owner, session_id)
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_session(session_id: str, owner: Owner, service: Service) -> None:
+async def delete_session(session_id: SessionId, owner: Owner, service: Service) -> None:
     """Delete a session with all its examples."""
     await service.store.delete(owner, session_id)
     service.supports.forget(session_id)
 
 
 @router.get("/{session_id}/quality")
-async def get_quality(session_id: str, owner: Owner, service: Service) -> Quality:
+async def get_quality(session_id: SessionId, owner: Owner, service: Service) -> Quality:
     """Leave-one-out confusion of the support set, with a verdict on each class."""
     session, examples = await service.store.load_examples(owner, session_id)
     require_same_weights(service, session)
@@ -99,7 +102,7 @@ async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
     responses={200: {"description": "A safetensors file", "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA}}},
     dependencies=[Depends(_limit_exports, scope="request")],
 )
-async def export(session_id: str, owner: Owner, service: Service) -> Response:
+async def export(session_id: SessionId, owner: Owner, service: Service) -> Response:
     """Return the session with its features as a safetensors file, which POST /v1/sessions/import accepts."""
     session, examples = await service.store.load_examples(owner, session_id)
     archive = await asyncio.to_thread(export_session, session, examples)
@@ -137,11 +140,16 @@ async def import_session(request: Request, owner: Owner, service: Service) -> Se
 
 
 async def _read_archive_bytes(request: Request) -> bytes:
-    """Raises: ArchiveInvalid unless a form has exactly one file."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    """The file part of a form, or the body, whatever its content type: curl states one that means nothing.
+
+    Raises: ArchiveInvalid unless a form has exactly one file; InvalidRequest.
+    """
+    if media_type(request) != FORM:
         return await request.body()
     async with request.form() as form:
-        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        if unknown := [name for name in form if name != "file"]:
+            raise InvalidRequest(f"{', '.join(unknown)}: {UNKNOWN}")
+        files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
         if len(files) != 1:
-            raise ArchiveInvalid("send one file part, or the file as the body")
+            raise ArchiveInvalid("send one file part named file, or the file as the body")
         return await files[0].read()
