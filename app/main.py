@@ -18,11 +18,12 @@ from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
 from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
+from app.api.api_description import OVERVIEW, TAGS, describe, operation_id
 from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.api.dependencies import refuse_unknown_parameters
 from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
-from app.api.problems import PROBLEM_RESPONSES, describe_problems
+from app.api.problems import PROBLEM_RESPONSES
 from app.api.readiness import Readiness
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.api.state import ServiceState
@@ -126,8 +127,10 @@ def create_app(
     app = FastAPI(
         title="CSRN Serve",
         version=VERSION,
-        description="Few-shot facial expression classification. Scores are relation scores, not "
-        "probabilities. The service recognizes expressions, not feelings.",
+        summary="Teach the service facial expressions with a few images each, then classify others",
+        description=OVERVIEW,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
@@ -161,7 +164,7 @@ def create_app(
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
     app.add_exception_handler(WebSocketRequestValidationError, stream.refuse_parameters)  # type: ignore[arg-type]
-    describe_problems(app)
+    describe(app)
     # Classify and stream come first, because each request is compared with the routes in this order.
     for module in (classify, stream, page, api_docs, sessions, examples, system):
         app.include_router(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from app.api.api_description import without_null
 from app.api.bodies import FORM, IMAGE_MEDIA_TYPES, JSON, ImagesBody
 
 BINARY = {"type": "string", "format": "binary"}
@@ -41,7 +42,7 @@ def image_body(model: type[ImagesBody], *, or_one_image: bool = False) -> dict[s
         example["images"] = [EXAMPLE_IMAGE, EXAMPLE_IMAGE]
     form = copy.deepcopy(schema)
     for field, described in form["properties"].items():
-        form["properties"][field] = _without_null(described)
+        form["properties"][field] = without_null(described)
         if field in model.image_fields:
             described["items"] = BINARY
             described["description"] += ", one file part each"
@@ -55,12 +56,3 @@ def image_body(model: type[ImagesBody], *, or_one_image: bool = False) -> dict[s
     if or_one_image:
         content |= {media_type: {"schema": BINARY} for media_type in IMAGE_MEDIA_TYPES}
     return {"requestBody": {"required": True, "content": content}}
-
-
-def _without_null(described: dict[str, Any]) -> dict[str, Any]:
-    """A field that may be left out, without JSON's null, which a form cannot send."""
-    if "anyOf" not in described:
-        return described
-    value = next(kind for kind in described.pop("anyOf") if kind["type"] != "null")
-    described.pop("default")
-    return {**value, **described}

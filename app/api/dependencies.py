@@ -37,8 +37,10 @@ class _KeyOwner(SecurityBase):
 
 Owner = Annotated[str, Depends(_KeyOwner())]
 """The name of the request's key"""
-SessionId = Annotated[str, Path(description="The id of the session", examples=["8c1f0b6d5a3e4f27"])]
+SessionId = Annotated[str, Path(description="The id of the session")]
 LabelPath = Annotated[Label, Path(description="The label of the class, percent-encoded", examples=["smile"])]
+
+ExampleIdPath = Annotated[str, Path(description="The id of the example")]
 
 
 async def refuse_unknown_parameters(connection: HTTPConnection) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from app.api.errors import RequestError
@@ -53,25 +52,7 @@ def plain_message(error: Mapping[str, Any]) -> str:
     return message.removeprefix("Value error, ")
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Add the codes and the media type of problems to /openapi.json: FastAPI describes them as plain JSON."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        described = app.openapi_schema is not None
-        schema = generate()
-        if not described:
-            operations = [operation for path in schema["paths"].values() for operation in path.values()]
-            for status in PROBLEM_RESPONSES:
-                for content in (operation["responses"][status]["content"] for operation in operations):
-                    content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
-            schema["components"]["schemas"]["Problem"]["properties"]["code"] |= _code_schema()
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _code_schema() -> dict[str, Any]:
+def code_schema() -> dict[str, Any]:
     """The OpenAPI description of all codes, each with its status and title."""
     kinds = sorted(
         {kind.code: kind for kind in _all_errors(CsrnError)}.values(), key=lambda k: (k.status, k.code)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, status
 
 from app.api.bodies import ExamplesBody, ReplaceBody, SupportBody, body_reader
 from app.api.body_descriptions import image_body
-from app.api.dependencies import LabelPath, Owner, SessionId, require_same_weights
+from app.api.dependencies import ExampleIdPath, LabelPath, Owner, SessionId, require_same_weights
 from app.api.errors import NoExampleAdded
 from app.api.problems import public_detail
 from app.api.responses import rounded_box
@@ -111,7 +111,7 @@ async def get_class(session_id: SessionId, label: LabelPath, owner: Owner, servi
 
 @router.delete("/classes/{label}/examples/{example_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_example(
-    session_id: SessionId, label: LabelPath, example_id: str, owner: Owner, service: Service
+    session_id: SessionId, label: LabelPath, example_id: ExampleIdPath, owner: Owner, service: Service
 ) -> None:
     """Delete one example. A class without examples no longer exists."""
     await service.store.delete_example(owner, session_id, label, example_id)

@@ -17,7 +17,7 @@ from app.api.problems import UNKNOWN
 from app.api.responses import quality_response
 from app.api.state import Service
 from app.inference.fairness import Lane
-from app.sessions.archive import export_session, read_archive
+from app.sessions import archive
 from app.sessions.errors import ArchiveInvalid
 from csrn_client.schemas import NewSession, Quality, Session, SessionPage
 
@@ -102,18 +102,18 @@ async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
     responses={200: {"description": "A safetensors file", "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA}}},
     dependencies=[Depends(_limit_exports, scope="request")],
 )
-async def export(session_id: SessionId, owner: Owner, service: Service) -> Response:
+async def export_session(session_id: SessionId, owner: Owner, service: Service) -> Response:
     """Return the session with its features as a safetensors file, which POST /v1/sessions/import accepts."""
     session, examples = await service.store.load_examples(owner, session_id)
-    archive = await asyncio.to_thread(export_session, session, examples)
+    content = await asyncio.to_thread(archive.export_session, session, examples)
     # A body sent in parts ends only when the client has received it.
-    parts = (archive[start : start + PART_BYTES] for start in range(0, len(archive), PART_BYTES))
+    parts = (content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES))
     return StreamingResponse(
         parts,
         media_type=ARCHIVE_MEDIA_TYPE,
         headers={
             "Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"',
-            "Content-Length": str(len(archive)),
+            "Content-Length": str(len(content)),
         },
     )
 
@@ -131,7 +131,7 @@ async def export(session_id: SessionId, owner: Owner, service: Service) -> Respo
 async def import_session(request: Request, owner: Owner, service: Service) -> Session:
     """Create a session from an exported file, sent as the body or as one file part."""
     new, examples = await asyncio.to_thread(
-        read_archive,
+        archive.read_archive,
         await _read_archive_bytes(request),
         weights_sha256=service.engine.checkpoint.sha256,
         numbers_per_face=service.engine.checkpoint.network.numbers_per_face,
