@@ -29,9 +29,11 @@ ARCHIVE_MEDIA_TYPE = "application/octet-stream"
 ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 FILE_FORM_SCHEMA = {
     "schema": {
+        "title": "ImportForm",
         "type": "object",
-        "properties": {"file": {"type": "string", "format": "binary"}},
+        "properties": {"file": {"type": "string", "format": "binary", "description": "The exported file"}},
         "required": ["file"],
+        "additionalProperties": False,
     }
 }
 

@@ -98,7 +98,7 @@ class Session(Documented):
     metadata: dict[str, Any]
     """The values that you gave it"""
     classes: list[ClassCount]
-    """Its classes, in the order of their labels"""
+    """Its classes, the oldest first"""
 
 
 class SessionPage(Documented):
