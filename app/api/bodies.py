@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import pydantic
 from fastapi import Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
 from app.api.dependencies import Owner
 from app.api.errors import (
@@ -35,16 +36,24 @@ MAX_FIELD_BYTES = 4096
 MAX_JSON_MARKS_PER_IMAGE = 100
 """The most commas and brackets of a JSON body for each image that it may have. A label may hold 64 commas.
 Without this limit millions of empty lists, 3 bytes each, would fill the memory"""
+MAX_ESCAPES, MAX_ESCAPES_PER_BYTE = 10_000, 1 / 16
+"""The most backslashes of a JSON body. PHP writes one before each slash of base64, which is 1 of 64 characters,
+and line ends take 2 of 78. Reading millions of them would stop the event loop for half a second"""
 MAX_JSON_ON_LOOP_BYTES = 128 * 1024
 """The largest JSON body that is read on the event loop, which takes less than half a millisecond"""
 
 
-def _image(value: object) -> Upload:
-    """Decode an image of a JSON body. Raises: ValueError."""
+def _image(value: object, info: ValidationInfo) -> Upload:
+    """Decode an image of a JSON body. Raises: ValueError; BodyTooLarge.
+
+    Args: info, its context is the largest number of bytes of an image.
+    """
     if isinstance(value, Upload):  # a file part of a form
         return value
     if not isinstance(value, str):
         raise ValueError("send each image as base64 text")
+    if len(value) > 1.5 * info.context + 100:  # The exact size is checked after base64 is decoded.
+        raise BodyTooLarge(f"an image has at most {info.context} bytes")
     head, comma, text = value.partition(",") if value.startswith("data:") else ("", "", value)
     if comma and not head.endswith(";base64"):
         raise ValueError("a data URL of an image begins with data:image/jpeg;base64, or the like")
@@ -57,8 +66,8 @@ def _image(value: object) -> Upload:
 def _decoded(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # Many encoders break lines.
-        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError:  # Some encoders break lines.
+        return binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
 
 
 Image = Annotated[
@@ -257,19 +266,23 @@ async def _read_form(request: Request, service: ServiceState, model: type[Images
 
 async def _read_json(request: Request, service: ServiceState, model: type[B]) -> B:
     """Raises: BodyTooLarge; pydantic.ValidationError."""
-    data = await _read_bytes(request)
-
-    def read() -> B:
-        if sum(map(data.count, b",[{")) > MAX_JSON_MARKS_PER_IMAGE * (service.settings.max_images + 1):
-            raise BodyTooLarge("the JSON has too many members")
-        return model.model_validate_json(data, strict=True)
-
+    settings = service.settings
+    data = await _read_bytes(request, max_marks=MAX_JSON_MARKS_PER_IMAGE * (settings.max_images + 1))
+    read = functools.partial(model.model_validate_json, data, strict=True, context=settings.max_image_bytes)
     return read() if len(data) <= MAX_JSON_ON_LOOP_BYTES else await asyncio.to_thread(read)
 
 
-async def _read_bytes(request: Request) -> bytearray:
-    """The body, which grows while it arrives: joining its parts at its end would stop the event loop."""
-    data = bytearray()
+async def _read_bytes(request: Request, *, max_marks: int | None = None) -> bytearray:
+    """The body, which grows while it arrives: joining its parts at its end would stop the event loop.
+
+    Raises: BodyTooLarge if it is JSON of too many commas and opening brackets, or of too many escapes.
+    """
+    data, marks, escapes = bytearray(), 0, 0
     async for part in request.stream():
         data += part
+        if max_marks is not None:
+            marks += sum(map(part.count, b",[{"))
+            escapes += part.count(b"\\")
+            if marks > max_marks or escapes > MAX_ESCAPES + len(data) * MAX_ESCAPES_PER_BYTE:
+                raise BodyTooLarge("the JSON has too many members or escapes")
     return data

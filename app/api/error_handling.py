@@ -27,6 +27,8 @@ logger = logging.getLogger("csrn")
 
 MAX_ERRORS = 20
 """The most wrong fields that one problem lists"""
+MAX_NAME = 100
+"""The most characters of a field's name that a problem repeats"""
 FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
 """How starlette's messages begin if a form has too many parts or too large fields"""
 STATUS_ERRORS: dict[int, type[CsrnError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
@@ -79,7 +81,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            FieldError(field=".".join(map(str, item["loc"][1:])), detail=plain_message(item))
+            FieldError(field=".".join(map(str, item["loc"][1:]))[:MAX_NAME], detail=plain_message(item))
             for item in error.errors()[:MAX_ERRORS]
         ]
         kind = _error_about(errors[0].field, error.errors()[0]["type"])

@@ -18,6 +18,7 @@ from tests.support.samples import sample_bytes
 FACE = sample_bytes("anger", 5)
 TEXT = base64.b64encode(FACE).decode()
 DATA_URL = f"data:image/jpeg;base64,{TEXT}"
+JSON_TYPE = {"content-type": "application/json"}
 IMAGE_BODY = {"content": FACE, "headers": {"content-type": "image/jpeg"}}
 
 
@@ -36,7 +37,7 @@ def test_an_image_is_classified_alike_whatever_the_content_type(client: TestClie
     lines = base64.encodebytes(FACE).decode()
     for text in (TEXT, DATA_URL, lines, DATA_URL.replace("/", "\\/")):
         body = f'{{"images": ["{text}"]}}'.replace("\n", "\\n")
-        found = scores(client.post(path, content=body, headers={"content-type": "application/json"}))
+        found = scores(client.post(path, content=body, headers=JSON_TYPE))
         assert found == [{**form[0], "filename": None}]
     assert scores(client.post(path, **IMAGE_BODY)) == [{**form[0], "filename": None}]
 
@@ -129,9 +130,8 @@ def test_json_values_have_their_own_types(client: TestClient, taught: str, wrong
 
 
 def test_a_body_that_is_no_json_is_refused(client: TestClient, taught: str) -> None:
-    headers = {"content-type": "application/json"}
     for content in (b"", b"{", b"[]", b"null", b'{"images": ["\xff"]}', b"[" * 4000):
-        refused = client.post(f"{taught}/classify", content=content, headers=headers)
+        refused = client.post(f"{taught}/classify", content=content, headers=JSON_TYPE)
         assert_problem(refused, 422, "invalid_request")
 
 
@@ -221,6 +221,7 @@ def test_images_are_limited_in_size_and_number_in_every_content_type(client: Tes
         (client.post(path, json={"images": small}), "at most 40 images"),
         (client.post(path, content=large, headers={"content-type": "image/jpeg"}), "an image has at most"),
         (client.post(path, json={"images": [[] for _ in range(9000)]}), "too many members"),
+        (client.post(path, content=b'{"images": ["' + b"\\/" * 20_000, headers=JSON_TYPE), "or escapes"),
         (client.post(path, content=b"x" * (2**20 + 1), headers={"content-type": "image/png"}), "too large"),
     ):
         assert_problem(refused, 413, "body_too_large")

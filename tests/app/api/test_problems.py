@@ -110,6 +110,9 @@ def test_a_problem_lists_a_limited_number_of_wrong_fields(client: TestClient) ->
     response = client.post("/v1/sessions", content=f"{{{few}}}", headers=headers)
     assert_problem(response, 422, "invalid_request")
     assert len(response.content) < 10_000
+    long_name = client.post("/v1/sessions", content=f'{{"{"a" * 60_000}": 1}}', headers=headers)
+    assert_problem(long_name, 422, "invalid_request")
+    assert len(long_name.content) < 1_000
 
 
 def test_without_disk_space_for_a_body_the_service_is_not_ready(
