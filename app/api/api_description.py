@@ -44,7 +44,10 @@ _SESSION = {
     "revision": 1,
     "weights_sha256": _SHA256,
     "metadata": {"room": 7},
-    "classes": [{"label": "bored", "examples": 1}, {"label": "smile", "examples": 1}],
+    "classes": [
+        {"label": "bored", "examples": 1, "enabled": True},
+        {"label": "smile", "examples": 1, "enabled": True},
+    ],
 }
 _BOX = {"x_min": 92.5, "y_min": 110.0, "x_max": 262.3, "y_max": 301.8}
 _REJECTED = {"index": 2, "filename": "wall.jpg", "code": "no_face", "detail": "no face found"}
@@ -59,9 +62,11 @@ _SCORES = [
 ]
 EXAMPLES: dict[str, dict[str, Any]] = {
     "NewSession": {"name": "demo", "ttl_s": 3600, "metadata": {"room": 7}},
+    "SessionChange": {"name": "demo 2", "ttl_s": 7200},
+    "ClassChange": {"label": "grin", "enabled": False},
     "Session": _SESSION,
     "SessionPage": {"sessions": [_SESSION], "next_cursor": None},
-    "Class": {"label": "smile", "examples": 1, "example_ids": ["smile-1"]},
+    "Class": {"label": "smile", "examples": 1, "enabled": True, "example_ids": ["smile-1"]},
     "Added": {
         "session": _SESSION,
         "added": [

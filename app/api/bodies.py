@@ -37,7 +37,7 @@ MAX_JSON_MARKS_PER_IMAGE = 100
 """The most commas and brackets of a JSON body for each image that it may have. A label may hold 64 commas.
 Without this limit millions of empty lists, 3 bytes each, would fill the memory"""
 MAX_ESCAPES, MAX_ESCAPES_PER_BYTE = 10_000, 1 / 16
-"""The most backslashes of a JSON body. PHP writes one before each slash of base64, which is 1 of 64 characters,
+"""The most backslashes of a JSON body. PHP writes one before each slash of base64, 1 of 64 characters,
 and line ends take 2 of 78. Reading millions of them would stop the event loop for half a second"""
 MAX_JSON_ON_LOOP_BYTES = 128 * 1024
 """The largest JSON body that is read on the event loop, which takes less than half a millisecond"""
@@ -52,8 +52,9 @@ def _image(value: object, info: ValidationInfo) -> Upload:
         return value
     if not isinstance(value, str):
         raise ValueError("send each image as base64 text")
-    if len(value) > 1.5 * info.context + 100:  # The exact size is checked after base64 is decoded.
-        raise BodyTooLarge(f"an image has at most {info.context} bytes")
+    max_bytes = int(info.context or 0)
+    if len(value) > 1.5 * max_bytes + 100:  # The exact size is checked after base64 is decoded.
+        raise BodyTooLarge(f"an image has at most {max_bytes} bytes")
     head, comma, text = value.partition(",") if value.startswith("data:") else ("", "", value)
     if comma and not head.endswith(";base64"):
         raise ValueError("a data URL of an image begins with data:image/jpeg;base64, or the like")

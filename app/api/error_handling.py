@@ -81,7 +81,9 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            FieldError(field=".".join(map(str, item["loc"][1:]))[:MAX_NAME], detail=plain_message(item))
+            FieldError(
+                field=".".join(map(str, item["loc"][1:]))[:MAX_NAME], detail=plain_message(item["msg"])
+            )
             for item in error.errors()[:MAX_ERRORS]
         ]
         kind = _error_about(errors[0].field, error.errors()[0]["type"])

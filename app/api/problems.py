@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -46,9 +46,10 @@ def problem_response(error: CsrnError) -> JSONResponse:
     return JSONResponse(content, error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
-def plain_message(error: Mapping[str, Any]) -> str:
-    """The message of one of pydantic's errors, without the names of its internals."""
-    message: str = UNKNOWN if error["type"] == "extra_forbidden" else error["msg"]
+def plain_message(message: str) -> str:
+    """pydantic's message without the names of its internals."""
+    if message == "Extra inputs are not permitted":
+        return UNKNOWN
     return message.removeprefix("Value error, ")
 
 

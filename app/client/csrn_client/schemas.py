@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from csrn_client.field_rules import MAX_TTL_S, Metadata
+from csrn_client.field_rules import MAX_TTL_S, Label, Metadata, SessionName
 
 Verdict = Literal["clear", "mixed", "confused", "not_measurable"]
 
@@ -61,14 +61,38 @@ class Problem(Documented):
 class NewSession(Documented):
     """The settings of a new session."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str | None = Field(None, max_length=200, pattern=r"^[^\x00]*$")
+    name: SessionName | None = None
     """A name of your choice, which need not be unique"""
     ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
     """Seconds until the session is deleted. Without it the session is kept until it is deleted by request"""
     metadata: Metadata = Field(default_factory=dict)
     """Values of your own, which the service only keeps"""
+
+
+class SessionChange(Documented):
+    """New settings of a session. A setting that is left out does not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: SessionName | None = None
+    """Null removes the name"""
+    ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
+    """Seconds from now until the session is deleted. Null keeps it until it is deleted by request"""
+    metadata: Metadata = Field(default_factory=dict)
+    """Replaces all metadata of the session"""
+
+
+class ClassChange(Documented):
+    """Changes of a class. A member that is null or left out changes nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    label: Label | None = None
+    """The new label. No other class of the session may have it"""
+    enabled: bool | None = None
+    """Whether the class is scored. A disabled class keeps its examples"""
 
 
 class ClassCount(Documented):
@@ -78,6 +102,8 @@ class ClassCount(Documented):
     """Its name"""
     examples: int
     """Number of its examples"""
+    enabled: bool
+    """Whether the class is scored"""
 
 
 class Session(Documented):
@@ -92,7 +118,7 @@ class Session(Documented):
     expires_at: datetime.datetime | None
     """When it will be deleted; null if only by request"""
     revision: int
-    """Increases with every change of the examples"""
+    """Increases with every change of the examples and classes"""
     weights_sha256: str
     """The weights that encoded its examples. The service needs the same ones to use it"""
     metadata: dict[str, Any]
@@ -117,6 +143,8 @@ class Class(Documented):
     """Its name"""
     examples: int
     """Number of its examples"""
+    enabled: bool
+    """Whether the class is scored"""
     example_ids: list[str]
     """The oldest first"""
 

@@ -129,6 +129,16 @@ def test_json_values_have_their_own_types(client: TestClient, taught: str, wrong
     )
 
 
+def test_settings_have_their_own_types(client: TestClient, taught: str) -> None:
+    for refused in (
+        client.post("/v1/sessions", json={"ttl_s": "60"}),
+        client.patch(taught, json={"ttl_s": "60"}),
+        client.patch(f"{taught}/classes/anger", json={"enabled": "false"}),
+        client.patch(f"{taught}/classes/anger", json={"enabled": 0}),
+    ):
+        assert_problem(refused, 422, "invalid_request")
+
+
 def test_a_body_that_is_no_json_is_refused(client: TestClient, taught: str) -> None:
     for content in (b"", b"{", b"[]", b"null", b'{"images": ["\xff"]}', b"[" * 4000):
         refused = client.post(f"{taught}/classify", content=content, headers=JSON_TYPE)
@@ -152,6 +162,8 @@ UNKNOWN: dict[str, Request] = {
         "/v1/classify", json={"support": [TEXT], "labels": ["a"], "images": [TEXT], "other": 1}
     ),
     "JSON of a session": lambda c, s: c.post("/v1/sessions", json={"other": 1}),
+    "JSON of a session's change": lambda c, s: c.patch(s, json={"other": 1}),
+    "JSON of a class's change": lambda c, s: c.patch(f"{s}/classes/anger", json={"other": 1}),
     "form of an import": lambda c, s: c.post("/v1/sessions/import", files=[image(b"x", field="other")]),
     "query of classify": lambda c, s: c.post(f"{s}/classify?other=1", files=[image(FACE)]),
     "query beside one image": lambda c, s: c.post(f"{s}/classify?other=1", **IMAGE_BODY),
@@ -159,6 +171,8 @@ UNKNOWN: dict[str, Request] = {
     "query of the list": lambda c, s: c.get("/v1/sessions?limit=1&other=1"),
     "query of GET": lambda c, s: c.get(f"{s}?other=1"),
     "query of DELETE": lambda c, s: c.delete(f"{s}/classes/anger?other"),
+    "query of PATCH": lambda c, s: c.patch(f"{s}?other=1", json={"name": "n"}),
+    "query of PATCH of a class": lambda c, s: c.patch(f"{s}/classes/anger?other=1", json={"enabled": False}),
     "query of quality": lambda c, s: c.get(f"{s}/quality?other="),
     "query of export": lambda c, s: c.get(f"{s}/export?other=1"),
     "query of import": lambda c, s: c.post("/v1/sessions/import?other=1", content=b""),
