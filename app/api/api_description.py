@@ -175,6 +175,14 @@ def _describe_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
         content[PROBLEM_MEDIA_TYPE] = content.pop(JSON)
     for parameter in operation.get("parameters", []):
         parameter["schema"] = without_null(parameter["schema"])
+        if "requestBody" in operation:
+            # Generated clients would send the default in the query although the body has another value.
+            parameter["schema"].pop("default", None)
+    # Generators name a class after the schema of a body if it is one of the components.
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if name := content["schema"].get("title"):
+            schemas[name] = content["schema"]
+            content["schema"] = {"$ref": f"#/components/schemas/{name}"}
 
 
 def without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -91,14 +91,14 @@ class ScoreOptions(Documented):
     """Return at most this number of scores for each face, the best first. The rest of the result stays the
     same"""
     regions: bool = False
-    """Add the corners of the image regions that the face, eye and lip patches show"""
+    """Add the corners of the image regions that the face, eye and lip patches show. Left out by default"""
 
 
 class ClassifyOptions(ScoreOptions):
     """How to classify."""
 
     all_faces: bool = False
-    """Score every face of an image, the largest first, instead of the largest face alone"""
+    """Score every face of an image, the largest first. By default only the largest face is scored"""
 
 
 class ImagesBody(Documented):
