@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -107,7 +108,12 @@ def test_log_and_traces_hide_what_users_send(service: Service, collector: TraceC
     encoded_key = base64.urlsafe_b64encode(KEY.encode()).decode().rstrip("=")
     protocols = [Subprotocol("csrn.v1"), Subprotocol(f"csrn.key.{encoded_key}")]
     path = new_session(service.client, json={"name": MARK})
-    url = f"{service.url}{path}/stream?q={MARK}".replace("http", "ws")
+    url = f"{service.url}{path}/stream".replace("http", "ws")
+    with (
+        connect(f"{url}?q={MARK}", subprotocols=protocols) as refused,
+        pytest.raises(ConnectionClosedError, match="invalid_request"),
+    ):
+        refused.recv(30)
     with connect(url, subprotocols=protocols) as stream:
         stream.send(MARKED_IMAGE)
         stream.recv(30)
