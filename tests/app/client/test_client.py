@@ -73,6 +73,64 @@ def test_a_request_that_only_reads_is_sent_again_after_any_error(error: Exceptio
     assert Client(transport=Answers(error, (200, PAGE))).list_sessions().next_cursor is None
 
 
+def test_a_refused_connection_fails_within_a_second_and_names_the_url(pauses_s: list[float]) -> None:
+    answers = Answers(*[httpx.ConnectError("refused")] * 9)
+    with pytest.raises(ServiceUnreachable, match=r"cannot connect to http://test/faces/v1/model: refused"):
+        Client("http://ann:secret@test/faces", transport=answers).get_model()
+    assert sum(pauses_s) < 1
+
+
+def test_a_refused_connection_is_tried_again_as_often_as_the_user_wants(pauses_s: list[float]) -> None:
+    answers = Answers(*[httpx.ConnectError("refused")] * 4, (200, PAGE))
+    assert Client(transport=answers, retries=4).list_sessions().sessions == []
+    with pytest.raises(ServiceUnreachable):
+        Client(transport=Answers(httpx.ConnectError("refused")), retries=0).list_sessions()
+    assert len(pauses_s) == 4
+
+
+def test_each_retry_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    answers = Answers(httpx.ConnectError("refused"), (429, BUSY), (200, PAGE), retry_after="7")
+    Client("http://test", transport=answers).list_sessions()
+    assert [(record.name, record.levelname, record.message) for record in caplog.records] == [
+        ("csrn_client", "WARNING", f"{message}")
+        for message in (
+            "cannot connect to http://test/v1/sessions: refused: trying again in 0.2 s (1 of 2)",
+            "http://test/v1/sessions answered 429 Too Many Requests: trying again in 7.0 s (2 of 5)",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (httpx.ReadTimeout("timed out"), "no answer from http://test/v1/sessions/s/support in time"),
+        (httpx.ReadError("reset"), "lost the connection to http://test/v1/sessions/s/support: reset"),
+        (
+            httpx.LocalProtocolError("bad"),
+            "cannot send the request to http://test/v1/.*: bad",
+        ),
+    ],
+)
+def test_a_service_that_does_not_answer_is_named(error: Exception, message: str) -> None:
+    with pytest.raises(ServiceUnreachable, match=message):
+        Client("http://test", transport=Answers(error)).add_support("s", ("a", b"image"))
+
+
+@pytest.mark.parametrize("error", [httpx.LocalProtocolError("bad header"), httpx.TooManyRedirects("many")])
+def test_a_request_that_can_never_succeed_is_not_sent_again(error: Exception) -> None:
+    answers = Answers(error, (200, PAGE))
+    with pytest.raises(ServiceUnreachable):
+        Client(transport=answers).list_sessions()
+    assert answers.count == 1
+
+
+def test_a_renaming_that_may_have_happened_is_not_sent_again() -> None:
+    answers = Answers(httpx.ReadError("lost"), (200, {}))
+    with pytest.raises(ServiceUnreachable):
+        Client(transport=answers).update_class("s", "a", new_label="b")
+    assert answers.count == 1
+
+
 def test_images_are_sent_again_if_no_connection_was_made() -> None:
     answers = Answers(httpx.ConnectError("refused"), (404, NOT_FOUND))
     with pytest.raises(ServiceProblem) as raised:
