@@ -47,7 +47,7 @@ print(f"{correct} of {len(asked)} correct, chance is 1 in {len(labels)}")
 columns = [*labels, "unknown", "no face"]
 table = np.array([[counts[row, column] for column in columns] for row in labels])
 shares = table / table.sum(axis=1, keepdims=True).clip(1)
-figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+figure, axes = plt.subplots(figsize=(7, 5))
 axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
 axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
 axes.set_yticks(range(len(labels)), labels)
@@ -55,7 +55,7 @@ axes.set(xlabel="predicted", ylabel="shown", title=f"{correct} of {len(asked)} c
 for (y, x), count in np.ndenumerate(table):
     if count:
         axes.text(x, y, count, ha="center", va="center", color="white" if shares[y, x] > 0.5 else "black")
-figure.savefig("confusion-matrix.png", dpi=150)
+figure.savefig("confusion-matrix.png", dpi=150, bbox_inches="tight")
 plt.show()
 
 # %% Which examples confuse it? And then forget everything.

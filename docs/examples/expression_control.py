@@ -34,15 +34,17 @@ class Pages:
         print(f"page {self.number}")
 
 
-def camera_frames(number: int) -> Iterator[bytes]:
-    """Frames of a webcam as JPEG files, without an end."""
+def camera_frames(camera: str) -> Iterator[bytes]:
+    """Frames as JPEG files: of the webcam with a number, of a video file, or of a camera with an address."""
     import cv2
 
-    camera = cv2.VideoCapture(number)
+    video = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
+    if not video.isOpened():
+        raise SystemExit(f"there is no camera {camera}")
     while True:
-        success, frame = camera.read()
+        success, frame = video.read()
         if not success:
-            raise SystemExit(f"camera {number} does not deliver a picture")
+            return
         yield cv2.imencode(".jpg", frame)[1].tobytes()
 
 
@@ -61,7 +63,7 @@ def main() -> None:
     options.add_argument("photos", nargs="*", type=Path, help="photos to use instead of the camera")
     options.add_argument("--session", required=True, help="the id of a session that knows the expressions")
     options.add_argument("--url", default=os.environ.get("CSRN_URL", "http://127.0.0.1:8000"))
-    options.add_argument("--camera", type=int, default=0, help="the number of the camera")
+    options.add_argument("--camera", default="0", help="number, video file or address of the camera")
     options.add_argument("--next", default="happiness", help="the expression that turns to the next page")
     options.add_argument("--previous", default="surprise", help="the expression that turns back")
     chosen = options.parse_args()

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 
+from tests.support.browser import FRAME_HEIGHT, FRAME_WIDTH, camera_file
 from tests.support.documents import (
     DOCUMENTS,
     ROOT,
@@ -116,6 +119,15 @@ def test_each_block_names_its_language_and_is_run_or_says_why_not(document: Path
         assert block.not_run != "", f"{block} does not say why it is not run"
         if block.language == "json":
             json.loads(block.text)
+
+
+def test_the_example_of_control_reads_the_frames_of_a_camera(tmp_path: Path) -> None:
+    example = runpy.run_path(str(ROOT / "docs" / "examples" / "expression_control.py"))
+    frames = list(example["camera_frames"](str(camera_file(tmp_path, "surprise"))))
+    assert {Image.open(io.BytesIO(frame)).size for frame in frames} == {(FRAME_WIDTH, FRAME_HEIGHT)}
+    assert len(frames) == 12
+    seen = ["smile", "smile", "wow", "smile", "smile", "smile", "smile", None, None, None, "wow"]
+    assert list(example["held_expressions"](seen)) == ["smile"]
 
 
 def test_most_examples_are_run() -> None:

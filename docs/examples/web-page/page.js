@@ -49,7 +49,8 @@ function show({ faces, error }) {
   document.querySelector("#scores").replaceChildren(
     ...(face?.scores ?? []).map(({ label, score }) => {
       const row = document.createElement("li");
-      row.append(label, Object.assign(document.createElement("meter"), { value: score, title: score.toFixed(2) }));
+      // Other classes have high scores too, so the bar begins at a half.
+      row.append(label, Object.assign(document.createElement("meter"), { min: 0.5, value: score }));
       return row;
     }),
   );
