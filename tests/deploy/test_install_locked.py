@@ -92,3 +92,11 @@ def test_of_the_real_lock_only_torch_and_cuda_are_left_out(tmp_path: Path) -> No
     torch, torchvision = re.findall(r"^torch(?:vision)?==\S+", LOCK, re.M)
     second = (tmp_path / "calls").read_text().splitlines()[1]
     assert second == f"install --no-deps --index-url URL {torch} {torchvision}"
+
+
+def test_make_passes_the_cpu_index_on() -> None:
+    env = {"PATH": os.environ["PATH"]}
+    command = ["make", "--dry-run", "--always-make", "serve", f"PYTHON={sys.executable}"]
+    for options, index in (([], ""), (["TORCH_INDEX=URL"], "URL")):
+        steps = subprocess.run([*command, *options], cwd=ROOT, env=env, capture_output=True, text=True).stdout
+        assert f'deploy/install-locked "{index}" .venv/bin/python -m pip\n' in steps
