@@ -41,8 +41,8 @@ Image = File | Pixels
 - `bytes`: the content of such a file;
 - a binary file object, which is read to its end;
 - a PIL image, which is turned upright as its EXIF data says;
-- a numpy array of uint8, (height, width, 3) RGB or (height, width) grey. It needs Pillow:
-  `pip install 'csrn-client[images]'`. A frame of OpenCV is BGR: pass `frame[..., ::-1]`.
+- a numpy array of uint8, (height, width, 3) RGB or (height, width) grey. It needs Pillow,
+  which the extra `csrn-client[images]` installs. A frame of OpenCV is BGR: pass `frame[..., ::-1]`.
 """
 
 
@@ -130,7 +130,7 @@ def _encoded_array(array: Any) -> bytes:
         from PIL.Image import fromarray
     except ImportError:
         raise MissingPackage(
-            "an array is encoded with Pillow, which is not installed: pip install 'csrn-client[images]'"
+            "an array needs the package pillow to be encoded: pip install pillow, or csrn-client[images]"
         ) from None
     return _encoded_image(fromarray(array))
 

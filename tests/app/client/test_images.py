@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from csrn_client import ClientError, InvalidImage
+from csrn_client import Image as ImageKind
 from csrn_client.images import each_image, upload, uploads
 from tests.support.samples import SAMPLES
 
@@ -52,7 +53,7 @@ def test_an_open_file_is_read_and_named_after_its_path() -> None:
 
 
 def test_images_are_named_after_their_files_or_numbered() -> None:
-    images = [b"one", FILE, str(FILE), Image.open(FILE), PHOTO, PIXELS, io.BytesIO(b"file")]
+    images: list[ImageKind] = [b"one", FILE, str(FILE), Image.open(FILE), PHOTO, PIXELS, io.BytesIO(b"file")]
     names = [sent.name for sent in uploads(images)]
     assert names == ["0", "00.jpg", "00.jpg", "00.jpg", "4", "5", "6"]
 

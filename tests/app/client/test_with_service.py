@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import textwrap
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import csrn_client
 from csrn_client import (
     AsyncClient,
     AsyncSession,
@@ -20,12 +24,14 @@ from csrn_client import (
     ServiceProblem,
     Session,
 )
+from csrn_client import Image as ImageKind
 from tests.support.samples import SAMPLES, no_face
 from tests.support.service import Service
 
 ANGER, HAPPINESS = SAMPLES / "anger", SAMPLES / "happiness"
+README = Path(csrn_client.__file__).parents[1] / "README.md"
 QUERY = ANGER / "05.jpg"
-SUPPORT = {"anger": ANGER / "00.jpg", "happiness": str(HAPPINESS / "00.jpg")}
+SUPPORT: dict[str, ImageKind] = {"anger": ANGER / "00.jpg", "happiness": str(HAPPINESS / "00.jpg")}
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +63,23 @@ def score(client: Client, session: Session, image: Any) -> float:
     return client.classify(session, image).results[0].faces[0].scores[0].score
 
 
-def test_the_example_in_the_docstring_works(client: Client) -> None:
-    session = client.create_session(name="me")
-    session.add_support([("smile", str(HAPPINESS / "00.jpg")), ("frown", str(ANGER / "00.jpg"))])
-    face = session.classify(str(HAPPINESS / "05.jpg")).results[0].faces[0]
-    assert (face.predicted, face.scores[0].label) == ("smile", "smile")
+@pytest.mark.parametrize("text", [csrn_client.__doc__, README.read_text()], ids=["docstring", "README"])
+def test_the_examples_of_the_package_work(
+    text: str,
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = {"smile": HAPPINESS / "00.jpg", "wink": ANGER / "00.jpg", "query": HAPPINESS / "05.jpg"}
+    for name, file in files.items():
+        (tmp_path / f"{name}.jpg").symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("csrn_client.Client", lambda url: contextlib.nullcontext(client))
+    start = text.index("with Client(")
+    lines = itertools.takewhile(lambda line: line.strip("`"), text[start:].splitlines())
+    exec("from csrn_client import Client\n" + textwrap.dedent("\n".join(lines)))
+    assert capsys.readouterr().out.startswith("smile 0.")
 
 
 def test_every_method_takes_a_session_or_its_id(client: Client) -> None:
@@ -112,13 +130,22 @@ def test_sessions_are_iterated_over_all_pages(client: Client, monkeypatch: pytes
 
 
 def test_more_images_than_one_request_takes_are_classified(client: Client, session: Session) -> None:
-    results = client.classify(session, [no_face()] * 64 + [QUERY]).results
+    results = client.classify(session, [b"no image"] * 64 + [QUERY]).results
     assert [result.index for result in results] == [*range(65)]
-    assert [len(result.faces) for result in results] == [0] * 64 + [1]
+    assert [result.error is None for result in results] == [False] * 64 + [True]
+    assert len(results[64].faces) == 1
 
 
 def test_a_stream_yields_a_result_for_each_frame(client: Client, session: Session) -> None:
-    frames = [QUERY, QUERY.read_bytes(), np.asarray(Image.open(QUERY)), b"no image", no_face(), str(QUERY)]
+    photo = QUERY.read_bytes()
+    frames: list[ImageKind] = [
+        QUERY,
+        photo,
+        np.asarray(Image.open(QUERY)),
+        b"no image",
+        no_face(),
+        str(QUERY),
+    ]
     results = list(session.stream(iter(frames), unknown_below=0.0, regions=True))
     assert [result.index for result in results] == [*range(6)]
     assert [result.dropped for result in results] == [0] * 6
