@@ -165,7 +165,8 @@ class AsyncClient(AsyncConnection):
             client.classify(session, Path("queries").glob("*.jpg"), top_k=2)
 
         More images than one request takes are sent in several requests. An image that cannot be read gets an
-        `error` in its result. If a request fails, the error's `results` are the answers before it.
+        `error` in its result, unless none can be read: then ServiceProblem is raised. If a later request
+        fails, the error's `results` are the answers before it.
 
         Args: unknown_below, the threshold below which no class is predicted, by default the session's own;
             all_faces, whether to answer for every face in an image, not only for the largest;
@@ -219,8 +220,8 @@ class AsyncClient(AsyncConnection):
             for result in client.stream(session, frames):
                 print(result.faces[0].predicted if result.faces else "no face")
 
-        The next frame is taken when the one before is answered, so a camera's frames are never old. A face
-        is followed from frame to frame. It needs websockets, which the extra `csrn-client[stream]` installs.
+        The next frame is taken when the one before is answered, so frames do not queue up. A face is
+        followed from frame to frame. It needs websockets, which the extra `csrn-client[stream]` installs.
         A stream that ends early is not opened again.
 
         Args: as of `classify`. Raises: ServiceProblem if the service closes the stream, with the reason as

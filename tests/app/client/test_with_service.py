@@ -42,6 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         CSRN_ROOT_PATH="/faces",
         CSRN_STREAM_IDLE_S="1",
         CSRN_MAX_IMAGE_BYTES="1000000",
+        CSRN_MAX_BODY_BYTES="2000000",
         CSRN_MAX_STREAMS="3",
     ) as service:
         yield service
@@ -134,6 +135,12 @@ def test_more_images_than_one_request_takes_are_classified(client: Client, sessi
     assert [result.index for result in results] == [*range(65)]
     assert [result.error is None for result in results] == [False] * 64 + [True]
     assert len(results[64].faces) == 1
+
+
+def test_a_service_with_a_lower_limit_gets_smaller_requests(client: Client, session: Session) -> None:
+    unreadable = bytes(500_000)
+    results = client.classify(session, [unreadable] * 40 + [QUERY]).results
+    assert [result.error is None for result in results] == [False] * 40 + [True]
 
 
 def test_a_stream_yields_a_result_for_each_frame(client: Client, session: Session) -> None:
