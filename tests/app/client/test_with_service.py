@@ -8,6 +8,7 @@ import itertools
 import textwrap
 import time
 from collections.abc import AsyncIterator, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def test_a_session_has_methods_wherever_it_comes_from(client: Client, session: S
     for found in (session, listed, client.get_session(session.id)):
         assert found == client.get_session(session)
         assert found.classify(QUERY).results[0].faces[0].scores[0].label == "anger"
+    assert deepcopy(session).classify(QUERY).results[0].faces[0].scores[0].label == "anger"
     copy = client.import_session(client.export_session(session))
     assert copy.add_examples("sadness", SAMPLES / "sadness" / "00.jpg").session.classes[2].label == "sadness"
 
