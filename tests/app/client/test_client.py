@@ -61,6 +61,11 @@ def test_the_number_of_retries_is_limited(pauses_s: list[float]) -> None:
     assert (raised.value.code, answers.count, len(pauses_s)) == ("overloaded", 4, 3)
 
 
+def test_a_problem_without_details_is_said_once() -> None:
+    with pytest.raises(ServiceProblem, match="^Busy$"):
+        Client(retries=0, transport=Answers((429, {**BUSY, "detail": "Busy"}))).list_sessions()
+
+
 @pytest.mark.parametrize("fault", [(503, NOT_READY), httpx.ReadError("lost")])
 def test_images_that_may_have_been_added_are_not_sent_again(fault: Answer) -> None:
     answers = Answers(fault, (201, {}))

@@ -113,6 +113,38 @@ def test_a_session_has_methods_wherever_it_comes_from(client: Client, session: S
     assert copy.add_examples("sadness", SAMPLES / "sadness" / "00.jpg").session.classes[2].label == "sadness"
 
 
+def test_a_session_and_its_classes_are_changed(client: Client) -> None:
+    session = client.create_session(name="before", ttl_s=60, metadata={"a": 1})
+    changed = client.update_session(session, name="after", metadata={"b": 2})
+    assert (changed.name, changed.metadata, changed.expires_at) == ("after", {"b": 2}, session.expires_at)
+    changed = client.update_session(session.id, name=None, ttl_s=None)
+    assert (changed.name, changed.metadata, changed.expires_at) == (None, {"b": 2}, None)
+    assert client.update_session(session) == changed
+    changed.add_support(SUPPORT)
+    renamed = client.update_class(session, "anger", new_label="frown")
+    assert (renamed.label, renamed.examples, renamed.enabled) == ("frown", 1, True)
+    client.update_class(session, "happiness", enabled=False)
+    (face,) = session.classify(QUERY).results[0].faces
+    assert [score.label for score in face.scores] == ["frown"]
+
+
+def test_sessions_are_found_by_name(client: Client) -> None:
+    named = client.create_session(name="a name of its own")
+    assert [found.id for found in client.list_sessions(name="a name of its own").sessions] == [named.id]
+    assert [found.id for found in client.iterate_sessions("a name of its own")] == [named.id]
+    assert list(client.iterate_sessions(name="nobody")) == []
+
+
+def test_the_best_scores_alone_are_returned(client: Client, session: Session) -> None:
+    (every,) = session.classify(QUERY).results[0].faces
+    (best,) = session.classify(QUERY, top_k=1).results[0].faces
+    assert (best.scores, best.margin, best.predicted) == (every.scores[:1], every.margin, every.predicted)
+    (result,) = session.stream(QUERY, top_k=1)
+    assert len(result.faces[0].scores) == 1
+    (result,) = client.classify_by(SUPPORT, QUERY, top_k=1).results
+    assert len(result.faces[0].scores) == 1
+
+
 def test_images_in_memory_score_as_their_files(client: Client, session: Session) -> None:
     photo = Image.open(QUERY)
     from_file = score(client, session, QUERY)
