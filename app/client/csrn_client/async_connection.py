@@ -64,6 +64,10 @@ class AsyncConnection:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of a session uses the same connections."""
+        return self
+
     async def _ask(self, answer: type[M], method: str, path: str, **content: Any) -> M:
         """Send a request and parse its answer. content: arguments of httpx."""
         return parsed(answer, await self._send(method, path, **content), self)

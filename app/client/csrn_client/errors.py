@@ -62,4 +62,5 @@ class ServiceProblem(ClientError):
         self.code = problem.code
 
     def __str__(self) -> str:
-        return f"{self.problem.title}: {self.problem.detail}"
+        title, detail = self.problem.title, self.problem.detail
+        return title if detail == title else f"{title}: {detail}"

@@ -140,7 +140,7 @@ def _package() -> Iterator[None]:
         yield
     except ImportError:
         raise MissingPackage(
-            "a stream needs the package websockets: pip install 'csrn-client[stream]'"
+            "a stream needs the package websockets: pip install websockets, or csrn-client[stream]"
         ) from None
 
 

@@ -8,6 +8,7 @@ from types import EllipsisType
 from typing import Any
 
 from csrn_client import schemas
+from csrn_client.errors import InvalidImage
 from csrn_client.images import File, Image, upload, uploads
 from csrn_client.messages import Examples, changes, file_parts, given, labelled, session_path
 from csrn_client.schemas import Class, Model, Quality, Results, StreamResult
@@ -107,7 +108,10 @@ class Client(Connection):
 
         More images than one request takes are sent as in `add_support`.
         """
-        additions: Additions[Added] = Additions(batches([*uploads(images)]))
+        sent = [*uploads(images)]
+        if example_ids is not None and len(example_ids) != len(sent):
+            raise InvalidImage(f"{len(sent)} images need as many example_ids, not {len(example_ids)}")
+        additions: Additions[Added] = Additions(batches(sent))
         return self._ask_in_parts(
             Added,
             session_path(session, "classes", label, "examples"),
@@ -161,7 +165,8 @@ class Client(Connection):
             client.classify(session, Path("queries").glob("*.jpg"), top_k=2)
 
         More images than one request takes are sent in several requests. An image that cannot be read gets an
-        `error` in its result. If a request fails, the error's `results` are the answers before it.
+        `error` in its result, unless none can be read: then ServiceProblem is raised. If a later request
+        fails, the error's `results` are the answers before it.
 
         Args: unknown_below, the threshold below which no class is predicted, by default the session's own;
             all_faces, whether to answer for every face in an image, not only for the largest;
@@ -215,8 +220,9 @@ class Client(Connection):
             for result in client.stream(session, frames):
                 print(result.faces[0].predicted if result.faces else "no face")
 
-        The next frame is taken when the one before is answered, so a camera's frames are never old. A face
-        is followed from frame to frame. It needs websockets: `pip install 'csrn-client[stream]'`.
+        The next frame is taken when the one before is answered, so frames do not queue up. A face is
+        followed from frame to frame. It needs websockets, which the extra `csrn-client[stream]` installs.
+        A stream that ends early is not opened again.
 
         Args: as of `classify`. Raises: ServiceProblem if the service closes the stream, with the reason as
             its code, such as `idle` after 60 s without a frame; ServiceUnreachable if the connection is lost.

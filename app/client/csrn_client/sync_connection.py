@@ -65,6 +65,10 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of a session uses the same connections."""
+        return self
+
     def _ask(self, answer: type[M], method: str, path: str, **content: Any) -> M:
         """Send a request and parse its answer. content: arguments of httpx."""
         return parsed(answer, self._send(method, path, **content), self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -58,6 +59,11 @@ def test_the_number_of_retries_is_limited(pauses_s: list[float]) -> None:
     with pytest.raises(ServiceProblem, match="Busy: later") as raised:
         Client(retries=3, transport=answers).list_sessions()
     assert (raised.value.code, answers.count, len(pauses_s)) == ("overloaded", 4, 3)
+
+
+def test_a_problem_without_details_is_said_once() -> None:
+    with pytest.raises(ServiceProblem, match="^Busy$"):
+        Client(retries=0, transport=Answers((429, {**BUSY, "detail": "Busy"}))).list_sessions()
 
 
 @pytest.mark.parametrize("fault", [(503, NOT_READY), httpx.ReadError("lost")])
@@ -148,6 +154,33 @@ def test_a_repeated_delete_succeeds_if_the_first_attempt_deleted_the_session() -
 def test_a_response_of_another_server_is_unexpected(answer: Answer) -> None:
     with pytest.raises(UnexpectedResponse, match="http://test/v1/sessions"):
         Client("http://test", transport=Answers(answer)).list_sessions()
+
+
+def test_only_what_is_given_is_changed() -> None:
+    sent: list[tuple[str, str, object]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append((request.method, request.url.path, json.loads(request.content)))
+        return httpx.Response(404, json=NOT_FOUND)
+
+    client = Client(transport=httpx.MockTransport(answer))
+    calls: list[Callable[[], object]] = [
+        lambda: client.update_session("s", name=None, ttl_s=None),
+        lambda: client.update_session("s", metadata={"a": 1}),
+        lambda: client.update_session("s"),
+        lambda: client.update_class("s", "a", new_label="b"),
+        lambda: client.update_class("s", "a", enabled=False),
+    ]
+    for call in calls:
+        with pytest.raises(ServiceProblem):
+            call()
+    assert sent == [
+        ("PATCH", "/v1/sessions/s", {"name": None, "ttl_s": None}),
+        ("PATCH", "/v1/sessions/s", {"metadata": {"a": 1}}),
+        ("PATCH", "/v1/sessions/s", {}),
+        ("PATCH", "/v1/sessions/s/classes/a", {"label": "b"}),
+        ("PATCH", "/v1/sessions/s/classes/a", {"enabled": False}),
+    ]
 
 
 def test_the_async_client_retries_too() -> None:

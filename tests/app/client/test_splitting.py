@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import email.message
 import email.policy
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from csrn_client import Client, ClientError, InvalidImage, ServiceProblem
 from csrn_client.images import Upload
 from csrn_client.splitting import Batch, batches
 
-SESSION = {
+SESSION: dict[str, object] = {
     "id": "s",
     "name": None,
     "created_at": "2026-01-01T00:00:00Z",
@@ -32,10 +33,12 @@ def form(request: httpx.Request) -> Fields:
     """The file names (or "") and the contents of each field of a multipart form."""
     header = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     message = email.message_from_bytes(header + request.content, policy=email.policy.HTTP)
+    assert isinstance(message, email.message.EmailMessage)
     fields: Fields = {}
-    for part in message.iter_parts():  # type: ignore[attr-defined]
-        name = part.get_param("name", header="content-disposition")
-        fields.setdefault(name, []).append((part.get_filename(""), part.get_payload(decode=True)))
+    for part in message.iter_parts():
+        name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        fields.setdefault(str(name), []).append((part.get_filename(""), content))
     return fields
 
 
@@ -133,6 +136,8 @@ def test_many_images_of_one_class_keep_their_ids() -> None:
     answer = Client(transport=service).add_examples("s", "a", numbered(70), example_ids=ids)
     assert service.sizes == [64, 6]
     assert [example.example_id for example in answer.added] == ids
+    with pytest.raises(InvalidImage, match="70 images need as many example_ids, not 64"):
+        Client(transport=service).add_examples("s", "a", numbered(70), example_ids=ids[:64])
 
 
 def test_many_images_are_classified_in_several_requests_and_one_answer() -> None:
