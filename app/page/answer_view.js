@@ -6,7 +6,7 @@ import { changed, classOf, onChange, state } from "./state.js";
 import { text } from "./strings.js";
 
 const STABLE_MS = 1200;  // an answer is read aloud when it has not changed for this time
-const KIND_ICONS = { unknown: "question", close: "question" };
+const KIND_ICONS = { known: "check", unknown: "question", close: "question" };
 
 let axis = null;
 let sliding = false;
@@ -16,7 +16,13 @@ const share = (score) => `${100 * Math.min(1, Math.max(0, (score - axis) / (1 - 
 
 function draw() {
   const face = state.shown?.result.faces[0];
-  drawLine(state.shown ? judge(state.shown.result, threshold()) : { kind: "idle" });
+  drawLine(state.shown ? judge(state.shown.result, threshold()) : { kind: "idle" }, face?.scores[0]?.nearest_example_id);
+  byId("adjust").hidden = !state.shown && !state.classes.length;
+  // While no face is found the last bars stay, dimmed, so that nothing jumps.
+  const stale = Boolean(state.shown) && !face && rowsByLabel.size > 0;
+  byId("scores").classList.toggle("stale", stale);
+  byId("bars").setAttribute("aria-hidden", `${stale}`);
+  if (stale) return;
   const scores = new Map((face?.scores ?? []).map((entry) => [entry.label, entry]));
   if (scores.size && !sliding) axis = axisStart([...scores.values()], state.shown.unknownBelow, axis);
   const order = [...scores.keys()];  // best first
@@ -26,7 +32,7 @@ function draw() {
   drawPartsHelp(state.showParts ? Object.keys(face?.scores[0]?.parts ?? {}) : []);
 }
 
-function drawLine({ kind, label, other }) {
+function drawLine({ kind, label, other }, nearest) {
   const lines = {
     idle: [text.idle, text.idleHelp],
     untaught: [text.untaught, text.untaughtHelp],
@@ -41,12 +47,18 @@ function drawLine({ kind, label, other }) {
   target.dataset.color = ["known", "close"].includes(kind) ? classOf(label)?.color ?? "" : "";
   setText(byId("predicted"), line);
   setText(byId("answer-help"), help);
-  const sign = byId("answer-icon");
-  if (sign.dataset.kind !== kind) {
-    sign.dataset.kind = kind;
-    sign.replaceChildren(icon(KIND_ICONS[kind] ?? "face"));
-  }
+  drawSign(kind, label, nearest);
   readAloud(line, kind);
+}
+
+/** The shot that the face is most like, as long as the answer stays the same, or an icon. */
+function drawSign(kind, label, nearest) {
+  const sign = byId("answer-icon");
+  const key = `${kind} ${label}`;
+  if (sign.dataset.key === key) return;
+  sign.dataset.key = key;
+  const shot = kind === "unknown" ? null : classOf(label)?.examples.find((example) => example.id === nearest);
+  sign.replaceChildren(shot?.url ? element("img", { src: shot.url, alt: "" }) : icon(KIND_ICONS[kind] ?? "face"));
 }
 
 let stable;

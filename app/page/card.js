@@ -14,7 +14,7 @@ const VERDICT_ICONS = { clear: "check", mixed: "warning", confused: "warning" };
 export class Card {
   constructor(entry) {
     this.entry = entry;
-    this.color = button({ iconName: "face", className: "color" });
+    this.color = button({ className: "color" });
     this.name = element("input", { className: "name", maxLength: 64, autocomplete: "off", spellcheck: false });
     this.enabled = element("input", { type: "checkbox", role: "switch", className: "switch" });
     this.remove = button({ iconName: "trash", className: "icon-button" });
@@ -22,7 +22,6 @@ export class Card {
     this.progress = element("span", { className: "goal", "aria-hidden": "true" }, element("span"));
     this.verdict = element("p", { className: "verdict" });
     this.capture = button({ iconName: "camera", label: text.capture, className: "capture" });
-    this.capture.title = text.captureHelp;
     this.files = element("input", {
       type: "file", multiple: true, accept: "image/jpeg,image/png,image/webp", className: "visually-hidden",
     });
@@ -94,8 +93,11 @@ export class Card {
 
   updateCapture() {
     const mine = state.capture?.key === this.entry.key;
+    if (this.capturing === mine) return;
+    this.capturing = mine;
     this.capture.classList.toggle("running", mine);
     setText(this.capture.querySelector("span"), mine ? text.captureStop : text.capture);
+    this.capture.querySelector("svg").replaceWith(icon(mine ? "stop" : "camera"));
   }
 
   drawVerdict(quality) {

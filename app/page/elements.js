@@ -29,14 +29,14 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon. Without a text it needs a name, which is also its tooltip. */
+/** A button with an icon, a text or both. Without a text it needs a name, which is also its tooltip. */
 export function button({ iconName, label, name, ...properties }) {
   const made = element("button", { type: "button", ...properties });
   if (name) {
     made.setAttribute("aria-label", name);
     made.title = name;
   }
-  made.append(icon(iconName));
+  if (iconName) made.append(icon(iconName));
   if (label) made.append(element("span", {}, label));
   return made;
 }

@@ -20,6 +20,7 @@ prepareSession();
 prepareStage();
 prepareStageView();
 prepareAnswer();
+prepareApiUse();
 prepareCards();
 prepareSteps();
 prepareSamples();

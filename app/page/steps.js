@@ -26,13 +26,14 @@ function draw() {
   const moved = shown === "" || !shown.startsWith(`${current} `);
   shown = key;
   const steps = byId("steps");
-  const focused = steps.contains(document.activeElement);
+  // From the button the focus goes to the next button, so that a phone does not open its keyboard.
+  const focused = steps.contains(document.activeElement) && (document.activeElement.id === "step-name" ? "#step-name" : "button");
   if (!moved) {
     taught.forEach((entry, index) => drawDone(steps.children[index], entry, index < current));
     return;
   }
   steps.replaceChildren(...text.steps.map((step, index) => item(step, index, current, taught[index])));
-  if (focused) steps.querySelector(".current input, .current button")?.focus({ preventScroll: true });
+  if (focused) steps.querySelector(`.current ${focused}`)?.focus({ preventScroll: true });
 }
 
 function item({ title, help }, index, current, entry) {

@@ -4,7 +4,7 @@ const shots = (count) => count === 1 ? "1 shot" : `${count} shots`;
 
 export const text = {
   title: "CSRN Serve",
-  intro: "Teach it your expressions with a few pictures each",
+  intro: "Teach it your own expressions",
   menu: "Menu",
   keyLabel: "API key",
   keyUse: "Use this key",
@@ -24,7 +24,7 @@ export const text = {
   stepNames: ["smile", "neutral"],
   stepName: "Name",
   stepCapture: "Capture it",
-  stepWatch: "Watch it recognise",
+  stepWatch: "Watch it recognise me",
   stepPhotos: "Use photos instead",
   stepDone: (label, count) => `${label}: ${shots(count)}`,
   samplesQuiet: "No camera at hand? Try the samples",
@@ -45,7 +45,7 @@ export const text = {
   capture: "Capture",
   captureStop: "Stop",
   captureName: (label) => `Capture ${label}`,
-  captureHelp: "Press for a series of shots, or hold for as long as you like",
+  captureHelp: "Press Capture for a series of shots, or hold it for as many as you like.",
   photosAdd: "Add photos",
   photosAddTo: (label) => `Add photos to ${label}`,
   noShots: "No shots yet. Press Capture and make the face, or drop photos here.",
@@ -56,8 +56,8 @@ export const text = {
   },
   verdicts: { clear: "Clear", mixed: "Mixed", confused: "Confused" },
   verdict: (correct, count, others) => {
-    const seen = `${correct} of ${count} shots are told apart from the other expressions.`;
-    return others ? `${seen} Marked shots look like ${others}: replace them.` : seen;
+    const seen = `${correct} of ${count} shots are recognised by the others.`;
+    return others ? `${seen} The marked ones look more like ${others}.` : seen;
   },
   example: (label, number) => `Shot ${number} of ${label}`,
   exampleRemove: (label, number, confusedWith) =>
@@ -89,9 +89,9 @@ export const text = {
 
   // the preview
   previewTitle: "Preview",
-  cameraStart: "Start the camera",
-  cameraStop: "Stop the camera",
-  photoAsk: "Classify a photo",
+  cameraStart: "Start camera",
+  cameraStop: "Stop camera",
+  photoAsk: "Classify photo",
   stageEmpty: "Start the camera, or drop a photo here.",
   cameraDenied: "The browser does not allow the camera. Allow it in the address bar, or use photos.",
   cameraMissing: "No camera was found. You can use photos instead.",
@@ -121,7 +121,7 @@ export const text = {
   close: (label, other) => `${label}, or maybe ${other}`,
   closeHelp: "A close call: both are nearly as similar.",
   unknown: "Unknown",
-  unknownHelp: (label) => `Not similar enough to any expression. The nearest is ${label}.`,
+  unknownHelp: (label) => `Not similar enough. Nearest: ${label}.`,
   scoresTitle: "Scores",
   adjust: "Threshold and details",
   threshold: "Unknown below",
