@@ -28,7 +28,8 @@ async function use(session, layout) {
   ]);
   const found = new Map(listed.map((entry) => [entry.label, entry]));
   const labels = new Set([...layout.map((entry) => entry.label), ...found.keys()]);
-  const urls = new Map(state.classes.flatMap((entry) => entry.examples).map((example) => [example.id, example.url]));
+  const shown = session.id === state.sessionId ? state.classes : [];
+  const urls = new Map(shown.flatMap((entry) => entry.examples).map((example) => [example.id, example.url]));
   const classes = [];
   for (const label of labels) {
     const color = layout.find((entry) => entry.label === label)?.color ?? nextColor(classes);
