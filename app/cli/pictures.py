@@ -65,7 +65,7 @@ def _draw_face(picture: Image.Image, face: Face, scale: float, colours: Mapping[
     label = "unknown"
     if face.predicted is not None:
         label = f"{face.predicted} {face.scores[0].score:.2f}"
-    colour = UNKNOWN_COLOUR if face.predicted is None else colours[face.predicted]
+    colour = UNKNOWN_COLOUR if face.predicted is None else colours.get(face.predicted, COLOURS[0])
     left, top, right, bottom = _pixels(face.box, scale)
     line_px = max(2, round(min(picture.size) / 140))
     draw = ImageDraw.Draw(picture)
