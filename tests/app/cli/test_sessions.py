@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from app.main import create_app
 from csrn_client import Client
+from tests.support.api import settings
 from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.samples import SAMPLES, no_face
-from tests.support.service import Service
+from tests.support.service import served
 
 
 @pytest.fixture(scope="module")
 def url(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with Service(tmp_path_factory.mktemp("service"), CSRN_WEIGHTS=str(weights)) as service:
-        yield service.url
+    with served(create_app(settings(weights, tmp_path_factory.mktemp("service")))) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
