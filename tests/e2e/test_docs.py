@@ -11,7 +11,6 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from tests.support.browser import FRAME_HEIGHT, FRAME_WIDTH, camera_file
+from tests.support.browser import FRAME_HEIGHT, FRAME_WIDTH, FRAMES, Camera
 from tests.support.documents import (
     DOCUMENTS,
     ROOT,
@@ -93,12 +92,6 @@ class Reader:
         return ended.stdout
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service")) as service:
-        yield service
-
-
 @each_document
 def test_the_examples_work_as_written(document: Path, service: Service, tmp_path: Path) -> None:
     reader = Reader(tmp_path, service)
@@ -123,9 +116,9 @@ def test_each_block_names_its_language_and_is_run_or_says_why_not(document: Path
 
 def test_the_example_of_control_reads_the_frames_of_a_camera(tmp_path: Path) -> None:
     example = runpy.run_path(str(ROOT / "docs" / "examples" / "expression_control.py"))
-    frames = list(example["camera_frames"](str(camera_file(tmp_path, "surprise"))))
+    frames = list(example["camera_frames"](str(Camera(tmp_path).path)))
     assert {Image.open(io.BytesIO(frame)).size for frame in frames} == {(FRAME_WIDTH, FRAME_HEIGHT)}
-    assert len(frames) == 12
+    assert len(frames) == FRAMES
     seen = ["smile", "smile", "wow", "smile", "smile", "smile", "smile", None, None, None, "wow"]
     assert list(example["held_expressions"](seen)) == ["smile"]
 

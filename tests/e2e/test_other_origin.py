@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from tests.support.browser import camera_file, needs_chromium, open_page
+from tests.support.browser import needs_chromium, open_page
 from tests.support.documents import ROOT
 from tests.support.samples import sample_bytes
 from tests.support.service import Service
@@ -45,14 +45,13 @@ def other_port() -> Iterator[int]:
 
 
 def test_a_listed_page_teaches_by_camera_and_streams_and_another_page_cannot(
-    other_port: int, tmp_path: Path
+    other_port: int, browser: Browser, tmp_path: Path
 ) -> None:
     listed, other = f"http://localhost:{other_port}", f"http://127.0.0.1:{other_port}"
     with Service(tmp_path, CSRN_API_KEYS=f"me:{KEY}", CSRN_ALLOWED_ORIGINS=listed) as service:
         service.client.headers["Authorization"] = f"Bearer {KEY}"
         uses = (service.url, service.url.replace("http", "ws"))
-        address, camera = f"{listed}/?service={service.url}#{KEY}", camera_file(tmp_path, "anger")
-        with open_page(address, tmp_path / "listed", camera=camera, uses=(listed, *uses)) as page:
+        with open_page(browser, f"{listed}/?service={service.url}#{KEY}", uses=(listed, *uses)) as page:
             page.get_by_role("button", name="Start the camera").click()
             page.get_by_label("Make a face, and name it").fill("grumpy 😠")
             with page.expect_response("**/examples"):
@@ -63,6 +62,6 @@ def test_a_listed_page_teaches_by_camera_and_streams_and_another_page_cannot(
             service.client.post(path, files={"images": sample_bytes("surprise", 0)}).raise_for_status()
             expect(page.get_by_role("listitem")).to_have_text(["grumpy 😠", "surprise"])
             assert page.evaluate(SEND_WRONG_KEY, service.url) == ["unauthorized", 32]
-        with open_page(other, tmp_path / "other", uses=uses) as page:
+        with open_page(browser, other, uses=uses) as page:
             tried = page.evaluate(TRY_SERVICE, [service.url, KEY, session["id"]])
         assert tried == ["TypeError", "forbidden_origin"]
