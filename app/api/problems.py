@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from app.api.errors import RequestError
@@ -13,6 +12,7 @@ from csrn_client.schemas import Problem
 from model.errors import CsrnError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+UNKNOWN = "the request has no field or parameter of this name"
 RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "A problem (RFC 9457)", "model": Problem},
@@ -48,30 +48,12 @@ def problem_response(error: CsrnError) -> JSONResponse:
 
 def plain_message(message: str) -> str:
     """pydantic's message without the names of its internals."""
-    if message.startswith("Value error, Expected UploadFile"):
-        return "send a file part (with curl: -F name=@file)"
+    if message == "Extra inputs are not permitted":
+        return UNKNOWN
     return message.removeprefix("Value error, ")
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Add the codes and the media type of problems to /openapi.json: FastAPI describes them as plain JSON."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        described = app.openapi_schema is not None
-        schema = generate()
-        if not described:
-            operations = [operation for path in schema["paths"].values() for operation in path.values()]
-            for status in PROBLEM_RESPONSES:
-                for content in (operation["responses"][status]["content"] for operation in operations):
-                    content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
-            schema["components"]["schemas"]["Problem"]["properties"]["code"] |= _code_schema()
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _code_schema() -> dict[str, Any]:
+def code_schema() -> dict[str, Any]:
     """The OpenAPI description of all codes, each with its status and title."""
     kinds = sorted(
         {kind.code: kind for kind in _all_errors(CsrnError)}.values(), key=lambda k: (k.status, k.code)
