@@ -62,7 +62,7 @@ def test_the_number_of_retries_is_limited(pauses_s: list[float]) -> None:
 
 
 def test_a_problem_without_details_is_said_once() -> None:
-    with pytest.raises(ServiceProblem, match="^Busy$"):
+    with pytest.raises(ServiceProblem, match=r"^Busy$"):
         Client(retries=0, transport=Answers((429, {**BUSY, "detail": "Busy"}))).list_sessions()
 
 

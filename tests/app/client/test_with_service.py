@@ -139,10 +139,9 @@ def test_the_best_scores_alone_are_returned(client: Client, session: Session) ->
     (every,) = session.classify(QUERY).results[0].faces
     (best,) = session.classify(QUERY, top_k=1).results[0].faces
     assert (best.scores, best.margin, best.predicted) == (every.scores[:1], every.margin, every.predicted)
-    (result,) = session.stream(QUERY, top_k=1)
-    assert len(result.faces[0].scores) == 1
-    (result,) = client.classify_by(SUPPORT, QUERY, top_k=1).results
-    assert len(result.faces[0].scores) == 1
+    (frame,) = session.stream(QUERY, top_k=1)
+    (stateless,) = client.classify_by(SUPPORT, QUERY, top_k=1).results
+    assert len(frame.faces[0].scores) == len(stateless.faces[0].scores) == 1
 
 
 def test_images_in_memory_score_as_their_files(client: Client, session: Session) -> None:
