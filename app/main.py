@@ -36,7 +36,7 @@ from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.support_cache import SupportCache
 from app.inference.upkeep import keep_up
 from app.inference.watchdog import end_when_broken
-from app.sessions.changes import Quotas
+from app.sessions.quotas import Quotas
 from app.sessions.store import open_store
 from app.settings import Settings
 from app.telemetry.metrics import Metrics

@@ -30,6 +30,8 @@ class Example:
     label: str
     features: Features
     """(numbers,) float16, of the checkpoint's network"""
+    image_sha256: bytes | None = None
+    """Digest of the image's bytes, by which the session store recognises an image. None if it is unknown"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

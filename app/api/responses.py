@@ -58,7 +58,7 @@ def _class_quality(
     if not left_out:
         verdict = "not_measurable"
         detail = (
-            "It is the only class: add another class to compare it with."
+            "It is the only class that is enabled: add or enable another one to compare it with."
             if only_class
             else "It has only one example: add a second one, so that each can be classified by the other."
         )

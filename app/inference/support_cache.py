@@ -62,9 +62,10 @@ class SupportCache:
 
     async def _load(self, owner: str, key: tuple[str, int]) -> SupportSet:
         try:
-            session, examples = await self._store.load_examples(owner, key[0])
+            session, examples = await self._store.load_examples(owner, key[0], enabled_only=True)
             if not examples:
-                raise NoClasses
+                every_class = ["every class of the session is disabled: enable one"]
+                raise NoClasses(*(every_class if session.classes else []))
             lane = Lane(owner=owner, session_id=key[0])
             support = await self._network.build_support_set(examples, lane=lane)
             if self._loading.get(key) is asyncio.current_task():

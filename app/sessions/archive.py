@@ -20,13 +20,14 @@ ENTRY = "session"
 """Key of the file's metadata, whose value is the JSON of _Contents"""
 TENSOR = "features"
 """Name of the tensor: (examples, numbers) float16, in the order of the listed examples"""
-MAX_HEADER_BYTES = 2**19
+MAX_HEADER_BYTES = 2**20
 """Several times the size of a full session with the longest labels and ids"""
 
 
 class _ExampleName(pydantic.BaseModel):
     id: field_rules.ExampleId
     label: field_rules.Label
+    image_sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class _Contents(pydantic.BaseModel):
@@ -37,6 +38,8 @@ class _Contents(pydantic.BaseModel):
     """ttl_s is the time from creation to expiry; it starts again with the import"""
     weights_sha256: str
     examples: Annotated[list[_ExampleName], pydantic.FailFast()]
+    disabled: Annotated[list[field_rules.Label], pydantic.FailFast()] = []
+    """Labels of the classes that are not scored"""
 
 
 def export_session(session: Session, examples: Sequence[Example]) -> bytes:
@@ -47,7 +50,15 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     contents = _Contents(
         session=NewSession(name=session.name, ttl_s=ttl_s, metadata=session.metadata),
         weights_sha256=session.weights_sha256,
-        examples=[_ExampleName(id=example.example_id, label=example.label) for example in examples],
+        examples=[
+            _ExampleName(
+                id=example.example_id,
+                label=example.label,
+                image_sha256=example.image_sha256 and example.image_sha256.hex(),
+            )
+            for example in examples
+        ],
+        disabled=[known.label for known in session.classes if not known.enabled],
     )
     tensors = {TENSOR: np.stack([example.features for example in examples])} if examples else {}
     data: bytes = safetensors.numpy.save(tensors, metadata={ENTRY: contents.model_dump_json()})
@@ -56,8 +67,10 @@ def export_session(session: Session, examples: Sequence[Example]) -> bytes:
 
 def read_archive(
     data: bytes, *, weights_sha256: str, numbers_per_face: int
-) -> tuple[NewSession, list[Example]]:
-    """The session in a file. Checks the file like a request, because it may come from anyone.
+) -> tuple[NewSession, list[Example], list[str]]:
+    """The session in a file: its settings, its examples and the labels of its disabled classes.
+
+    Checks the file like a request, because it may come from anyone.
 
     Args: weights_sha256 and numbers_per_face describe the weights that the service uses.
     Raises: ArchiveInvalid; ModelChanged.
@@ -68,11 +81,22 @@ def read_archive(
     ids = [example.id for example in contents.examples]
     if len(set(ids)) < len(ids):
         raise ArchiveInvalid("two examples have the same id")
+    digests = [example.image_sha256 for example in contents.examples if example.image_sha256]
+    if len(set(digests)) < len(digests):
+        raise ArchiveInvalid("two examples have the same image")
+    if not set(contents.disabled) <= {example.label for example in contents.examples}:
+        raise ArchiveInvalid("a disabled class has no examples")
     features = _features(tensors, (len(ids), numbers_per_face))
-    return contents.session, [
-        Example(example_id=example.id, label=example.label, features=of_example)
+    examples = [
+        Example(
+            example_id=example.id,
+            label=example.label,
+            features=of_example,
+            image_sha256=None if example.image_sha256 is None else bytes.fromhex(example.image_sha256),
+        )
         for example, of_example in zip(contents.examples, features, strict=True)
     ]
+    return contents.session, examples, contents.disabled
 
 
 def _parse(data: bytes) -> tuple[_Contents, dict[str, dict[str, Any]]]:

@@ -5,11 +5,13 @@ SessionError
 ├─ ClassNotFound       404  class_not_found
 ├─ ExampleNotFound     404  example_not_found
 ├─ ExampleExists       409  example_exists
+├─ ClassExists         409  class_exists
 ├─ SessionLimit        409  session_limit
 ├─ ByteLimit           409  byte_limit
 ├─ ClassLimit          409  class_limit
 ├─ ExampleLimit        409  example_limit
 ├─ ModelChanged        409  model_changed
+├─ DuplicateImage      422  duplicate_image
 ├─ ArchiveInvalid      422  archive_invalid
 └─ StoreUnavailable    503  not_ready
    ├─ SchemaUnknown    503  not_ready
@@ -43,6 +45,10 @@ class ExampleExists(SessionError):
     code, status, title = "example_exists", 409, "The session already has an example with this id"
 
 
+class ClassExists(SessionError):
+    code, status, title = "class_exists", 409, "The session already has a class with this label"
+
+
 class SessionLimit(SessionError):
     code, status, title = "session_limit", 409, "The key has as many sessions as allowed"
 
@@ -63,6 +69,12 @@ class ModelChanged(SessionError):
     """The examples of the session were encoded with other weights than the service uses."""
 
     code, status, title = "model_changed", 409, "The session was taught with other weights"
+
+
+class DuplicateImage(SessionError):
+    """The same bytes were added before, or come earlier in the same request."""
+
+    code, status, title = "duplicate_image", 422, "The image is already an example of the session"
 
 
 class ArchiveInvalid(SessionError):

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from app.sessions.errors import ClassNotFound, SessionNotFound
 from app.sessions.schema import Now, examples, sessions
-from csrn_client.schemas import ClassCount, Session
+from csrn_client.schemas import Class, ClassCount, Session
 from model.support_set import Example
 
 IDS_AT_ONCE = 1000
@@ -33,6 +33,7 @@ PAGE = (
     .order_by(sessions.c.number)
     .limit(sa.bindparam("limit"))
 )
+NAMED_PAGE = PAGE.where(sessions.c.name == sa.bindparam("name"))
 CLASSES = (
     sa.select(examples.c.session, examples.c.label, sa.func.count())
     .where(examples.c.session.in_(sa.bindparam("numbers", expanding=True)))
@@ -47,8 +48,10 @@ def find_sessions(
     """The sessions that one of the statements above selects, by number, oldest first."""
     rows = connection.execute(statement, values).all()
     classes: dict[int, list[ClassCount]] = {row.number: [] for row in rows}
+    disabled = {row.number: json.loads(row.disabled) for row in rows}
     for number, label, count in connection.execute(CLASSES, {"numbers": [*classes]}):
-        classes[number].append(ClassCount(label=label, examples=count))
+        enabled = label not in disabled[number]
+        classes[number].append(ClassCount(label=label, examples=count, enabled=enabled))
     return {
         row.number: Session(
             id=row.id,
@@ -72,17 +75,35 @@ def get_session(connection: sa.Connection, owner: str, session_id: str) -> tuple
 
 
 def load_examples(
-    connection: sa.Connection, owner: str, session_id: str
+    connection: sa.Connection, owner: str, session_id: str, *, enabled_only: bool
 ) -> tuple[Session, Sequence[Example]]:
-    """A session and all its examples, oldest first. Raises: SessionNotFound."""
+    """A session and its examples, of all classes or of the enabled ones, oldest first.
+
+    Raises: SessionNotFound.
+    """
     number, session = get_session(connection, owner, session_id)
-    rows = connection.execute(
-        sa.select(examples).where(examples.c.session == number).order_by(examples.c.number)
-    )
+    chosen = sa.select(examples).where(examples.c.session == number).order_by(examples.c.number)
+    if enabled_only:
+        disabled = [known.label for known in session.classes if not known.enabled]
+        chosen = chosen.where(examples.c.label.not_in(disabled))
     return session, [
-        Example(example_id=row.example_id, label=row.label, features=np.frombuffer(row.features, dtype="<f2"))
-        for row in rows
+        Example(
+            example_id=row.example_id,
+            label=row.label,
+            features=np.frombuffer(row.features, dtype="<f2"),
+            image_sha256=row.image_sha256,
+        )
+        for row in connection.execute(chosen)
     ]
+
+
+def get_class(connection: sa.Connection, number: int, session: Session, label: str) -> Class:
+    """A class of a session. Raises: ClassNotFound."""
+    for known in session.classes:
+        if known.label == label:
+            ids = example_ids(connection, number, label)
+            return Class(label=label, examples=len(ids), enabled=known.enabled, example_ids=[*ids])
+    raise ClassNotFound
 
 
 def example_ids(connection: sa.Connection, number: int, label: str) -> Sequence[str]:

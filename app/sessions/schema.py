@@ -26,6 +26,8 @@ sessions = sa.Table(
     sa.Column("bytes", NUMBER, nullable=False),
     sa.Column("weights_sha256", sa.Text, nullable=False),
     sa.Column("metadata", sa.Text, nullable=False),
+    # JSON: the labels of the classes that are not scored
+    sa.Column("disabled", sa.Text, nullable=False, server_default="[]"),
     sa.Index("sessions_by_owner", "owner", "number"),
     sa.Index("sessions_by_usage", "owner", "expires_at", "bytes"),
     sa.Index("sessions_by_expiry", "expires_at"),
@@ -41,8 +43,11 @@ examples = sa.Table(
     sa.Column("example_id", sa.Text, nullable=False),
     # float16, little-endian
     sa.Column("features", sa.LargeBinary, nullable=False),
+    # Null in examples that older releases or imports of their files made
+    sa.Column("image_sha256", sa.LargeBinary),
     sa.UniqueConstraint("session", "example_id"),
     sa.Index("examples_by_label", "session", "label", "number"),
+    sa.Index("examples_by_image", "session", "image_sha256", unique=True),
     sqlite_autoincrement=True,
 )
 

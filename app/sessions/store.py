@@ -1,4 +1,4 @@
-"""The session store. It holds features, never images.
+"""The session store. It holds features and digests of images, never images.
 
 A write is one transaction. When the call returns, the write is complete and durable. When it raises StoreFull
 or another SessionError, nothing has changed; after any other StoreUnavailable the write is either complete or
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.sessions import changes, queries
-from app.sessions.changes import Quotas
+from app.sessions import changes, queries, support_changes
 from app.sessions.database import Database
 from app.sessions.errors import SessionNotFound
 from app.sessions.postgresql import open_postgresql
+from app.sessions.quotas import Quotas
 from app.sessions.schema import sessions
 from app.sessions.sqlite import SqliteDatabase
-from csrn_client.schemas import NewSession, Session
+from csrn_client.schemas import Class, ClassChange, NewSession, Session, SessionChange
 from model.support_set import Example
 
 
@@ -50,12 +50,29 @@ class SessionStore:
         self._database, self._quotas = database, quotas
 
     async def create(
-        self, owner: str, new: NewSession, examples: Sequence[Example] = (), *, weights_sha256: str
+        self,
+        owner: str,
+        new: NewSession,
+        examples: Sequence[Example] = (),
+        *,
+        disabled: Sequence[str] = (),
+        weights_sha256: str,
     ) -> Session:
-        """Create a session with these examples. Raises: SessionLimit, and the errors of add_examples."""
+        """Create a session with these examples. Raises: SessionLimit, and the errors of add_examples.
+
+        Args: disabled, the labels of the classes that are not scored.
+        """
         return await self._database.write(
-            lambda c: changes.create(c, owner, new, weights_sha256, examples, self._quotas)
+            lambda c: changes.create(c, owner, new, weights_sha256, examples, self._quotas, disabled=disabled)
         )
+
+    async def update(self, owner: str, session_id: str, change: SessionChange) -> Session:
+        """Change the settings that the change names; the revision stays. Raises: ByteLimit; StoreFull."""
+        updated = await self._database.write(
+            lambda c: changes.update(c, owner, session_id, change, self._quotas)
+        )
+        await self._database.settle()
+        return updated
 
     async def get(self, owner: str, session_id: str) -> Session:
         _, session = await self._database.read(lambda c: queries.get_session(c, owner, session_id))
@@ -70,45 +87,67 @@ class SessionStore:
         return SessionVersion(id=session_id, revision=revision, weights_sha256=weights_sha256)
 
     async def list_page(
-        self, owner: str, *, limit: int, cursor: str | None
+        self, owner: str, *, limit: int, cursor: str | None, name: str | None = None
     ) -> tuple[list[Session], str | None]:
-        """Up to `limit` sessions, oldest first, and the cursor of the next page if there is one."""
-        found = await self._database.read(
-            lambda c: queries.find_sessions(
-                c, queries.PAGE, of_owner=owner, after=int(cursor or 0), limit=limit + 1
-            )
-        )
+        """Up to `limit` sessions, oldest first, and the cursor of the next page if there is one.
+
+        Args: name, to list only the sessions with exactly this name.
+        """
+        values: dict[str, object] = {"of_owner": owner, "after": int(cursor or 0), "limit": limit + 1}
+        statement = queries.PAGE
+        if name is not None:
+            statement, values["name"] = queries.NAMED_PAGE, name
+        found = await self._database.read(lambda c: queries.find_sessions(c, statement, **values))
         next_cursor = str([*found][limit - 1]) if len(found) > limit else None
         return [*found.values()][:limit], next_cursor
 
-    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
-        """A session and all its examples at one moment, oldest first."""
-        return await self._database.read(lambda c: queries.load_examples(c, owner, session_id))
+    async def load_examples(
+        self, owner: str, session_id: str, *, enabled_only: bool = False
+    ) -> tuple[Session, Sequence[Example]]:
+        """A session and its examples, of all classes or of the enabled ones, at one moment, oldest first."""
+        return await self._database.read(
+            lambda c: queries.load_examples(c, owner, session_id, enabled_only=enabled_only)
+        )
 
-    async def example_ids(self, owner: str, session_id: str, label: str) -> Sequence[str]:
-        """The example ids of a class, oldest first. Raises: ClassNotFound."""
+    async def get_class(self, owner: str, session_id: str, label: str) -> Class:
+        """Raises: ClassNotFound."""
 
-        def read(connection: sa.Connection) -> Sequence[str]:
-            number, _ = queries.get_session(connection, owner, session_id)
-            return queries.example_ids(connection, number, label)
+        def read(connection: sa.Connection) -> Class:
+            number, session = queries.get_session(connection, owner, session_id)
+            return queries.get_class(connection, number, session, label)
 
         return await self._database.read(read)
 
-    async def add_examples(self, owner: str, session_id: str, examples: Sequence[Example]) -> Session:
-        """Add all examples, or none.
+    async def update_class(self, owner: str, session_id: str, label: str, change: ClassChange) -> Class:
+        """Rename a class, or enable or disable it. Raises: ClassNotFound; ClassExists; StoreFull."""
+        changed = await self._database.write(
+            lambda c: support_changes.update_class(c, owner, session_id, label, change)
+        )
+        await self._database.settle()
+        return changed
 
-        Raises: ExampleExists; ClassLimit; ExampleLimit; ByteLimit; StoreFull.
+    async def add_examples(
+        self, owner: str, session_id: str, examples: Sequence[Example]
+    ) -> tuple[Session, Sequence[str]]:
+        """Add all examples but those whose image is already an example of the session, or add none.
+
+        Returns the session, and the ids of the examples that were left out.
+
+        Raises: ExampleExists; DuplicateImage if no example is left; ClassLimit; ExampleLimit; ByteLimit;
+            StoreFull.
         """
         return await self._database.write(
-            lambda c: changes.add_examples(c, owner, session_id, examples, self._quotas)
+            lambda c: support_changes.add_examples(c, owner, session_id, examples, self._quotas)
         )
 
     async def replace_class(
         self, owner: str, session_id: str, label: str, examples: Sequence[Example]
-    ) -> Session:
-        """Replace all examples of a class with these. Raises: the errors of add_examples."""
+    ) -> tuple[Session, Sequence[str]]:
+        """Replace all examples of a class with these. Returns and raises the same as add_examples."""
         replaced = await self._database.write(
-            lambda c: changes.add_examples(c, owner, session_id, examples, self._quotas, replaced=label)
+            lambda c: support_changes.add_examples(
+                c, owner, session_id, examples, self._quotas, replaced=label
+            )
         )
         await self._database.settle()
         return replaced
@@ -119,12 +158,14 @@ class SessionStore:
 
     async def delete_class(self, owner: str, session_id: str, label: str) -> None:
         """Raises: ClassNotFound."""
-        await self._database.erase(lambda c: changes.delete_examples(c, owner, session_id, label))
+        await self._database.erase(lambda c: support_changes.delete_examples(c, owner, session_id, label))
         await self._database.settle()
 
     async def delete_example(self, owner: str, session_id: str, label: str, example_id: str) -> None:
         """Deletes the class too if this is its last example. Raises: ClassNotFound; ExampleNotFound."""
-        await self._database.erase(lambda c: changes.delete_examples(c, owner, session_id, label, example_id))
+        await self._database.erase(
+            lambda c: support_changes.delete_examples(c, owner, session_id, label, example_id)
+        )
         await self._database.settle()
 
     async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]:

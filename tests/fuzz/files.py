@@ -13,7 +13,7 @@ import torch
 
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid, ModelChanged
-from csrn_client.schemas import Session
+from csrn_client.schemas import ClassCount, Session
 from model.checkpoint import CheckpointConfig, Provenance, convert_published, load_checkpoint, save_checkpoint
 from model.errors import CheckpointInvalid, ImageUnreadable
 from model.networks.csrn import CSRN
@@ -45,18 +45,24 @@ def archives() -> Target:
     """Exported sessions."""
 
     def parse(data: bytes) -> None:
-        _, examples = read_archive(data, weights_sha256="0" * 64, numbers_per_face=24)
+        _, examples, _ = read_archive(data, weights_sha256="0" * 64, numbers_per_face=24)
         assert all(example.features.shape == (24,) for example in examples)
         assert all(np.isfinite(example.features).all() for example in examples)
 
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     session = Session(
         id="s", name="n", created_at=now, expires_at=None, revision=7, weights_sha256="0" * 64,
-        metadata={"k": "v", "n": 1}, classes=[],
+        metadata={"k": "v", "n": 1}, classes=[ClassCount(label="笑", examples=2, enabled=False)],
     )  # fmt: skip
     names, features = (("1", "笑"), ("x:2", "a b"), ("3", "笑")), np.ones(24, np.float16)
-    examples = [Example(example_id=name, label=label, features=features) for name, label in names]
-    seeds = [export_session(session, examples), export_session(session, [])]
+    examples = [
+        Example(example_id=name, label=label, features=features, image_sha256=name.encode().ljust(32))
+        for name, label in names
+    ]
+    seeds = [
+        export_session(session, examples),
+        export_session(session.model_copy(update={"classes": []}), []),
+    ]
     refused = (ArchiveInvalid, ModelChanged)
     return Target(parse=parse, refused=refused, seeds=seeds, memory_limit_bytes=128 * MIB)
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.support.api import image, teach
-from tests.support.samples import EXPRESSIONS, no_face, sample_bytes
+from tests.support.samples import EXPRESSIONS, distinct_copy, no_face, sample_bytes
 from tests.support.service import Service
 
 pytestmark = pytest.mark.soak
@@ -51,7 +51,8 @@ def is_answered_as_expected(client: httpx.Client, session: str, number: int) -> 
     match number % 50:
         case 0:
             examples, name = f"{session}/classes/soak/examples", f"soak-{number}"
-            added = client.post(examples, files=[face], data={"example_ids": name})
+            new = image(distinct_copy(sample_bytes(EXPRESSIONS[number % 4], number % 8), number))
+            added = client.post(examples, files=[new], data={"example_ids": name})
             deleted = client.delete(f"{examples}/{name}")
             return (added.status_code, deleted.status_code) == (201, 204)
         case 1:

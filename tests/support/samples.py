@@ -16,6 +16,12 @@ def sample_bytes(expression: str, index: int) -> bytes:
     return (SAMPLES / expression / f"{index:02}.jpg").read_bytes()
 
 
+def distinct_copy(jpeg: bytes, number: int) -> bytes:
+    """The same picture in other bytes: the file has a comment with the number."""
+    comment = f"copy {number}".encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+
+
 def sample_image(expression: str, index: int) -> Image.Image:
     return Image.open(SAMPLES / expression / f"{index:02}.jpg").convert("RGB")
 

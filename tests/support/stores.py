@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from app.sessions.changes import Quotas
+from app.sessions.quotas import Quotas
 from app.sessions.store import SessionStore, open_store
 from csrn_client.schemas import NewSession, Session
 from model.support_set import Example
@@ -23,11 +24,12 @@ NUMBERS = 24
 """Length of an example's features"""
 
 
-def example(example_id: str, label: str = "a", numbers: int = NUMBERS) -> Example:
-    """An example whose features depend on its id, so that a test notices a mix-up."""
+def example(example_id: str, label: str = "a", numbers: int = NUMBERS, image: str | None = None) -> Example:
+    """An example of an image, whose features depend on its id, so that a test notices a mix-up."""
     rng = np.random.default_rng([*example_id.encode()])
     features = rng.standard_normal(numbers).astype(np.float16)
-    return Example(example_id=example_id, label=label, features=features)
+    digest = None if image is None else hashlib.sha256(image.encode()).digest()
+    return Example(example_id=example_id, label=label, features=features, image_sha256=digest)
 
 
 def session(session_id: str, revision: int = 1, ttl_s: float | None = None) -> Session:
@@ -55,6 +57,11 @@ async def create(
 def classes(session: Session) -> dict[str, int]:
     """Label to number of examples, in the order of the session."""
     return {known.label: known.examples for known in session.classes}
+
+
+def disabled(session: Session) -> set[str]:
+    """The labels of the classes that are not scored."""
+    return {known.label for known in session.classes if not known.enabled}
 
 
 def names(examples: Sequence[Example]) -> list[tuple[str, str]]:

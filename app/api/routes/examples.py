@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 import secrets
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,18 +17,22 @@ from app.api.dependencies import (
     Labels,
     Owner,
     read_images,
+    require_json,
     require_multipart,
     require_same_weights,
 )
 from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
 from app.api.problems import public_detail
 from app.api.responses import rounded_box
+from app.api.routes.sessions import MAX_JSON_BYTES
 from app.api.state import Service, ServiceState
-from app.inference.engine import SupportFace
+from app.inference.engine import SupportFace, Upload
 from app.inference.errors import ReadingFailed
 from app.inference.fairness import Lane
+from app.sessions.errors import DuplicateImage
 from csrn_client.field_rules import ExampleId
-from csrn_client.schemas import Added, AddedExample, Box, Class, RejectedImage
+from csrn_client.schemas import Added, AddedExample, Box, Class, ClassChange, RejectedImage, Session
+from model.errors import CsrnError
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["support"])
@@ -49,25 +56,43 @@ async def _add(
     require_same_weights(service, await service.store.version(owner, session_id))
     uploads = await read_images(service, owner, images)
     outcomes = await service.engine.encode_support(uploads, lane=Lane(owner=owner, session_id=session_id))
-    examples, added, rejected = [], [], []
-    for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True)):
-        if isinstance(outcome, SupportFace):
-            example_id = example_ids[index] if example_ids else secrets.token_hex(8)
-            label, box = labels[index], Box(**rounded_box(outcome.face.box_px))
-            examples.append(Example(example_id=example_id, label=label, features=outcome.features))
-            added.append(AddedExample(index=index, example_id=example_id, label=label, box=box))
+    digests = await asyncio.to_thread(_digests, uploads)
+    ids = example_ids or [secrets.token_hex(8) for _ in uploads]
+    examples = [
+        Example(example_id=example_id, label=label, features=outcome.features, image_sha256=digest)
+        for example_id, label, outcome, digest in zip(ids, labels, outcomes, digests, strict=True)
+        if isinstance(outcome, SupportFace)
+    ]
+    session: Session | None = None
+    duplicates: Sequence[str] = ids
+    if examples:
+        with contextlib.suppress(DuplicateImage):  # raised if all are duplicates
+            session, duplicates = await (
+                service.store.add_examples(owner, session_id, examples)
+                if replaced is None
+                else service.store.replace_class(owner, session_id, replaced, examples)
+            )
+    if replaced is not None:
+        service.supports.forget(session_id)
+    added, rejected = [], []
+    for index, (example_id, outcome) in enumerate(zip(ids, outcomes, strict=True)):
+        if isinstance(outcome, SupportFace) and example_id in duplicates:
+            outcome = DuplicateImage()
+        if isinstance(outcome, CsrnError):
+            filename, detail = uploads[index].filename, public_detail(outcome)
+            rejected.append(RejectedImage(index=index, filename=filename, code=outcome.code, detail=detail))
         else:
-            code, detail = outcome.code, public_detail(outcome)
-            rejected.append(RejectedImage(index=index, filename=upload.filename, code=code, detail=detail))
-    if not examples:
+            box = Box(**rounded_box(outcome.face.box_px))
+            added.append(AddedExample(index=index, example_id=example_id, label=labels[index], box=box))
+    if session is None:
         failures = [error for error in outcomes if isinstance(error, ReadingFailed)]
         raise failures[0] if failures else NoExampleAdded(rejected)
-    if replaced is None:
-        session = await service.store.add_examples(owner, session_id, examples)
-    else:
-        session = await service.store.replace_class(owner, session_id, replaced, examples)
-        service.supports.forget(session_id)
     return Added(session=session, added=added, rejected=rejected)
+
+
+def _digests(uploads: Sequence[Upload]) -> list[bytes]:
+    """The SHA-256 of the bytes of each image."""
+    return [hashlib.sha256(upload.data).digest() for upload in uploads]
 
 
 @router.post("/support", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
@@ -107,8 +132,17 @@ async def replace_class(
 @router.get("/classes/{label}")
 async def get_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> Class:
     """The ids of a class's examples, oldest first."""
-    ids = await service.store.example_ids(owner, session_id, label)
-    return Class(label=label, examples=len(ids), example_ids=list(ids))
+    return await service.store.get_class(owner, session_id, label)
+
+
+@router.patch("/classes/{label}", dependencies=[Depends(require_json)], max_body_size=MAX_JSON_BYTES)
+async def update_class(
+    session_id: str, label: LabelPath, owner: Owner, service: Service, body: ClassChange
+) -> Class:
+    """Rename a class, or leave it out of the scoring, the threshold and the quality without deleting it."""
+    changed = await service.store.update_class(owner, session_id, label, body)
+    service.supports.forget(session_id)
+    return changed
 
 
 @router.delete("/classes/{label}/examples/{example_id}", status_code=status.HTTP_204_NO_CONTENT)

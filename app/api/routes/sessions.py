@@ -1,4 +1,4 @@
-"""Sessions: create, list, get, delete, measure the quality, export and import."""
+"""Sessions: create, list, get, update, delete, measure the quality, export and import."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from app.api.state import Service
 from app.inference.fairness import Lane
 from app.sessions.archive import export_session, read_archive
 from app.sessions.errors import ArchiveInvalid
-from csrn_client.schemas import NewSession, Quality, Session, SessionPage
+from csrn_client.field_rules import SessionName
+from csrn_client.schemas import NewSession, Quality, Session, SessionChange, SessionPage
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 PART_BYTES = 64 * 1024
 MAX_JSON_BYTES = 64 * 1024
-"""Several times the size of the largest valid body of POST /v1/sessions"""
+"""Several times the size of the largest valid settings of a session"""
 ARCHIVE_MEDIA_TYPE = "application/octet-stream"
 ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 FILE_FORM_SCHEMA = {
@@ -54,9 +55,12 @@ async def list_sessions(
     cursor: Annotated[
         str | None, Query(pattern="^[0-9]{1,18}$", description="next_cursor of the page before")
     ] = None,
+    name: Annotated[
+        SessionName | None, Query(description="List only the sessions with exactly this name")
+    ] = None,
 ) -> SessionPage:
     """The sessions of the key, oldest first."""
-    page, next_cursor = await service.store.list_page(owner, limit=limit, cursor=cursor)
+    page, next_cursor = await service.store.list_page(owner, limit=limit, cursor=cursor, name=name)
     return SessionPage(sessions=page, next_cursor=next_cursor)
 
 
@@ -64,6 +68,12 @@ async def list_sessions(
 async def get_session(session_id: str, owner: Owner, service: Service) -> Session:
     """A session, with the number of examples of each class."""
     return await service.store.get(owner, session_id)
+
+
+@router.patch("/{session_id}", dependencies=[Depends(require_json)], max_body_size=MAX_JSON_BYTES)
+async def update_session(session_id: str, owner: Owner, service: Service, body: SessionChange) -> Session:
+    """Change the name, the time to live or the metadata. What the body leaves out does not change."""
+    return await service.store.update(owner, session_id, body)
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
@@ -75,15 +85,15 @@ async def delete_session(session_id: str, owner: Owner, service: Service) -> Non
 
 @router.get("/{session_id}/quality")
 async def get_quality(session_id: str, owner: Owner, service: Service) -> Quality:
-    """Leave-one-out confusion of the support set, with a verdict on each class."""
-    session, examples = await service.store.load_examples(owner, session_id)
+    """Leave-one-out confusion of the enabled classes, with a verdict on each."""
+    session, examples = await service.store.load_examples(owner, session_id, enabled_only=True)
     require_same_weights(service, session)
     if not examples:
         return quality_response(session.revision, {}, [], unknown_below=None)
     lane = Lane(owner=owner, session_id=session_id)
     support = await service.engine.network.build_support_set(examples, lane=lane)
     left_out = await service.engine.network.leave_one_out(support, examples, lane=lane)
-    classes = {known.label: known.examples for known in session.classes}
+    classes = {known.label: known.examples for known in session.classes if known.enabled}
     return quality_response(session.revision, classes, left_out, unknown_below=support.unknown_below)
 
 
@@ -127,13 +137,15 @@ async def export(session_id: str, owner: Owner, service: Service) -> Response:
 )
 async def import_session(request: Request, owner: Owner, service: Service) -> Session:
     """Create a session from an exported file, sent as the body or as one file part."""
-    new, examples = await asyncio.to_thread(
+    new, examples, disabled = await asyncio.to_thread(
         read_archive,
         await _read_archive_bytes(request),
         weights_sha256=service.engine.checkpoint.sha256,
         numbers_per_face=service.engine.checkpoint.network.numbers_per_face,
     )
-    return await service.store.create(owner, new, examples, weights_sha256=service.engine.checkpoint.sha256)
+    return await service.store.create(
+        owner, new, examples, disabled=disabled, weights_sha256=service.engine.checkpoint.sha256
+    )
 
 
 async def _read_archive_bytes(request: Request) -> bytes:

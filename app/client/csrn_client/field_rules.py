@@ -1,4 +1,4 @@
-"""The values that a request can set, with their limits: labels, example ids and metadata."""
+"""The values that a request can set, with their limits: names, labels, example ids and metadata."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def _small_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
+SessionName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 Label = Annotated[
     str,
     AfterValidator(normalized_label),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from csrn_client.field_rules import MAX_TTL_S, Metadata
+from csrn_client.field_rules import MAX_TTL_S, Label, Metadata, SessionName
 
 Verdict = Literal["clear", "mixed", "confused", "not_measurable"]
 
@@ -49,15 +49,41 @@ class NewSession(Documented):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, max_length=200, pattern=r"^[^\x00]*$")
+    name: SessionName | None = None
     ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
     """Seconds until the session is deleted. Without it the session is kept until it is deleted by request"""
     metadata: Metadata = Field(default_factory=dict)
 
 
+class SessionChange(Documented):
+    """New settings of a session. A setting that is left out does not change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: SessionName | None = None
+    """Null removes the name"""
+    ttl_s: float | None = Field(None, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
+    """Seconds from now until the session is deleted. Null keeps it until it is deleted by request"""
+    metadata: Metadata = Field(default_factory=dict)
+    """Replaces all metadata of the session"""
+
+
+class ClassChange(Documented):
+    """Changes of a class. A member that is null or left out changes nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Label | None = None
+    """The new label. No other class of the session may have it"""
+    enabled: bool | None = None
+    """Whether the class is scored. A disabled class keeps its examples"""
+
+
 class ClassCount(Documented):
     label: str
     examples: int
+    enabled: bool
+    """Whether the class is scored"""
 
 
 class Session(Documented):
@@ -66,7 +92,7 @@ class Session(Documented):
     created_at: datetime.datetime
     expires_at: datetime.datetime | None
     revision: int
-    """Increases with every change of the examples"""
+    """Increases with every change of the examples and classes"""
     weights_sha256: str
     metadata: dict[str, Any]
     classes: list[ClassCount]
@@ -80,7 +106,10 @@ class SessionPage(Documented):
 class Class(Documented):
     label: str
     examples: int
+    enabled: bool
+    """Whether the class is scored"""
     example_ids: list[str]
+    """Oldest first"""
 
 
 class Box(Documented):

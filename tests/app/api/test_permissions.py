@@ -38,6 +38,8 @@ def test_sessions_belong_to_the_name_of_their_key(weights: Path, tmp_path: Path)
             ("GET", "/quality", {}),
             ("GET", "/export", {}),
             ("GET", "/classes/a", {}),
+            ("PATCH", "", {"json": {"name": "x"}}),
+            ("PATCH", "/classes/a", {"json": {"enabled": False}}),
             ("POST", "/classify", {"files": face}),
             ("POST", "/support", {"files": face, "data": {"labels": ["a"]}}),
             ("POST", "/classes/a/examples", {"files": face}),

@@ -13,7 +13,7 @@ from app.inference.fairness import Lane
 from app.inference.kept_support_sets import KeptSupportSets
 from app.inference.support_cache import SupportCache
 from app.sessions.store import SessionVersion
-from csrn_client.schemas import Session
+from csrn_client.schemas import ClassCount, Session
 from model.networks.relation import Half
 from model.support_set import Example, SupportSet
 from tests.support.stores import example, session
@@ -28,20 +28,26 @@ def version(session_id: str, revision: int) -> SessionVersion:
 
 
 class Store:
-    """A session store and an engine, where a support set has as many examples as its session."""
+    """A session store and an engine, where a support set has as many examples as its session has enabled."""
 
     def __init__(self) -> None:
         self.current = dict.fromkeys("abc", 1)
         """The revision of each session"""
         self.examples = 1
+        self.classes: list[ClassCount] = []
         self.loaded: list[str] = []
 
-    async def load_examples(self, owner: str, session_id: str) -> tuple[Session, Sequence[Example]]:
+    async def load_examples(
+        self, owner: str, session_id: str, *, enabled_only: bool
+    ) -> tuple[Session, Sequence[Example]]:
+        assert enabled_only
         self.loaded.append(session_id)
         await asyncio.sleep(0)
         if session_id not in self.current:
             raise ValueError
-        return session(session_id, self.current[session_id]), [example("1")] * self.examples
+        found = session(session_id, self.current[session_id])
+        found.classes = self.classes
+        return found, [example("1")] * self.examples
 
     async def revisions(self, session_ids: Sequence[str]) -> dict[str, int]:
         return {name: self.current[name] for name in session_ids if name in self.current}
@@ -112,11 +118,14 @@ async def test_a_failure_reaches_all_waiting_calls_and_is_not_kept(store: Store,
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [ValueError] * 3
     store.current["new"], store.examples = 1, 0
-    with pytest.raises(NoClasses):
+    with pytest.raises(NoClasses, match="no classes"):
+        await cache.get("ann", version("new", 1))
+    store.classes = [ClassCount(label="a", examples=1, enabled=False)]
+    with pytest.raises(NoClasses, match="disabled"):
         await cache.get("ann", version("new", 1))
     store.examples = 1
     await cache.get("ann", version("new", 1))
-    assert store.loaded == ["new"] * 3
+    assert store.loaded == ["new"] * 4
 
 
 async def test_a_forgotten_session_frees_its_memory(cache: SupportCache) -> None:

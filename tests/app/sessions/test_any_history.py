@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -21,8 +21,10 @@ from hypothesis.stateful import (
 )
 
 from app.sessions.errors import (
+    ClassExists,
     ClassLimit,
     ClassNotFound,
+    DuplicateImage,
     ExampleExists,
     ExampleLimit,
     ExampleNotFound,
@@ -30,16 +32,18 @@ from app.sessions.errors import (
     SessionNotFound,
 )
 from app.sessions.store import SessionStore
+from csrn_client.schemas import ClassChange
 from model.support_set import Example
-from tests.support.stores import QUOTAS, Opener, classes, create, example, names
+from tests.support.stores import QUOTAS, Opener, classes, create, disabled, example, names
 
 T = TypeVar("T")
 Error = type[Exception] | None
-Names = list[tuple[str, str]]
-"""Label and id of each example"""
+Held = list[Example]
 LABELS = st.sampled_from(["a", "b", "笑 い", "d/e", "é"])
+NEW_LABELS = st.sampled_from(["a", "b", "笑 い", "é"])
 IDS = st.sampled_from([str(index) for index in range(12)])
-EXAMPLES = st.lists(st.builds(example, IDS, LABELS), min_size=1, max_size=5)
+IMAGES = st.none() | st.sampled_from("xyz")
+EXAMPLES = st.lists(st.builds(example, IDS, LABELS, image=IMAGES), min_size=1, max_size=5)
 OWNERS = ("ann", "bob")
 REPLICAS = st.integers(0, 1)
 
@@ -50,28 +54,31 @@ class Expected:
 
     owner: str
     revision: int = 0
-    examples: Names = dataclasses.field(default_factory=list)
+    examples: Held = dataclasses.field(default_factory=list)
+    disabled: set[str] = dataclasses.field(default_factory=set)
     deleted: bool = False
 
-    def without(self, label: str) -> Names:
-        return [kept for kept in self.examples if kept[0] != label]
+    def without(self, label: str) -> Held:
+        return [kept for kept in self.examples if kept.label != label]
 
     def labels(self) -> list[str]:
-        return [label for label, _ in self.examples]
+        return [kept.label for kept in self.examples]
 
 
-def named(examples: Iterable[Example]) -> Names:
-    return [(new.label, new.example_id) for new in examples]
-
-
-def refusal(kept: Names, added: Names) -> Error:
-    """The error that adding to these examples should raise, if any."""
-    both = kept + added
-    if len({name for _, name in both}) < len(both):
-        return ExampleExists
-    if len({label for label, _ in both}) > QUOTAS.classes:
-        return ClassLimit
-    return ExampleLimit if len(both) > QUOTAS.examples else None
+def after_adding(kept: Held, added: Held) -> tuple[Error, Held]:
+    """The error that adding to these examples should raise, if any, and the examples afterwards."""
+    ids = [example.example_id for example in kept + added]
+    if len(set(ids)) < len(ids):
+        return ExampleExists, kept
+    after = [*kept]
+    for new in added:
+        if new.image_sha256 is None or new.image_sha256 not in [held.image_sha256 for held in after]:
+            after.append(new)
+    if added and len(after) == len(kept):
+        return DuplicateImage, kept
+    if len({held.label for held in after}) > QUOTAS.classes:
+        return ClassLimit, kept
+    return (ExampleLimit, kept) if len(after) > QUOTAS.examples else (None, after)
 
 
 class History(RuleBasedStateMachine):
@@ -102,11 +109,12 @@ class History(RuleBasedStateMachine):
             self.call(call)
         return True
 
-    def change(self, session: str, error: Error, call: Coroutine[Any, Any, object], after: Names) -> None:
+    def change(self, session: str, error: Error, call: Coroutine[Any, Any, object], after: Held) -> None:
         """Make a call after which the session should hold these examples, unless it is refused."""
         expected = self.expected[session]
         if not self.refused(SessionNotFound if expected.deleted else error, call):
             expected.examples = after
+            expected.disabled &= {*expected.labels()}
             expected.revision += 1
 
     def owner(self, session: str) -> str:
@@ -118,27 +126,55 @@ class History(RuleBasedStateMachine):
     @rule(target=sessions, owner=st.sampled_from(OWNERS), examples=st.just([]) | EXAMPLES, at=REPLICAS)
     def create(self, owner: str, examples: list[Example], at: int) -> Any:
         full = len(self.alive(owner)) >= QUOTAS.sessions
-        error = SessionLimit if full else refusal([], named(examples))
+        error, after = after_adding([], examples)
+        error = SessionLimit if full else error
         call = create(self.replicas[at], self.prefix + owner, *examples)
         if error:
             self.refused(error, call)
             return multiple()
         session = self.call(call)
-        self.expected[session.id] = Expected(owner, int(bool(examples)), named(examples))
+        self.expected[session.id] = Expected(owner, int(bool(examples)), after)
         return session.id
 
     @rule(session=sessions, examples=EXAMPLES, at=REPLICAS)
     def add(self, session: str, examples: list[Example], at: int) -> None:
-        kept, added = self.expected[session].examples, named(examples)
+        error, after = after_adding(self.expected[session].examples, examples)
         call = self.replicas[at].add_examples(self.owner(session), session, examples)
-        self.change(session, refusal(kept, added), call, kept + added)
+        self.change(session, error, call, after)
 
-    @rule(session=sessions, label=LABELS, ids=st.lists(IDS, min_size=1, max_size=4), at=REPLICAS)
-    def replace(self, session: str, label: str, ids: list[str], at: int) -> None:
-        examples = [example(name, label) for name in ids]
-        kept, added = self.expected[session].without(label), named(examples)
+    @rule(session=sessions, label=LABELS, examples=EXAMPLES, at=REPLICAS)
+    def replace(self, session: str, label: str, examples: list[Example], at: int) -> None:
+        examples = [dataclasses.replace(new, label=label) for new in examples]
+        error, after = after_adding(self.expected[session].without(label), examples)
         call = self.replicas[at].replace_class(self.owner(session), session, label, examples)
-        self.change(session, refusal(kept, added), call, kept + added)
+        self.change(session, error, call, after)
+
+    @rule(
+        session=sessions,
+        label=LABELS,
+        new=st.none() | NEW_LABELS,
+        enabled=st.none() | st.booleans(),
+        at=REPLICAS,
+    )
+    def update_class(self, session: str, label: str, new: str | None, enabled: bool | None, at: int) -> None:
+        expected, change = self.expected[session], ClassChange(label=new, enabled=enabled)
+        call = self.replicas[at].update_class(self.owner(session), session, label, change)
+        was_enabled, labels = label not in expected.disabled, expected.labels()
+        new = label if new is None else new
+        enabled = was_enabled if enabled is None else enabled
+        error: Error = SessionNotFound if expected.deleted else None
+        if not error and label not in labels:
+            error = ClassNotFound
+        elif not error and new != label and new in labels:
+            error = ClassExists
+        if self.refused(error, call) or (label, was_enabled) == (new, enabled):
+            return
+        expected.examples = [
+            dataclasses.replace(held, label=new) if held.label == label else held
+            for held in expected.examples
+        ]
+        expected.disabled = expected.disabled - {label} | (set() if enabled else {new})
+        expected.revision += 1
 
     @rule(session=sessions, label=LABELS, at=REPLICAS)
     def delete_class(self, session: str, label: str, at: int) -> None:
@@ -150,10 +186,11 @@ class History(RuleBasedStateMachine):
     @rule(session=sessions, nth=st.integers(0, QUOTAS.examples), at=REPLICAS)
     def delete_example(self, session: str, nth: int, at: int) -> None:
         expected = self.expected[session]
-        label, name = [*expected.examples, ("a", "none")][min(nth, len(expected.examples))]
+        chosen = [*expected.examples, example("none")][min(nth, len(expected.examples))]
+        label, name = chosen.label, chosen.example_id
         missing = ExampleNotFound if label in expected.labels() else ClassNotFound
         call = self.replicas[at].delete_example(self.owner(session), session, label, name)
-        after = [kept for kept in expected.examples if kept != (label, name)]
+        after = [kept for kept in expected.examples if kept is not chosen]
         self.change(session, missing if name == "none" else None, call, after)
 
     @rule(session=sessions, dice=st.integers(1, 6), at=REPLICAS)
@@ -183,7 +220,9 @@ class History(RuleBasedStateMachine):
                     await replica.get(self.owner(session), session)
                 continue
             found, examples = await replica.load_examples(self.owner(session), session)
-            assert names(examples) == expected.examples
+            assert names(examples) == [(held.label, held.example_id) for held in expected.examples]
+            assert [e.image_sha256 for e in examples] == [e.image_sha256 for e in expected.examples]
+            assert disabled(found) == expected.disabled
             assert classes(found) == {label: expected.labels().count(label) for label in expected.labels()}
             assert list(classes(found)) == list(dict.fromkeys(expected.labels()))
             assert found.revision == expected.revision

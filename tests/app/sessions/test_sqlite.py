@@ -19,6 +19,7 @@ import pytest
 from app.sessions.errors import StoreUnavailable
 from app.sessions.sqlite import SqliteDatabase
 from app.sessions.store import SessionStore, open_store
+from csrn_client.schemas import ClassChange, SessionChange
 from tests.support.stores import QUOTAS, Opener, create, example, names, sqlite_opener
 
 pytestmark = pytest.mark.anyio
@@ -39,10 +40,15 @@ def found(tmp_path: Path) -> Callable[[], str]:
     features = {name: example(name).features.tobytes() for name in "12345"}
 
     def find() -> str:
-        data = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        data = content(tmp_path)
         return "".join(name for name, needle in features.items() if needle in data)
 
     return find
+
+
+def content(folder: Path) -> bytes:
+    """What all files in the folder contain."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -112,6 +118,20 @@ async def test_deleted_and_expired_features_leave_the_files(
     await asyncio.sleep(0.1)
     await sqlite_store.sweep()
     assert found() == ""
+
+
+async def test_replaced_names_and_metadata_leave_the_files(
+    sqlite_store: SessionStore, tmp_path: Path
+) -> None:
+    session = await create(sqlite_store, "ann", example("1", "old label"))
+    before = SessionChange(name="old name", metadata={"k": "old metadata"})
+    await sqlite_store.update("ann", session.id, before)
+    await sqlite_store.update("ann", session.id, SessionChange(name="new name", metadata={"k": "v"}))
+    await sqlite_store.update_class("ann", session.id, "old label", ClassChange(label="new label"))
+    data = content(tmp_path)
+    assert b"new name" in data
+    assert b"new label" in data
+    assert [old for old in (b"old name", b"old metadata", b"old label") if old in data] == []
 
 
 async def test_features_deleted_while_another_process_reads_leave_the_files_with_the_next_sweep(

@@ -31,7 +31,7 @@ async def test_a_write_is_there_after_a_restart(opener: Opener) -> None:
     created = await create(store, ttl_s=600)
     assert created.expires_at is not None
     assert (created.expires_at - created.created_at).total_seconds() == pytest.approx(600)
-    written = await store.add_examples("ann", created.id, [example("1"), example("2", "笑")])
+    written, _ = await store.add_examples("ann", created.id, [example("1"), example("2", "笑")])
     assert (written.name, written.metadata, classes(written)) == ("n", {"k": "v"}, {"a": 1, "笑": 1})
     await store.close()
     store = opener.open()

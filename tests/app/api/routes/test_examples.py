@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.support.api import assert_problem, client_of, image, new_session, sample, state_of, teach
-from tests.support.samples import no_face, sample_bytes, two_faces
+from tests.support.samples import EXPRESSIONS, distinct_copy, no_face, sample_bytes, two_faces
 
 
 @pytest.mark.parametrize("data", [b"just text", b"", sample_bytes("anger", 0)[:500]])
@@ -41,7 +41,7 @@ def test_usable_images_are_added_beside_rejected_ones(client: TestClient, sessio
     assert [(item["index"], item["label"]) for item in body["added"]] == [(1, "b")]
     rejected = [(item["index"], item["code"]) for item in body["rejected"]]
     assert rejected == [(0, "no_face"), (2, "image_unreadable")]
-    assert body["session"]["classes"] == [{"label": "b", "examples": 1}]
+    assert body["session"]["classes"] == [{"label": "b", "examples": 1, "enabled": True}]
 
 
 def test_classes_and_examples_can_be_changed_one_by_one(client: TestClient, session: str) -> None:
@@ -49,7 +49,8 @@ def test_classes_and_examples_can_be_changed_one_by_one(client: TestClient, sess
     files = [sample("happiness", index) for index in range(2)]
     added = client.post(f"{path}/examples", files=files, data={"example_ids": ["o:1", "two"]})
     assert added.status_code == 201
-    assert client.get(path).json() == {"label": "笑? a", "examples": 2, "example_ids": ["o:1", "two"]}
+    expected = {"label": "笑? a", "examples": 2, "enabled": True, "example_ids": ["o:1", "two"]}
+    assert client.get(path).json() == expected
     again = client.post(f"{path}/examples", files=[sample("happiness", 3)], data={"example_ids": ["two"]})
     assert_problem(again, 409, "example_exists")
     assert client.get(session).json()["revision"] == 1
@@ -60,6 +61,82 @@ def test_classes_and_examples_can_be_changed_one_by_one(client: TestClient, sess
     assert client.get(path).json()["example_ids"] == [replaced.json()["added"][0]["example_id"]]
     assert client.delete(path).status_code == 204
     assert client.get(session).json()["classes"] == []
+
+
+def test_an_image_that_the_session_has_is_rejected(client: TestClient, session: str) -> None:
+    first, copy = sample("anger", 0), image(distinct_copy(sample_bytes("anger", 0), 1))
+    path = f"{session}/classes/a/examples"
+    added = client.post(path, files=[first, image(no_face()), first, copy]).json()
+    assert [item["index"] for item in added["added"]] == [0, 3]
+    assert [(item["index"], item["code"]) for item in added["rejected"]] == [
+        (1, "no_face"),
+        (2, "duplicate_image"),
+    ]
+    assert added["rejected"][1]["detail"] == "The image is already an example of the session"
+    again = client.post(f"{session}/support", files=[first, copy], data={"labels": ["b", "c"]})
+    assert_problem(again, 422, "duplicate_image")
+    assert [item["index"] for item in again.json()["rejected"]] == [0, 1]
+    mixed = client.post(path, files=[image(no_face()), first])
+    assert_problem(mixed, 422, "no_example_added")
+    assert [item["code"] for item in mixed.json()["rejected"]] == ["no_face", "duplicate_image"]
+    taken = client.post(path, files=[sample("anger", 1)], data={"example_ids": ["mine"]})
+    assert taken.status_code == 201
+    taken = client.post(path, files=[first], data={"example_ids": ["mine"]})
+    assert_problem(taken, 409, "example_exists")
+
+
+def test_put_accepts_the_images_that_it_replaces(client: TestClient, session: str) -> None:
+    first, copy = sample("anger", 0), image(distinct_copy(sample_bytes("anger", 0), 1))
+    client.post(f"{session}/support", files=[first, sample("anger", 1)], data={"labels": ["a", "b"]})
+    replaced = client.put(f"{session}/classes/a", files=[first, copy])
+    assert (replaced.status_code, replaced.json()["rejected"]) == (200, [])
+    before = client.get(session).json()
+    assert_problem(client.put(f"{session}/classes/a", files=[sample("anger", 1)]), 422, "duplicate_image")
+    assert client.get(session).json() == before
+
+
+def test_a_class_can_be_renamed(client: TestClient, taught: str) -> None:
+    before = client.get(f"{taught}/classes/anger").json()
+    renamed = client.patch(f"{taught}/classes/anger", json={"label": "笑?"})
+    assert (renamed.status_code, renamed.json()) == (200, {**before, "label": "笑?"})
+    assert client.get(f"{taught}/classes/%E7%AC%91%3F").json() == renamed.json()
+    assert_problem(client.get(f"{taught}/classes/anger"), 404, "class_not_found")
+    query = client.post(f"{taught}/classify", files=[sample("anger", 0)]).json()
+    assert query["results"][0]["faces"][0]["predicted"] == "笑?"
+    before = client.get(taught).json()
+    for path, body, status, code in (
+        ("happiness", {"label": "sadness"}, 409, "class_exists"),
+        ("happiness", {"label": "a/b"}, 422, "invalid_label"),
+        ("happiness", {"label": ""}, 422, "invalid_label"),
+        ("happiness", {"enabled": "often"}, 422, "invalid_request"),
+        ("happiness", {"colour": "red"}, 422, "invalid_request"),
+        ("anger", {"label": "new"}, 404, "class_not_found"),
+    ):
+        assert_problem(client.patch(f"{taught}/classes/{path}", json=body), status, code)
+    assert client.get(taught).json() == before
+
+
+def test_a_disabled_class_is_not_scored(client: TestClient, taught: str) -> None:
+    query, anger = [sample("anger", 0)], f"{taught}/classes/anger"
+    every = client.post(f"{taught}/classify", files=query).json()
+    assert every["results"][0]["faces"][0]["predicted"] == "anger"
+    disabled = client.patch(anger, json={"enabled": False})
+    assert (disabled.json()["enabled"], disabled.json()["examples"]) == (False, 2)
+    assert client.get(taught).json()["classes"][0] == {"label": "anger", "examples": 2, "enabled": False}
+    fewer = client.post(f"{taught}/classify", files=query).json()
+    labels = [score["label"] for score in fewer["results"][0]["faces"][0]["scores"]]
+    assert sorted(labels) == sorted({*EXPRESSIONS} - {"anger"})
+    for label in labels:
+        client.patch(f"{taught}/classes/{label}", json={"enabled": False})
+    assert_problem(client.post(f"{taught}/classify", files=query), 422, "no_classes")
+    with client.websocket_connect(f"{taught}/stream") as stream:
+        stream.send_bytes(sample_bytes("anger", 0))
+        answer = stream.receive_json()
+        assert (len(answer["faces"]), answer["faces"][0]["scores"], answer["unknown_below"]) == (1, [], None)
+    for label in EXPRESSIONS:
+        client.patch(f"{taught}/classes/{label}", json={"enabled": True})
+    again = client.post(f"{taught}/classify", files=query).json()
+    assert again["results"] == every["results"]
 
 
 @pytest.mark.parametrize("label", ["%", "a+b", "a b", "笑", "Ä", "?#&=", "\\", "x:y", "🙂", "...", "~"])
@@ -106,11 +183,12 @@ def test_dots_that_clients_remove_from_a_path_are_no_example_ids(client: TestCli
 
 
 def test_labels_that_look_the_same_are_one_class(client: TestClient, session: str) -> None:
-    face = [sample("anger", 0)]
-    client.post(f"{session}/support", files=face, data={"labels": ["e\u0301"]})
-    client.post(f"{session}/classes/%C3%A9/examples", files=face)
-    client.post(f"{session}/classes/e%CC%81/examples", files=face)
-    assert client.get(session).json()["classes"] == [{"label": "\u00e9", "examples": 3}]
+    client.post(f"{session}/support", files=[sample("anger", 0)], data={"labels": ["e\u0301"]})
+    client.post(f"{session}/classes/%C3%A9/examples", files=[sample("anger", 1)])
+    client.post(f"{session}/classes/e%CC%81/examples", files=[sample("anger", 2)])
+    same = client.patch(f"{session}/classes/%C3%A9", json={"label": " e\u0301"})
+    assert (same.status_code, client.get(session).json()["revision"]) == (200, 3), "nothing changed"
+    assert client.get(session).json()["classes"] == [{"label": "\u00e9", "examples": 3, "enabled": True}]
 
 
 def test_deleted_and_expired_examples_leave_the_device_memory(weights: Path, tmp_path: Path) -> None:

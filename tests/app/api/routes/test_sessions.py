@@ -69,6 +69,19 @@ def test_quality_judges_each_class_by_its_other_examples(client: TestClient, ses
     assert_problem(client.get("/v1/sessions/nope/quality"), 404, "session_not_found")
 
 
+def test_quality_leaves_out_disabled_classes(client: TestClient, taught: str) -> None:
+    path = f"{taught}/quality"
+    every = client.get(path).json()
+    client.patch(f"{taught}/classes/anger", json={"enabled": False})
+    fewer = client.get(path).json()
+    assert fewer["labels"] == [label for label in every["labels"] if label != "anger"]
+    assert [entry["label"] for entry in fewer["classes"]] == fewer["labels"]
+    for label in fewer["labels"]:
+        client.patch(f"{taught}/classes/{label}", json={"enabled": False})
+    none = client.get(path).json()
+    assert (none["accuracy"], none["classes"], none["unknown_below"]) == (None, [], None)
+
+
 def test_an_imported_session_gives_the_same_results_as_the_exported_one(
     client: TestClient, taught: str
 ) -> None:
@@ -86,6 +99,49 @@ def test_an_imported_session_gives_the_same_results_as_the_exported_one(
             assert imported.json()[same] == original[same]
         path = f"/v1/sessions/{imported.json()['id']}"
         assert client.post(f"{path}/classify", files=query).json()["results"] == results
+
+
+def test_an_imported_session_knows_its_images_and_its_disabled_classes(
+    client: TestClient, taught: str
+) -> None:
+    client.patch(f"{taught}/classes/anger", json={"enabled": False})
+    imported = client.post("/v1/sessions/import", content=client.get(f"{taught}/export").content)
+    assert imported.json()["classes"] == client.get(taught).json()["classes"]
+    path = f"/v1/sessions/{imported.json()['id']}"
+    again = client.post(f"{path}/classes/new/examples", files=[sample("anger", 0)])
+    assert_problem(again, 422, "duplicate_image")
+
+
+def test_the_settings_of_a_session_can_be_changed(client: TestClient, taught: str) -> None:
+    before = client.get(taught).json()
+    metadata = {"k": "v", "n": None}
+    changed = client.patch(taught, json={"name": "new", "ttl_s": 60, "metadata": metadata}).json()
+    assert (changed["name"], changed["metadata"], changed["revision"]) == (
+        "new",
+        metadata,
+        before["revision"],
+    )
+    assert changed["expires_at"] > changed["created_at"]
+    cleared = client.patch(taught, json={"name": None, "ttl_s": None}).json()
+    assert cleared == {**before, "name": None, "metadata": metadata}
+    assert client.patch(taught, json={}).json() == cleared == client.get(taught).json()
+    for refused in ({"metadata": None}, {"ttl_s": 0}, {"name": "x" * 201}, {"title": "x"}, "x"):
+        assert_problem(client.patch(taught, json=refused), 422, "invalid_request")
+    assert_problem(client.patch(taught), 422, "invalid_request")
+    assert_problem(client.patch(taught, data={"name": "x"}), 415, "unsupported_media_type")
+    assert_problem(client.patch("/v1/sessions/nope", json={}), 404, "session_not_found")
+    assert client.get(taught).json() == cleared
+
+
+def test_sessions_can_be_listed_by_their_exact_name(client: TestClient) -> None:
+    named = [new_session(client, json={"name": name}) for name in ("å b", "å b", "å", "å b")]
+    page = {"name": "å b", "limit": "2"}
+    first = client.get("/v1/sessions", params=page).json()
+    second = client.get("/v1/sessions", params={**page, "cursor": first["next_cursor"]}).json()
+    found = [f"/v1/sessions/{session['id']}" for session in first["sessions"] + second["sessions"]]
+    assert (found, second["next_cursor"]) == ([named[0], named[1], named[3]], None)
+    for refused in ("\0", "x" * 201):
+        assert_problem(client.get("/v1/sessions", params={"name": refused}), 422, "invalid_request")
 
 
 def test_a_key_has_a_limited_number_of_exports_at_once(client: TestClient, taught: str) -> None:
@@ -117,7 +173,8 @@ def test_expired_sessions_do_not_exist_and_quotas_hold(weights: Path, tmp_path: 
         assert_problem(response, 409, "class_limit")
         assert client.get(path).json()["classes"] == []
         assert client.post(f"{path}/support", files=three, data={"labels": list("aab")}).status_code == 201
-        assert_problem(client.post(f"{path}/classes/a/examples", files=three[:1]), 409, "example_limit")
+        fourth = [sample("anger", 3)]
+        assert_problem(client.post(f"{path}/classes/a/examples", files=fourth), 409, "example_limit")
         assert client.get(path).json()["revision"] == 1
 
 
@@ -128,7 +185,7 @@ def test_a_session_of_other_weights_can_only_be_read_exported_and_deleted(
         path = new_session(client)
         assert client.post(f"{path}/classes/a/examples", files=[sample("anger", 0)]).status_code == 201
     with client_of(save_full_checkpoint(tmp_path / "other.safetensors"), tmp_path) as client:
-        assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1}]
+        assert client.get(path).json()["classes"] == [{"label": "a", "examples": 1, "enabled": True}]
         query = [sample("anger", 1)]
         assert_problem(client.post(f"{path}/classify", files=query), 409, "model_changed")
         assert_problem(client.get(f"{path}/quality"), 409, "model_changed")

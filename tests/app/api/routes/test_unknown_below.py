@@ -98,6 +98,14 @@ def test_the_threshold_of_the_request_replaces_that_of_the_session(client: TestC
     assert (answer["unknown_below"], answer["faces"][0]["predicted"]) == (1.0, None)
 
 
+def test_disabled_classes_do_not_count_for_the_threshold(client: TestClient) -> None:
+    path = teach(client, {"anger": 3, "happiness": 1})
+    client.patch(f"{path}/classes/happiness", json={"enabled": False})
+    of_anger_alone = pytest.approx(0.2 + 0.15 / 3, abs=1e-5)
+    assert classify(client, path)["unknown_below"] == of_anger_alone
+    assert client.get(f"{path}/quality").json()["unknown_below"] == of_anger_alone
+
+
 def test_without_classes_there_is_no_threshold(client: TestClient) -> None:
     path = teach(client, {})
     assert client.get(f"{path}/quality").json()["unknown_below"] is None
