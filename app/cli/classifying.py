@@ -113,9 +113,10 @@ def classify(
                 )
                 session_id = added[0]
                 sources = {example_id: path_text(file) for example_id, file in added[1].items()}
-            labels = [known.label for known in (await client.get_session(session_id)).classes]
+            classes = (await client.get_session(session_id)).classes
+            labels = [known.label for known in classes if known.enabled]
             if not labels:
-                raise NoFace("the session has no classes, or no support image shows one clear face")
+                raise NoFace("the session has no enabled class, or no support image shows one clear face")
             show = printer(labels, as_json=as_json, as_csv=as_csv)
             few = len(files) <= classify_files.MAX_FILES_PER_REQUEST
             bars = at_end.enter_context(StageBars(disable=few))

@@ -85,9 +85,7 @@ def show(session_id: SessionId, url: Url = LOCAL, api_key: ApiKey = None, as_jso
         return
     classes = _table("class", "examples", "")
     for known in session.classes:
-        classes.add_row(
-            cell(known.label), str(known.examples), "" if getattr(known, "enabled", True) else "disabled"
-        )
+        classes.add_row(cell(known.label), str(known.examples), "" if known.enabled else "disabled")
     console.print(classes)
 
 
