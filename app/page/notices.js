@@ -10,6 +10,7 @@ export function notify(message, { action, shown_ms = SHOWN_MS } = {}) {
   const item = element("div", { className: action ? "notice with-action" : "notice" }, element("p", {}, message));
   const close = () => {
     clearTimeout(timer);
+    if (item.contains(document.activeElement)) byId("preview").focus();  // the focus is never lost
     item.remove();
   };
   if (action) {

@@ -85,6 +85,7 @@ async function restore(item) {
   }
   await forget(item);
   notify(text.undone(item.label));
+  state.focusOn = entry.key;
   changed("classes");
   changed("support");
 }

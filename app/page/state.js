@@ -10,6 +10,7 @@ export const state = {
   shown: null,         // the last answer: {result, picture, mirrored, unknownBelow}
   threshold: null,     // chosen on the slider; null means the session's own
   capture: null,       // {key, label, left_s} in the countdown, {key, label, taken, shots} while capturing
+  focusOn: null,       // the key of the class whose card gets the focus when it is drawn
   showRegions: true,
   showParts: false,
 };

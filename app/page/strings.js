@@ -15,7 +15,7 @@ export const text = {
   expired: "The session was deleted or has expired. This is a new one.",
 
   // the first visit
-  stepsTitle: "Start here",
+  stepsTitle: "Teach it in a minute",
   steps: [
     { title: "Show an expression", help: "Name it, press the button, and make the face until the pictures are taken." },
     { title: "Show another one", help: "Any face that differs, such as your resting face." },
@@ -111,7 +111,7 @@ export const text = {
   },
 
   // the answer
-  idle: "The answer appears here",
+  idle: "No answer yet",
   idleHelp: "Start the camera or choose a photo.",
   untaught: "Nothing to compare with yet",
   untaughtHelp: "Show it an expression first.",

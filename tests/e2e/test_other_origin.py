@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.support.browser import needs_chromium, open_page
 from tests.support.service import Service
@@ -71,16 +72,16 @@ def other_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def test_a_listed_page_teaches_classifies_and_streams_and_another_page_cannot(
-    other_port: int, tmp_path: Path
+    other_port: int, browser: Browser, tmp_path: Path
 ) -> None:
     listed, other = f"http://localhost:{other_port}", f"http://127.0.0.1:{other_port}"
     with Service(tmp_path, CSRN_API_KEYS=f"me:{KEY}", CSRN_ALLOWED_ORIGINS=listed) as service:
         uses = (service.url, service.url.replace("http", "ws"))
-        with open_page(listed, tmp_path / "listed", uses=uses) as page:
+        with open_page(browser, listed, uses=uses) as page:
             used: dict[str, Any] = page.evaluate(USE_SERVICE, [service.url, KEY])
         assert used == {"photo": "surprise", "live": "anger", "refused": ["unauthorized", 32]}
         service.client.headers["Authorization"] = f"Bearer {KEY}"
         session = service.client.get("/v1/sessions").json()["sessions"][0]["id"]
-        with open_page(other, tmp_path / "other", uses=uses) as page:
+        with open_page(browser, other, uses=uses) as page:
             tried = page.evaluate(TRY_SERVICE, [service.url, KEY, session])
         assert tried == ["TypeError", "forbidden_origin"]

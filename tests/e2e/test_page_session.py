@@ -29,9 +29,9 @@ def session_ids(page: Page) -> list[str]:
 
 
 def example_ids(service: Service, page: Page, label: str) -> list[str]:
-    ids: list[str] = service.client.get(
-        f"/v1/sessions/{session_ids(page)[-1]}/classes/{label}"
-    ).json()["example_ids"]
+    ids: list[str] = service.client.get(f"/v1/sessions/{session_ids(page)[-1]}/classes/{label}").json()[
+        "example_ids"
+    ]
     return ids
 
 

@@ -15,7 +15,7 @@ WIDTHS_PX = {390: 844, 768: 1024, 1280: 800, 1920: 1080}
 
 
 def look(page: Page, name: str) -> None:
-    """Check the accessibility. Take screenshots of all widths, light and dark, if a folder for them is set."""
+    """Check the accessibility, and take screenshots of all widths and themes if a folder for them is set."""
     page.wait_for_timeout(150)  # until nothing moves, because axe-core measures contrast
     violations = Axe().run(page).response["violations"]
     assert [(found["id"], found["nodes"][0]["html"]) for found in violations] == []
