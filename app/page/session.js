@@ -114,6 +114,7 @@ export async function waitForService() {
 }
 
 export function askForKey() {
+  changed("locked");
   byId("main").hidden = true;
   byId("key-form").hidden = false;
   showBanner(api.hasKey() ? text.keyWrong : text.keyNeeded);

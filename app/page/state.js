@@ -20,7 +20,8 @@ const pending = new Set();
 
 /**
  * Topics: classes (the cards), stage (camera, photo and capturing), answer (the last result),
- * support (the service's examples changed, so answers and verdicts can change).
+ * support (the service's examples changed, so answers and verdicts can change), session (another session, or
+ * the same one after an interruption), deleted (everything was), locked (a key is needed).
  */
 export function changed(topic) {
   if (pending.has(topic)) return;

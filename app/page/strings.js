@@ -56,8 +56,8 @@ export const text = {
   },
   verdicts: { clear: "Clear", mixed: "Mixed", confused: "Confused" },
   verdict: (correct, count, others) => {
-    const seen = `${correct} of ${count} shots are recognised by the others.`;
-    return others ? `${seen} The marked ones look more like ${others}.` : seen;
+    if (correct === count) return `All ${count} shots are recognised.`;
+    return `${correct} of ${count} shots are recognised. The marked ones look more like ${others}.`;
   },
   example: (label, number) => `Shot ${number} of ${label}`,
   exampleRemove: (label, number, confusedWith) =>
@@ -127,7 +127,7 @@ export const text = {
   threshold: "Unknown below",
   thresholdReset: "Reset",
   thresholdOwn: (value) => `The session's own is ${value}.`,
-  scoresNote: (start) => `Bars start at ${start} to compare the expressions. Scores are not probabilities.`,
+  scoresNote: (start) => `The bars start at ${start}. Scores are not probabilities.`,
   regionsShow: "Outline",
   regions: { face: "Face", eyes: "Eyes", lips: "Lips" },
   partsShow: "Parts of each score",
