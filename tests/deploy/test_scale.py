@@ -19,7 +19,7 @@ from csrn_client import Client
 from tests.support.api import assert_problem, bearer, teach
 from tests.support.postgresql import needs_postgresql
 from tests.support.proxied import KEY, OUTAGE_S, Proxied, needs_haproxy
-from tests.support.samples import SAMPLES, sample_bytes
+from tests.support.samples import SAMPLES, distinct_copy, sample_bytes
 from tests.support.traffic import CLIENTS, Traffic
 
 pytestmark = [needs_haproxy, needs_postgresql]
@@ -122,8 +122,8 @@ def test_a_write_acknowledged_by_one_replica_is_seen_by_the_others_at_once(proxi
     clients = [Client(replica.url, api_key=KEY, retries=0) for replica in proxied.replicas]
     session_id, images = clients[0].create_session().id, [SAMPLES / "anger" / "00.jpg"]
     for writer, reader in itertools.permutations(clients, 2):
-        for label in ("calm", "angry"):
-            writer.add_examples(session_id, label, images)
+        for label, example in (("calm", images), ("angry", [SAMPLES / "anger" / "01.jpg"])):
+            writer.add_examples(session_id, label, example)
             (face,) = reader.classify(session_id, images).results[0].faces
             assert label in {score.label for score in face.scores}
         writer.delete_class(session_id, "angry")
@@ -138,7 +138,7 @@ def test_writers_to_all_replicas_share_a_session(proxied: Proxied) -> None:
     session_id, ids = clients[0].create_session().id, [f"n{number}" for number in range(16)]
 
     def add(number: int) -> None:
-        images = [SAMPLES / "anger" / f"{number % 8:02}.jpg"]
+        images = [distinct_copy(sample_bytes("anger", number % 8), number)]
         clients[number % 3].add_examples(session_id, "anger", images, example_ids=ids[number : number + 1])
 
     with ThreadPoolExecutor(8) as pool:

@@ -14,10 +14,12 @@ from tests.fuzz.limits import MIB, Target
 from tests.support.api import LOCAL, settings
 from tests.support.image_seeds import image_seeds
 from tests.support.networks import save_full_checkpoint
-from tests.support.samples import sample_bytes
+from tests.support.samples import distinct_copy, sample_bytes
 
 SESSION = "/v1/sessions/{session}"
 FACES = [("images", ("f.jpg", sample_bytes(name, 0))) for name in ("anger", "happiness")]
+NEW_FACES = [(field, (name, distinct_copy(data, 1))) for field, (name, data) in FACES]
+"""Faces that are no examples of the session"""
 LABELS = {"labels": ["a", "é笑"]}
 INTERNAL_TEXT = ("Traceback", "site-packages", 'File "', ".py", "/tmp", "object at 0x")
 
@@ -85,9 +87,11 @@ def valid_requests(archive: bytes) -> list[tuple[str, dict[str, Any]]]:
     return [
         *((f"POST {SESSION}/classify", {"files": [image]}) for image in small),
         (f"POST {SESSION}/classify", {"files": FACES, "data": options}),
-        (f"POST {SESSION}/support", {"files": FACES, "data": LABELS}),
-        (f"POST {SESSION}/classes/a/examples", {"files": FACES, "data": {"example_ids": ["x", "y"]}}),
-        (f"PUT {SESSION}/classes/a", {"files": FACES}),
+        (f"POST {SESSION}/support", {"files": NEW_FACES, "data": LABELS}),
+        (f"POST {SESSION}/classes/a/examples", {"files": NEW_FACES, "data": {"example_ids": ["x", "y"]}}),
+        (f"PUT {SESSION}/classes/a", {"files": NEW_FACES}),
+        (f"PATCH {SESSION}", {"json": {"name": "n", "ttl_s": 60, "metadata": {"k": 1}}}),
+        (f"PATCH {SESSION}/classes/a", {"json": {"label": "b", "enabled": False}}),
         ("POST /v1/classify", {"files": support + FACES, "data": LABELS}),
         ("POST /v1/sessions/import", {"files": [("file", ("f", archive))]}),
         ("POST /v1/sessions/import", {"content": archive, "headers": binary}),
