@@ -16,6 +16,7 @@ export const text = {
 
   // the first visit
   stepsTitle: "Teach it in a minute",
+  stepsIntro: "A few pictures of each expression are enough.",
   steps: [
     { title: "Show an expression", help: "Name it, press the button, and make the face until the pictures are taken." },
     { title: "Show another one", help: "Any face that differs, such as your resting face." },
@@ -115,6 +116,7 @@ export const text = {
   idleHelp: "Start the camera or choose a photo.",
   untaught: "Nothing to compare with yet",
   untaughtHelp: "Show it an expression first.",
+  failed: "This picture got no answer",
   noFace: "No face found",
   noFaceHelp: "Look into the camera, with the whole face in the picture.",
   known: (label) => `Looks like ${label}`,
