@@ -12,10 +12,11 @@ const AXIS_STEP = 0.05;
 const AXIS_ROOM = 0.03;
 
 /**
- * {kind, label, other} of the largest face. kind: no_face, untaught, unknown (no score reaches the threshold),
+ * {kind, label, other} of the largest face. kind: failed (with the error), no_face, untaught, unknown (no score reaches the threshold),
  * close (two scores are nearly equal) or known.
  */
 export function judge(result, threshold) {
+  if (result.error) return { kind: "failed", error: result.error };
   const face = result.faces[0];
   if (!face) return { kind: result.untaught ? "untaught" : "no_face" };
   const [best, second] = face.scores;

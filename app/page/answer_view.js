@@ -32,10 +32,11 @@ function draw() {
   drawPartsHelp(state.showParts ? Object.keys(face?.scores[0]?.parts ?? {}) : []);
 }
 
-function drawLine({ kind, label, other }, nearest) {
+function drawLine({ kind, label, other, error }, nearest) {
   const lines = {
     idle: [text.idle, text.idleHelp],
     untaught: [text.untaught, text.untaughtHelp],
+    failed: [text.failed, text.reasons[error?.code] ?? error?.detail],
     no_face: [text.noFace, text.noFaceHelp],
     unknown: [text.unknown, text.unknownHelp(label)],
     close: [text.close(label, other), text.closeHelp],

@@ -59,6 +59,7 @@ async function shoot(entry, shots, pace_ms, go) {
     }
   });
   if (state.capture === mine) progress(null);
+  if (entry.examples.length) announce(text.added(entry.label, entry.examples.length));
   changed("support");
 }
 

@@ -130,7 +130,7 @@ export class Card {
       });
       const pictures = group.urls.map((url) => element("img", { src: url, alt: "" }));
       const reason = element("p", {}, text.rejected(group.count, group.reason));
-      return element("li", {}, element("span", { className: "pile" }, ...pictures), reason, dismiss);
+      return element("li", {}, element("span", { className: "pile" }, ...pictures.length ? pictures : [icon("photo")]), reason, dismiss);
     }));
   }
 }

@@ -22,6 +22,8 @@ function draw() {
     else cards.set(entry.key, card = new Card(entry));
     if (list.children[index] !== card.item) list.insertBefore(card.item, list.children[index] ?? null);
   });
+  cards.get(state.focusOn)?.capture.focus();
+  state.focusOn = null;
   byId("classes-section").hidden = !state.classes.length && !remembered.stepsDone();
   byId("classes-empty").hidden = state.classes.length > 0;
 }
@@ -29,8 +31,8 @@ function draw() {
 /** Moves the focus from a card that goes away to another one, or to where classes are added. */
 function focusBeside(item) {
   const neighbour = item.nextElementSibling ?? item.previousElementSibling;
-  const target = neighbour?.querySelector(".name") ?? document.querySelector("#steps input");
-  target?.focus();
+  const places = [neighbour?.querySelector(".name"), byId("step-name"), byId("label"), byId("preview")];
+  places.find((place) => place?.checkVisibility()).focus();
 }
 
 export function prepareCards() {

@@ -78,7 +78,7 @@ export async function teach(entry, shots, { ids = [], from = null } = {}) {
   changed("classes");
   if (answer.added.length) {
     changed("support");
-    announce(text.added(entry.label, entry.examples.length));
+    if (!from) announce(text.added(entry.label, entry.examples.length));
   }
 }
 
@@ -90,7 +90,7 @@ async function reject(entry, picture, reason) {
   if (picture && group.urls.length < REJECTED_PICTURES) {
     group.urls.push(URL.createObjectURL(await toBlob(thumbnail(picture))));
   }
-  announce(text.rejected(group.count, reason));
+  if (group.count === 1) announce(text.rejected(1, reason));
 }
 
 export async function addPhotos(entry, files) {

@@ -10,6 +10,7 @@ export function notify(message, { action, shown_ms = SHOWN_MS } = {}) {
   const item = element("div", { className: action ? "notice with-action" : "notice" }, element("p", {}, message));
   const close = () => {
     clearTimeout(timer);
+    if (item.contains(document.activeElement)) byId("preview").focus();  // the focus is never lost
     item.remove();
   };
   if (action) {
@@ -53,6 +54,10 @@ export function prepareDialogs() {
     close.addEventListener("click", () => close.closest("dialog").close());
   }
   for (const dialog of document.querySelectorAll("dialog")) {
-    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    dialog.addEventListener("click", (event) => {
+      const { left, right, top, bottom } = dialog.getBoundingClientRect();
+      const beside = event.clientX < left || event.clientX > right || event.clientY < top || event.clientY > bottom;
+      if (event.target === dialog && beside) dialog.close();
+    });
   }
 }

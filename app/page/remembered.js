@@ -11,7 +11,13 @@ function read(name, fallback) {
   }
 }
 
-const write = (name, value) => localStorage.setItem(PREFIX + name, JSON.stringify(value));
+function write(name, value) {
+  try {
+    localStorage.setItem(PREFIX + name, JSON.stringify(value));
+  } catch {
+    // The browser refuses storage: the page works, and forgets with the next reload.
+  }
+}
 
 /** All sessions that this browser made or imported and has not deleted; the last one is in use. */
 export const sessions = () => read("sessions", []);

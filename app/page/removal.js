@@ -42,13 +42,15 @@ export async function removeClass(entry) {
 }
 
 /** Offers to undo a removal. whole: whether the class itself was removed; place: where it or the shot was. */
-function offer({ entry: { label, color, enabled }, ...rest }) {
+function offer({ entry, ...rest }) {
+  const { label, color, enabled } = entry;
   const item = { ...rest, label, color, enabled, session: state.sessionId, until_ms: Date.now() + UNDO_MS };
   remembered.setRemovals([...remembered.removals(), item]);
-  show(item);
+  show(item, entry);
 }
 
-function show(item) {
+/** Shows the offer. before: the class as it was, unless the page was loaded since. */
+function show(item, before) {
   const message = item.whole ? text.classRemoved(item.label) : text.exampleRemoved(item.label);
   const timer = setTimeout(() => forget(item), item.until_ms - Date.now());
   notify(message, {
@@ -58,15 +60,15 @@ function show(item) {
       iconName: "undo",
       run() {
         clearTimeout(timer);
-        attempt(() => restore(item));
+        attempt(() => restore(item, before));
       },
     },
   });
 }
 
-async function restore(item) {
+async function restore(item, before) {
   if (item.session !== state.sessionId) return;
-  let entry = classOf(item.label);
+  let entry = state.classes.includes(before) ? before : classOf(item.label);
   if (!entry) {
     entry = newClass(item.label, item.color);
     state.classes.splice(item.whole ? item.place : state.classes.length, 0, entry);
@@ -75,16 +77,17 @@ async function restore(item) {
   for (let start = 0; start < item.ids.length; start += IMAGES_PER_REQUEST) {
     const end = start + IMAGES_PER_REQUEST;
     const ids = item.ids.slice(start, end);
-    await api.addExamples(item.session, item.label, kept.slice(start, end).map((picture) => picture.sent), ids);
+    await api.addExamples(item.session, entry.label, kept.slice(start, end).map((picture) => picture.sent), ids);
   }
   const back = item.ids.map((id, index) => ({ id, url: URL.createObjectURL(kept[index].thumbnail) }));
   entry.examples.splice(item.whole ? 0 : item.place, 0, ...back);
   if (!item.enabled && item.ids.length) {
-    await api.updateClass(item.session, item.label, { enabled: false });
+    await api.updateClass(item.session, entry.label, { enabled: false });
     entry.enabled = false;
   }
   await forget(item);
-  notify(text.undone(item.label));
+  notify(text.undone(entry.label));
+  state.focusOn = entry.key;
   changed("classes");
   changed("support");
 }
@@ -113,7 +116,7 @@ export function prepareRemovals() {
       (item) => item.session === state.sessionId && item.until_ms > Date.now(),
     );
     remembered.setRemovals(current);
-    current.forEach(show);
+    for (const item of current) show(item);
     dropPictures();
   });
 }

@@ -4,7 +4,7 @@ import { byId, element } from "./elements.js";
 import { confirmed, notify, showBanner } from "./notices.js";
 import * as pictures from "./pictures.js";
 import * as remembered from "./remembered.js";
-import { changed, classOf, onChange, state } from "./state.js";
+import { changed, onChange, state } from "./state.js";
 import { text } from "./strings.js";
 
 const RETRY_MS = 1500;
@@ -33,7 +33,7 @@ async function use(session, layout) {
   const classes = [];
   for (const label of labels) {
     const color = layout.find((entry) => entry.label === label)?.color ?? nextColor(classes);
-    const entry = classOf(label) ?? newClass(label, color);
+    const entry = shown.find((before) => before.label === label) ?? newClass(label, color);
     entry.enabled = found.get(label)?.enabled ?? true;
     entry.examples = (found.get(label)?.example_ids ?? []).map((id) => {
       const picture = thumbnails.get(id);
@@ -66,11 +66,17 @@ async function findSession() {
       return await api.getSession(known);
     } catch (problem) {
       if (problem.code !== "session_not_found") throw problem;
-      remembered.forgetSession(known);
+      forget(known);
       notify(text.expired);
     }
   }
   return api.createSession();
+}
+
+/** Forgets a session that is gone, with its pictures. */
+function forget(id) {
+  remembered.forgetSession(id);
+  pictures.keepOnly(id, []);
 }
 
 /** Runs the action of a control. Shows its error, and waits if the service does not answer. */
@@ -88,7 +94,7 @@ export async function attempt(work) {
 
 /** Makes a new session in place of one that is gone. The classes stay, without examples. */
 export async function renewSession() {
-  remembered.forgetSession(state.sessionId);
+  forget(state.sessionId);
   await attempt(openSession);
   notify(text.expired);
 }
@@ -108,6 +114,7 @@ export async function waitForService() {
 }
 
 export function askForKey() {
+  changed("locked");
   byId("main").hidden = true;
   byId("key-form").hidden = false;
   showBanner(api.hasKey() ? text.keyWrong : text.keyNeeded);

@@ -116,6 +116,7 @@ export function prepareStage() {
     restartLive();
   });
   onChange(["deleted"], clear);
+  onChange(["locked"], stopCamera);
   onceSettled("support", ASK_AGAIN_MS, askAgain);
   byId("camera").addEventListener("click", () => {
     if (state.camera === "on") stopCamera();

@@ -10,6 +10,7 @@ export const state = {
   shown: null,         // the last answer: {result, picture, mirrored, unknownBelow}
   threshold: null,     // chosen on the slider; null means the session's own
   capture: null,       // {key, label, left_s} in the countdown, {key, label, taken, shots} while capturing
+  focusOn: null,       // the key of the class whose card gets the focus when it is drawn
   showRegions: true,
   showParts: false,
 };
@@ -19,7 +20,8 @@ const pending = new Set();
 
 /**
  * Topics: classes (the cards), stage (camera, photo and capturing), answer (the last result),
- * support (the service's examples changed, so answers and verdicts can change).
+ * support (the service's examples changed, so answers and verdicts can change), session (another session, or
+ * the same one after an interruption), deleted (everything was), locked (a key is needed).
  */
 export function changed(topic) {
   if (pending.has(topic)) return;

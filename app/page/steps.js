@@ -1,6 +1,6 @@
 /** The first visit: three steps, one at a time, until two classes are taught and the person has seen the answer. */
-import { captureSeries } from "./capture.js";
-import { button, byId, element, icon } from "./elements.js";
+import { captureSeries, stopCapture } from "./capture.js";
+import { button, byId, element, icon, setText } from "./elements.js";
 import { addClass, addPhotos } from "./examples.js";
 import * as remembered from "./remembered.js";
 import { startCamera } from "./stage.js";
@@ -21,6 +21,8 @@ function draw() {
   const taught = taughtClasses().slice(0, 2);
   // A step ends when its series has ended.
   const current = state.capture && shown ? Number(shown[0]) : taught.length;
+  const go = byId("steps").querySelector("form .primary span");
+  if (go) setText(go, state.capture ? text.captureStop : text.stepCapture);
   const key = `${current} ${taught.map((entry) => `${entry.label} ${entry.examples.length}`).join()}`;
   if (key === shown) return;
   const moved = shown === "" || !shown.startsWith(`${current} `);
@@ -84,6 +86,7 @@ function teachForm(index) {
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    if (state.capture) return stopCapture();
     const entry = target();
     if (entry) captureSeries(entry);
   });

@@ -15,7 +15,8 @@ export const text = {
   expired: "The session was deleted or has expired. This is a new one.",
 
   // the first visit
-  stepsTitle: "Start here",
+  stepsTitle: "Teach it in a minute",
+  stepsIntro: "A few pictures of each expression are enough.",
   steps: [
     { title: "Show an expression", help: "Name it, press the button, and make the face until the pictures are taken." },
     { title: "Show another one", help: "Any face that differs, such as your resting face." },
@@ -56,8 +57,8 @@ export const text = {
   },
   verdicts: { clear: "Clear", mixed: "Mixed", confused: "Confused" },
   verdict: (correct, count, others) => {
-    const seen = `${correct} of ${count} shots are recognised by the others.`;
-    return others ? `${seen} The marked ones look more like ${others}.` : seen;
+    if (correct === count) return `All ${count} shots are recognised.`;
+    return `${correct} of ${count} shots are recognised. The marked ones look more like ${others}.`;
   },
   example: (label, number) => `Shot ${number} of ${label}`,
   exampleRemove: (label, number, confusedWith) =>
@@ -111,10 +112,11 @@ export const text = {
   },
 
   // the answer
-  idle: "The answer appears here",
+  idle: "No answer yet",
   idleHelp: "Start the camera or choose a photo.",
   untaught: "Nothing to compare with yet",
   untaughtHelp: "Show it an expression first.",
+  failed: "This picture got no answer",
   noFace: "No face found",
   noFaceHelp: "Look into the camera, with the whole face in the picture.",
   known: (label) => `Looks like ${label}`,
@@ -127,7 +129,7 @@ export const text = {
   threshold: "Unknown below",
   thresholdReset: "Reset",
   thresholdOwn: (value) => `The session's own is ${value}.`,
-  scoresNote: (start) => `Bars start at ${start} to compare the expressions. Scores are not probabilities.`,
+  scoresNote: (start) => `The bars start at ${start}. Scores are not probabilities.`,
   regionsShow: "Outline",
   regions: { face: "Face", eyes: "Eyes", lips: "Lips" },
   partsShow: "Parts of each score",

@@ -15,20 +15,20 @@ WIDTHS_PX = {390: 844, 768: 1024, 1280: 800, 1920: 1080}
 
 
 def look(page: Page, name: str) -> None:
-    """Check the accessibility. Take screenshots of all widths, light and dark, if a folder for them is set."""
+    """Check the accessibility, and take screenshots of all widths and themes if a folder for them is set."""
     page.wait_for_timeout(150)  # until nothing moves, because axe-core measures contrast
     violations = Axe().run(page).response["violations"]
     assert [(found["id"], found["nodes"][0]["html"]) for found in violations] == []
     if not ARTEFACTS or page.viewport_size is None:
         return
-    before = page.viewport_size
+    before, dark = page.viewport_size, page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     for width, height in WIDTHS_PX.items():
         page.set_viewport_size({"width": width, "height": height})
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
             page.wait_for_timeout(150)
             page.screenshot(path=Path(ARTEFACTS) / f"{name}-{width}-{theme}.png")
-    page.emulate_media(color_scheme=None)
+    page.emulate_media(color_scheme="dark" if dark else "light")
     page.set_viewport_size(before)
 
 
