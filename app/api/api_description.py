@@ -7,7 +7,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_RESPONSES, code_schema
+from app.access.errors import Overloaded
+from app.api.errors import NoExampleAdded, NotReady
+from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_RESPONSES, code_schema, problem_members
+from csrn_client.schemas import RejectedImage
+from model.errors import CsrnError
 
 OVERVIEW = """\
 **Teach.** Create a session (`POST /v1/sessions`). Then send images with one face each, and a label for
@@ -124,16 +128,15 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "device": "cpu",
         "trained_on": "FER2013",
     },
-    "Problem": {
-        "type": "about:blank",
-        "title": "None of the images can be an example",
-        "status": 422,
-        "detail": "no face found",
-        "code": "no_face",
-        "rejected": [_REJECTED],
-    },
 }
 """An example of each main object, by the name of its schema"""
+PROBLEMS: dict[str, CsrnError] = {
+    "4XX": NoExampleAdded([RejectedImage.model_validate(_REJECTED)]),
+    "429": Overloaded("the service handles 512 requests at once: try again shortly"),
+    "5XX": CsrnError(),
+    "503": NotReady(),
+}
+"""An error of each group of statuses that a route answers"""
 
 
 JSON = "application/json"
@@ -172,7 +175,7 @@ def _describe_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
             response["description"] = schemas.get(reference.rpartition("/")[2], DONE)["description"]
     for status in PROBLEM_RESPONSES:
         content = operation["responses"][status]["content"]
-        content[PROBLEM_MEDIA_TYPE] = content.pop(JSON)
+        content[PROBLEM_MEDIA_TYPE] = {**content.pop(JSON), "example": problem_members(PROBLEMS[status])}
     for parameter in operation.get("parameters", []):
         parameter["schema"] = without_null(parameter["schema"])
         if "requestBody" in operation:
@@ -180,7 +183,8 @@ def _describe_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
             parameter["schema"].pop("default", None)
     # Generators name a class after the schema of a body if it is one of the components.
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        if name := content["schema"].get("title"):
+        if "properties" in content["schema"]:
+            name = content["schema"]["title"]
             schemas[name] = content["schema"]
             content["schema"] = {"$ref": f"#/components/schemas/{name}"}
 

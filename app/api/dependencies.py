@@ -38,7 +38,7 @@ class _KeyOwner(SecurityBase):
 Owner = Annotated[str, Depends(_KeyOwner())]
 """The name of the request's key"""
 SessionId = Annotated[str, Path(description="The id of the session")]
-LabelPath = Annotated[Label, Path(description="The label of the class, percent-encoded", examples=["smile"])]
+LabelPath = Annotated[Label, Path(description="The label of the class, percent-encoded")]
 
 ExampleIdPath = Annotated[str, Path(description="The id of the example")]
 

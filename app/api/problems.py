@@ -28,14 +28,9 @@ def public_detail(error: CsrnError) -> str:
     return str(error) if error.status < 500 else error.title
 
 
-def problem_response(error: CsrnError) -> JSONResponse:
-    """The application/problem+json response for an error."""
-    headers = {}
-    if error.status in (429, 503):
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    content = {
+def problem_members(error: CsrnError) -> dict[str, Any]:
+    """The members of the problem details of an error."""
+    return {
         "type": "about:blank",
         "title": error.title,
         "status": error.status,
@@ -43,7 +38,16 @@ def problem_response(error: CsrnError) -> JSONResponse:
         "code": error.code,
         **(error.members if isinstance(error, RequestError) else {}),
     }
-    return JSONResponse(content, error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+def problem_response(error: CsrnError) -> JSONResponse:
+    """The application/problem+json response for an error."""
+    headers = {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(problem_members(error), error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
 def plain_message(message: str) -> str:

@@ -20,16 +20,8 @@ from tests.support.service import Service
 CLIENTS = Path(__file__).parent / "clients"
 UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH")
 """How npm's errors begin if its registry cannot be reached"""
-TYPE_CHECK = [
-    "--strict",
-    "--noEmit",
-    "--target",
-    "esnext",
-    "--module",
-    "esnext",
-    "--moduleResolution",
-    "bundler",
-]
+TYPE_CHECK = ("--strict", "--noEmit", "--allowImportingTsExtensions", "--target", "esnext")
+MODULES = ("--module", "esnext", "--moduleResolution", "bundler")
 PYTHON = "generated_csrn"
 """The package that openapi-python-client generates"""
 
