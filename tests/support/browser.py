@@ -28,7 +28,9 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
 )
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
-FRAMES = 24
+QUICK = {"shots": 5, "pace_ms": 200, "countdown_s": 0}
+"""Capture settings for tests of something else"""
+FRAMES = 60
 """Frames of the camera's video. No two are equal, as with a real camera, so that no shot is a duplicate"""
 
 
@@ -53,7 +55,7 @@ def _video(expression: str) -> bytes:
     for index in range(FRAMES):
         frame = np.full((FRAME_HEIGHT, FRAME_WIDTH, 3), 128, dtype=np.uint8)
         face = np.asarray(sample_image(expression, 3 + index * 4 // FRAMES).resize((400, 400)))
-        top, left = 38 + index % 6, 116 + index // 3
+        top, left = 38 + index % 6, 116 + index // 6
         frame[top : top + 400, left : left + 400] = face
         frames.append(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
     head = f"YUV4MPEG2 W{FRAME_WIDTH} H{FRAME_HEIGHT} F10:1 Ip A1:1 C420\n".encode()
@@ -82,6 +84,7 @@ def open_page(
     width: int = 1280,
     height: int = 800,
     uses: tuple[str, ...] = (),
+    quick: bool = False,
 ) -> Iterator[Page]:
     """A page of someone who has never been here: without anything stored.
 
@@ -89,7 +92,7 @@ def open_page(
     other servers.
 
     Args: allowed, what the person allows the page to use; uses, the beginnings of further addresses that the
-        page may request.
+        page may request; quick, whether a series is captured without a countdown.
     """
     faults: list[str] = []
 
@@ -111,6 +114,8 @@ def open_page(
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", check_message)
     page.on("request", check_request)
+    if quick:
+        page.add_init_script(f"localStorage.setItem('csrn.capture', JSON.stringify({QUICK}))")
     page.goto(url)
     yield page
     context.close()
