@@ -62,6 +62,7 @@ class Reader:
             "CURL_HOME": str(folder),
             "CSRN_URL": service.url,
             "CSRN_DEVICE": "cpu",
+            "MPLBACKEND": "agg",  # opens no window
             "CSRN_STORE": f"sqlite:///{folder}/sessions.sqlite3",
         }
 
