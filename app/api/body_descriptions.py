@@ -57,6 +57,9 @@ def image_body(model: type[ImagesBody], *, or_one_image: bool = False) -> dict[s
     form = copy.deepcopy(schema)
     for field, described in form["properties"].items():
         form["properties"][field] = without_null(described)
+        if field not in schema["required"]:
+            # /docs sends the example unless it is changed. The service ignores an empty field.
+            form["properties"][field]["examples"] = [[] if field in TEXT_LISTS else ""]
         if field in model.image_fields:
             described["items"] = BINARY
             described["description"] += ", one file part each"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,9 @@ def items(section: Locator, field: str, count: int) -> Locator:
 
 def answer(section: Locator) -> tuple[int, Any]:
     """The status and JSON of the response to the request that the page makes."""
-    section.locator("button.execute").click()
-    row = section.locator(".live-responses-table .response")
-    row.locator(".response-col_description pre").first.wait_for()
-    status = int(row.locator(".response-col_status").inner_text().split()[0])
-    return status, json.loads(row.locator(".response-col_description pre").first.inner_text())
+    with section.page.expect_response(lambda response: response.request.method == "POST") as response:
+        section.locator("button.execute").click()
+    return response.value.status, response.value.json()
 
 
 def test_try_it_out_uploads_files_to_teach_and_to_classify(tmp_path: Path) -> None:
@@ -50,7 +47,6 @@ def test_try_it_out_uploads_files_to_teach_and_to_classify(tmp_path: Path) -> No
         path = new_session(service.client)
         session_id = path.rpartition("/")[2]
         with open_page(f"{service.url}/docs", tmp_path / "profile", uses=(service.url,)) as page:
-            page.set_viewport_size({"width": 1280, "height": 1000})
             support = opened(page, "support", "add_support", session_id)
             files, labels = items(support, "images", len(SHOTS)), items(support, "labels", len(SHOTS))
             for number, (label, file) in enumerate(SHOTS):
