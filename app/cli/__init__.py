@@ -5,6 +5,7 @@ Commands import torch and mediapipe inside their functions, so that --help takes
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated, NoReturn
 
@@ -62,6 +63,8 @@ def _options(
 
 def main() -> None:
     """Entry point of the csrn script."""
+    # The client logs each attempt to reach a service. A command reports the fault once, in one line.
+    logging.getLogger("csrn_client").addHandler(logging.NullHandler())
     try:
         cli()
     except CsrnError as error:

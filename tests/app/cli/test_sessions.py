@@ -14,6 +14,7 @@ from csrn_client import Client
 from tests.support.api import settings
 from tests.support.command_line import csrn, csrn_succeeds
 from tests.support.samples import SAMPLES, no_face
+from tests.support.service import csrn as csrn_process
 from tests.support.service import served
 
 
@@ -137,6 +138,12 @@ def test_a_fault_is_one_line_and_bad_usage_is_2(arguments: str, code: int) -> No
     if code == 1:
         (line,) = ended.stderr.splitlines()
         assert line.startswith("csrn: ")
+
+
+def test_a_service_that_cannot_be_reached_is_one_line_in_a_process_of_its_own() -> None:
+    """There the attempts would be logged on stderr."""
+    ended = csrn_process("sessions", "list", "--url", "http://127.0.0.1:9")
+    assert (ended.returncode, ended.stderr.count("\n"), ended.stderr[:6]) == (1, 1, "csrn: ")
 
 
 def test_images_are_classified_by_a_session_of_the_service(taught: str, tmp_path: Path) -> None:
