@@ -34,15 +34,15 @@ function draw() {
 
 function drawLine({ kind, label, other, error }, nearest) {
   const lines = {
-    idle: [text.idle, text.idleHelp],
-    untaught: [text.untaught, text.untaughtHelp],
-    failed: [text.failed, text.reasons[error?.code] ?? error?.detail],
-    no_face: [text.noFace, text.noFaceHelp],
-    unknown: [text.unknown, text.unknownHelp(label)],
-    close: [text.close(label, other), text.closeHelp],
-    known: [text.known(label), ""],
+    idle: () => [text.idle, text.idleHelp],
+    untaught: () => [text.untaught, text.untaughtHelp],
+    failed: () => [text.failed, text.reasons[error?.code] ?? error?.detail],
+    no_face: () => [text.noFace, text.noFaceHelp],
+    unknown: () => [text.unknown, text.unknownHelp(label)],
+    close: () => [text.close(label, other), text.closeHelp],
+    known: () => [text.known(label), ""],
   };
-  const [line, help] = lines[kind];
+  const [line, help] = lines[kind]();
   const target = byId("answer");
   target.dataset.kind = kind;
   target.dataset.color = ["known", "close"].includes(kind) ? classOf(label)?.color ?? "" : "";

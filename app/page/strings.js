@@ -2,6 +2,9 @@
 
 const shots = (count) => count === 1 ? "1 shot" : `${count} shots`;
 
+/** A name that leaves room for another one in a line. */
+const short = (label) => label.length > 22 ? `${label.slice(0, 20)}…` : label;
+
 export const text = {
   title: "CSRN Serve",
   intro: "Teach it your own expressions",
@@ -119,11 +122,11 @@ export const text = {
   failed: "This picture got no answer",
   noFace: "No face found",
   noFaceHelp: "Look into the camera, with the whole face in the picture.",
-  known: (label) => `Looks like ${label}`,
-  close: (label, other) => `${label}, or maybe ${other}`,
+  known: (label) => `Looks like ${short(label)}`,
+  close: (label, other) => `${short(label)}, or maybe ${short(other)}`,
   closeHelp: "A close call: both are nearly as similar.",
   unknown: "Unknown",
-  unknownHelp: (label) => `Not similar enough. Nearest: ${label}.`,
+  unknownHelp: (label) => `Not similar enough. Nearest: ${short(label)}.`,
   scoresTitle: "Scores",
   adjust: "Threshold and details",
   threshold: "Unknown below",
