@@ -175,7 +175,7 @@ def _describe_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
             response["description"] = schemas.get(reference.rpartition("/")[2], DONE)["description"]
     for status in PROBLEM_RESPONSES:
         content = operation["responses"][status]["content"]
-        content[PROBLEM_MEDIA_TYPE] = {**content.pop(JSON), "example": problem_members(PROBLEMS[status])}
+        content[PROBLEM_MEDIA_TYPE] = {**content.pop(JSON), "example": problem_members(PROBLEMS[str(status)])}
     for parameter in operation.get("parameters", []):
         parameter["schema"] = without_null(parameter["schema"])
         if "requestBody" in operation:
