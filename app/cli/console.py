@@ -49,6 +49,11 @@ def plain(text: str) -> str:
     )
 
 
+def count(number: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: "1 image", "2 images"."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 def cell(text: str) -> str:
     """Any text as a cell of a table of rich: its markup is shown, not applied."""
     return escape(plain(text))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from app.cli.console import cell, stdout
+from app.cli.console import cell, count, stdout
 
 if TYPE_CHECKING:
     from csrn_client.schemas import Result
@@ -45,12 +45,16 @@ class Summary:
         """Such as "12 images: 9 smile, 2 grin, 1 unknown; 1 could not be read"."""
         faces = self._faces.total()
         unknown = self._faces[None]
-        counts = [f"{count} {label}" for label, count in self._faces.most_common() if label is not None]
+        counts = [
+            f"{faces_of_label} {label}"
+            for label, faces_of_label in self._faces.most_common()
+            if label is not None
+        ]
         counts += [f"{unknown} unknown"] * bool(unknown)
         counts += [f"{self._without_face} without a face"] * bool(self._without_face)
-        line = _count(self._images, "image")
+        line = count(self._images, "image")
         if faces + self._without_face != self._images:
-            line += f", {_count(faces, 'face')}"
+            line += f", {count(faces, 'face')}"
         if counts:
             line += f": {', '.join(counts)}"
         return line + f"; {self.unreadable} could not be read" * bool(self.unreadable)
@@ -97,7 +101,3 @@ def _print_table(result: Result) -> None:
             parts = (f"{value:.3f}" for value in score.parts.model_dump().values())
             table.add_row(cell(score.label), f"{score.score:.3f}", *parts)
         console.print(table)
-
-
-def _count(number: int, one: str) -> str:
-    return f"{number} {one}" + "s" * (number != 1)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
-from app.cli.console import cell, plain, report, stdout
+from app.cli.console import count, plain, report
 from app.cli.options import ApiKey, Json
+from app.cli.session_tables import print_quality, print_session, print_sessions
 
 if TYPE_CHECKING:
     from csrn_client import Client
-    from csrn_client.schemas import Quality, Session
+    from csrn_client.schemas import Session
 
 sessions = typer.Typer(
     help="List, show, create, delete, export, import and examine the sessions of a running service.",
@@ -43,19 +41,7 @@ def list_sessions(
     if as_json:
         print(json.dumps({"sessions": [session.model_dump(mode="json") for session in found]}))
         return
-    table = _table("id", "name", "classes", "examples", "created", "expires")
-    for session in found:
-        table.add_row(
-            session.id,
-            cell(session.name or ""),
-            str(len(session.classes)),
-            str(sum(known.examples for known in session.classes)),
-            _time(session.created_at),
-            _time(session.expires_at),
-        )
-    if found:
-        stdout().print(table, "")
-    print(_count(len(found), "session"))
+    print_sessions(found)
 
 
 @sessions.command()
@@ -66,27 +52,7 @@ def show(session_id: SessionId, url: Url = LOCAL, api_key: ApiKey = None, as_jso
     if as_json:
         print(session.model_dump_json())
         return
-    console = stdout()
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    for fact, value in (
-        ("id", session.id),
-        ("name", session.name or ""),
-        ("created", _time(session.created_at)),
-        ("expires", _time(session.expires_at)),
-        ("revision", str(session.revision)),
-        ("weights", session.weights_sha256),
-        *((f"metadata {key}", str(value)) for key, value in session.metadata.items()),
-    ):
-        facts.add_row(cell(fact), cell(value))
-    console.print(facts)
-    console.print()
-    if not session.classes:
-        print("no classes yet")
-        return
-    classes = _table("class", "examples", "")
-    for known in session.classes:
-        classes.add_row(cell(known.label), str(known.examples), "" if known.enabled else "disabled")
-    console.print(classes)
+    print_session(session)
 
 
 @sessions.command()
@@ -179,7 +145,7 @@ def import_session(
     with _client(url, api_key) as client:
         session = client.import_session(file)
     examples = sum(known.examples for known in session.classes)
-    contents = f"{_count(len(session.classes), 'class', 'classes')}, {_count(examples, 'example')}"
+    contents = f"{count(len(session.classes), 'class', 'classes')}, {count(examples, 'example')}"
     _tell(session, f"imported {_named(session)}: {contents}", as_json=as_json)
 
 
@@ -191,35 +157,7 @@ def quality(session_id: SessionId, url: Url = LOCAL, api_key: ApiKey = None, as_
     if as_json:
         print(found.model_dump_json())
     else:
-        _print_quality(found)
-
-
-def _print_quality(quality: Quality) -> None:
-    console = stdout()
-    verdicts = _table("class", "verdict", "examples", "correct", "in words")
-    for known in quality.classes:
-        correct = "" if known.correct is None else str(known.correct)
-        verdict = known.verdict.replace("_", " ")
-        verdicts.add_row(cell(known.label), verdict, str(known.examples), correct, cell(known.detail))
-    console.print(verdicts)
-    console.print()
-    if quality.accuracy is None:
-        print("not measurable yet: each class needs at least two examples, and a session two classes")
-        return
-    confusion = _table("class", *map(cell, quality.labels), title="classified as")
-    for label, row in zip(quality.labels, quality.confusion, strict=True):
-        confusion.add_row(cell(label), *map(str, row))
-    console.print(confusion)
-    console.print()
-    examples = _table("confusing example", "class", "classified as", "margin")
-    for known in quality.classes:
-        for example in known.confusing_examples:
-            margin = f"{example.margin:.3f}"
-            examples.add_row(cell(example.example_id), cell(known.label), cell(example.predicted), margin)
-    if examples.row_count:
-        console.print(examples)
-        console.print()
-    print(f"{100 * quality.accuracy:.0f} % of the examples are classified correctly by the others")
+        print_quality(found)
 
 
 def _iterate(client: Client, name: str | None) -> Iterator[Session]:
@@ -247,27 +185,3 @@ def _tell(session: Session, sentence: str, *, as_json: bool) -> None:
 
 def _named(session: Session) -> str:
     return session.id if session.name is None else f"{session.id} ({plain(session.name)})"
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    """A table whose first column and times are never shortened."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=title,
-        title_justify="left",
-    )
-    for number, name in enumerate(columns):
-        table.add_column(name, no_wrap=number == 0 or name in ("created", "expires"), overflow="fold")
-    return table
-
-
-def _time(moment: datetime.datetime | None) -> str:
-    """A time in the zone of this machine, to the minute."""
-    return "never" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _count(number: int, one: str, several: str | None = None) -> str:
-    return f"{number} {one if number == 1 else several or one + 's'}"
