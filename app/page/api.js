@@ -16,6 +16,8 @@ const SESSION_TTL_S = 90 * 86400;  // for a session that nobody uses again
 
 let key = sessionStorage.getItem("csrn.key");
 
+export const hasKey = () => Boolean(key);
+
 export function setKey(value) {
   key = value;
   sessionStorage.setItem("csrn.key", value);
@@ -49,25 +51,42 @@ function images(blobs) {
   return form;
 }
 
-export const getModel = () => json("GET", "v1/model");
 export const createSession = () => json("POST", "v1/sessions", { name: "page", ttl_s: SESSION_TTL_S });
 export const getSession = (id) => json("GET", session(id));
 export const deleteSession = (id) => send("DELETE", session(id));
 export const getClass = (id, label) => json("GET", session(id, "classes", label));
+/** change: {label} renames the class, {enabled} includes it in answers or leaves it out. */
+export const updateClass = (id, label, change) => json("PATCH", session(id, "classes", label), change);
 export const deleteClass = (id, label) => send("DELETE", session(id, "classes", label));
 export const deleteExample = (id, label, example) =>
   send("DELETE", session(id, "classes", label, "examples", example));
-export const addExamples = (id, label, blobs) =>
-  json("POST", session(id, "classes", label, "examples"), images(blobs));
+/** Adds images to a class. ids: their example ids, or nothing to let the service choose them. */
+export function addExamples(id, label, blobs, ids = []) {
+  const form = images(blobs);
+  for (const example of ids) form.append("example_ids", example);
+  return json("POST", session(id, "classes", label, "examples"), form);
+}
 export const getQuality = (id) => json("GET", session(id, "quality"));
 export const importSession = (file) => json("POST", "v1/sessions/import", file);
 export const exportSession = async (id) => (await send("GET", session(id, "export"))).blob();
 export const getSamples = () => json("GET", "samples");
 
+/** {result, unknownBelow} of one image. */
 export async function classify(id, blob) {
   const form = images([blob]);
   form.append("regions", "true");
-  return (await json("POST", session(id, "classify"), form)).results[0];
+  const answer = await json("POST", session(id, "classify"), form);
+  return { result: answer.results[0], unknownBelow: answer.unknown_below };
+}
+
+/** Whether the service and its store answer. A service whose store is full (507) can still be used. */
+export async function isReady() {
+  try {
+    const response = await fetch("readyz");
+    return response.status === 507 || (await response.json()).status === "ready";
+  } catch {
+    return false;
+  }
 }
 
 export function openStream(id) {

@@ -2,7 +2,7 @@
 
 const LONGEST_SIDE_PX = 640;
 const JPEG_QUALITY = 0.85;
-const THUMBNAIL_PX = 72;
+const THUMBNAIL_PX = 144;
 
 export async function startCamera(video) {
   if (!navigator.mediaDevices) throw new DOMException("", "NotFoundError");
@@ -33,14 +33,16 @@ export async function loadPicture(blob) {
   return drawn(bitmap, bitmap.width, bitmap.height);
 }
 
-/** A small square of the face in a picture, as a data URL. */
+/** A small square of a picture, around a face if its box is given, as a canvas. */
 export function thumbnail(picture, box) {
-  const side = Math.max(box.x_max - box.x_min, box.y_max - box.y_min) * 1.2;
+  const around = box ?? { x_min: 0, y_min: 0, x_max: picture.width, y_max: picture.height };
+  const [width, height] = [around.x_max - around.x_min, around.y_max - around.y_min];
+  const side = box ? Math.max(width, height) * 1.25 : Math.min(width, height);
   const canvas = Object.assign(document.createElement("canvas"), { width: THUMBNAIL_PX, height: THUMBNAIL_PX });
-  const left = (box.x_min + box.x_max - side) / 2;
-  const top = (box.y_min + box.y_max - side) / 2;
+  const left = (around.x_min + around.x_max - side) / 2;
+  const top = (around.y_min + around.y_max - side) / 2;
   canvas.getContext("2d").drawImage(picture, left, top, side, side, 0, 0, THUMBNAIL_PX, THUMBNAIL_PX);
-  return canvas.toDataURL("image/jpeg", 0.7);
+  return canvas;
 }
 
 function drawn(source, width, height) {

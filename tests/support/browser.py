@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.support.samples import sample_image
 
@@ -27,45 +28,72 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
 )
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
+QUICK = {"shots": 5, "pace_ms": 200, "countdown_s": 0}
+"""Capture settings for tests of something else"""
+FRAMES = 60
+"""Frames of the camera's video. No two are equal, as with a real camera, so that no shot is a duplicate"""
 
 
-def camera_file(folder: Path, expression: str) -> Path:
-    """Sample images of an expression as a video for Chromium's fake camera (YUV4MPEG2)."""
-    path = folder / f"{expression}.y4m"
+class Camera:
+    """A video file that Chromium plays as its camera. What it shows can change while the browser runs."""
+
+    def __init__(self, folder: Path, expression: str = "anger") -> None:
+        self.path = folder / "camera.y4m"
+        self.path.touch()
+        self.show(expression)
+
+    def show(self, expression: str) -> None:
+        """Show sample images of an expression from now on. The browser reads each frame when it plays it."""
+        with self.path.open("r+b") as file:
+            file.write(_video(expression))
+
+
+@functools.cache
+def _video(expression: str) -> bytes:
+    """Sample images of an expression as a video (YUV4MPEG2) in which the face moves a little."""
     frames = []
-    for index in range(3, 7):
+    for index in range(FRAMES):
         frame = np.full((FRAME_HEIGHT, FRAME_WIDTH, 3), 128, dtype=np.uint8)
-        face = np.asarray(sample_image(expression, index).resize((400, 400)))
-        frame[40:440, 120:520] = face
+        face = np.asarray(sample_image(expression, 3 + index * 4 // FRAMES).resize((400, 400)))
+        top, left = 38 + index % 6, 116 + index // 6
+        frame[top : top + 400, left : left + 400] = face
         frames.append(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
     head = f"YUV4MPEG2 W{FRAME_WIDTH} H{FRAME_HEIGHT} F10:1 Ip A1:1 C420\n".encode()
-    path.write_bytes(head + b"".join(frame for frame in frames for _ in range(3)))
-    return path
+    return head + b"".join(frames)
+
+
+@contextlib.contextmanager
+def open_browser(camera: Camera | None = None) -> Iterator[Browser]:
+    """A browser for several pages, each with a storage of its own."""
+    flags = [*FLAGS]
+    if camera is not None:
+        flags.append(f"--use-file-for-fake-video-capture={camera.path}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
 
 
 @contextlib.contextmanager
 def open_page(
+    browser: Browser,
     url: str,
-    profile: Path,
     *,
-    camera: Path | None = None,
-    allowed: bool = True,
+    allowed: tuple[str, ...] = ("camera",),
     dark: bool = False,
+    width: int = 1280,
+    height: int = 800,
     uses: tuple[str, ...] = (),
+    quick: bool = False,
 ) -> Iterator[Page]:
-    """The page in a browser that keeps its storage in `profile`.
+    """A page of someone who has never been here: without anything stored.
 
     Fails on errors of the page's script, on violations of its content security policy, and on requests to
     other servers.
 
-    Args: camera, the video of the fake camera; allowed, whether the page may use a camera; uses, the
-        beginnings of further addresses that the page may request.
+    Args: allowed, what the person allows the page to use; uses, the beginnings of further addresses that the
+        page may request; quick, whether a series is captured without a countdown.
     """
-    flags = [*FLAGS]
-    if allowed:
-        flags.append("--use-fake-ui-for-media-stream")
-    if camera is not None:
-        flags.append(f"--use-file-for-fake-video-capture={camera}")
     faults: list[str] = []
 
     def check_message(message: ConsoleMessage) -> None:
@@ -76,18 +104,19 @@ def open_page(
         if not request.url.startswith((url, *uses, "blob:", "data:")):
             faults.append(request.url)
 
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=CHROMIUM,
-            args=flags,
-            color_scheme="dark" if dark else "light",
-        )
-        page = context.pages[0]
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", check_message)
-        page.on("request", check_request)
-        page.goto(url)
-        yield page
-        context.close()
-        assert not faults, faults
+    context: BrowserContext = browser.new_context(
+        permissions=[*allowed],
+        color_scheme="dark" if dark else "light",
+        viewport={"width": width, "height": height},
+        accept_downloads=True,
+    )
+    page = context.new_page()
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", check_message)
+    page.on("request", check_request)
+    if quick:
+        page.add_init_script(f"localStorage.setItem('csrn.capture', JSON.stringify({QUICK}))")
+    page.goto(url)
+    yield page
+    context.close()
+    assert not faults, faults

@@ -65,7 +65,7 @@ def test_requests_are_counted_and_timed_by_route_template(client: TestClient, se
     client.post("/v1/sessions/nope/classify", files=[sample("anger", 5)])
     client.post(f"{session}/classify", files=[image(b"x" * 2**20)])
     client.put("/v1/model")
-    client.get("/page/view.js")
+    client.get("/page/page.js")
     client.post("/v1/sessions/import", content=b"x")
     for path in ("/nowhere", "/v1/secret/label", f"{session}/secret"):
         client.get(path)

@@ -52,7 +52,7 @@ def test_every_response_and_stream_has_the_request_id(
         (client.post("/v1/classify", files=[image(b"x" * 2**17)], headers=MINE), 413),
         (client.post("/v1/sessions", json={"ttl_s": -1}, headers=MINE), 422),
         (client.get("/v1/sessions", headers=MINE), 500),
-        (client.get("/page/view.js", headers=MINE), 200),
+        (client.get("/page/page.js", headers=MINE), 200),
     ):
         assert (response.status_code, response.headers.get_list("x-request-id")) == (status, ["mine"])
     with client.websocket_connect("/v1/sessions/nope/stream", headers=MINE) as socket:
