@@ -1,22 +1,20 @@
-"""Bodies with images: multipart forms, JSON with base64 text, and one image as the whole body."""
+"""Reads bodies with images: multipart forms, JSON with base64 text, and one image as the whole body."""
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 from fastapi import Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ConfigDict, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
+from app.api.body_models import ClassifyBody, ClassifyOptions, ImagesBody
 from app.api.dependencies import Owner
 from app.api.errors import (
     BodyTooLarge,
-    InvalidLabel,
     InvalidRequest,
     NoImages,
     NotReady,
@@ -24,8 +22,6 @@ from app.api.errors import (
 )
 from app.api.state import Service, ServiceState
 from app.inference.engine import Upload
-from csrn_client.field_rules import ExampleId, Label
-from csrn_client.schemas import Documented
 
 FORM, JSON = "multipart/form-data", "application/json"
 IMAGE_MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
@@ -41,135 +37,6 @@ MAX_ESCAPES, MAX_ESCAPES_PER_BYTE = 10_000, 1 / 16
 and line ends take 2 of 78. Reading millions of them would stop the event loop for half a second"""
 MAX_JSON_ON_LOOP_BYTES = 128 * 1024
 """The largest JSON body that is read on the event loop, which takes less than half a millisecond"""
-
-
-def _image(value: object, info: ValidationInfo) -> Upload:
-    """Decode an image of a JSON body. Raises: ValueError; BodyTooLarge.
-
-    Args: info, its context is the largest number of bytes of an image.
-    """
-    if isinstance(value, Upload):  # a file part of a form
-        return value
-    if not isinstance(value, str):
-        raise ValueError("send each image as base64 text")
-    max_bytes = int(info.context or 0)
-    if len(value) > 1.5 * max_bytes + 100:  # The exact size is checked after base64 is decoded.
-        raise BodyTooLarge(f"an image has at most {max_bytes} bytes")
-    head, comma, text = value.partition(",") if value.startswith("data:") else ("", "", value)
-    if comma and not head.endswith(";base64"):
-        raise ValueError("a data URL of an image begins with data:image/jpeg;base64, or the like")
-    try:
-        return Upload(filename=None, data=_decoded(text))
-    except ValueError:
-        raise ValueError("this is no base64 text") from None
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # Some encoders break lines.
-        return binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
-
-
-Image = Annotated[
-    Upload,
-    PlainValidator(_image),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
-]
-Images = Annotated[list[Image], Field(min_length=1)]
-
-
-class ScoreOptions(Documented):
-    """Which scores of a face to return, and how to judge them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    unknown_below: float | None = Field(None, ge=0, le=1)
-    """Predict no class (`"predicted": null`) if the best score is below this. By default the service computes
-    this threshold for the support set"""
-    top_k: int | None = Field(None, ge=1)
-    """Return at most this number of scores for each face, the best first. The rest of the result stays the
-    same"""
-    regions: bool = False
-    """Add the corners of the image regions that the face, eye and lip patches show. Left out by default"""
-
-
-class ClassifyOptions(ScoreOptions):
-    """How to classify."""
-
-    all_faces: bool = False
-    """Score every face of an image, the largest first. By default only the largest face is scored"""
-
-
-class ImagesBody(Documented):
-    """What all bodies with images have in common."""
-
-    model_config = ConfigDict(extra="forbid")
-    image_fields: ClassVar[tuple[str, ...]] = ("images",)
-
-    images: Images
-    """JPEG, PNG or WebP images"""
-
-    @property
-    def uploads(self) -> list[Upload]:
-        """All images of the body, in the order of `image_fields`."""
-        return [upload for field in self.image_fields for upload in getattr(self, field)]
-
-
-class ReplaceBody(ImagesBody):
-    """The images that replace the examples of a class."""
-
-
-class ExamplesBody(ImagesBody):
-    """Images of one class."""
-
-    example_ids: list[ExampleId] | None = None
-    """One id of your choice for each image, in the same order. By default the service makes them"""
-
-    @model_validator(mode="after")
-    def _one_id_for_each_image(self) -> Self:
-        if self.example_ids and len(self.example_ids) != len(self.images):
-            raise InvalidRequest(
-                f"{len(self.images)} images need as many example_ids, not {len(self.example_ids)}"
-            )
-        return self
-
-
-class SupportBody(ImagesBody):
-    """Images of several classes."""
-
-    labels: list[Label]
-    """The class of each image, in the same order"""
-
-    @model_validator(mode="after")
-    def _one_label_for_each_image(self) -> Self:
-        if len(self.labels) != len(self.images):
-            raise InvalidLabel(f"{len(self.images)} images need as many labels, not {len(self.labels)}")
-        return self
-
-
-class ClassifyBody(ClassifyOptions, ImagesBody):
-    """Images to classify."""
-
-
-class ClassifyStatelessBody(ClassifyOptions, ImagesBody):
-    """A support set, and images to classify."""
-
-    image_fields: ClassVar[tuple[str, ...]] = ("support", "images")
-
-    support: Images
-    """JPEG, PNG or WebP images, the examples of the classes"""
-    labels: list[Label]
-    """The class of each support image, in the same order"""
-
-    @model_validator(mode="after")
-    def _one_label_for_each_example(self) -> Self:
-        if len(self.labels) != len(self.support):
-            raise InvalidLabel(
-                f"{len(self.support)} support images need as many labels, not {len(self.labels)}"
-            )
-        return self
-
 
 B = TypeVar("B", bound=ImagesBody)
 

@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 from app.api.api_description import without_null
-from app.api.bodies import FORM, IMAGE_MEDIA_TYPES, JSON, ImagesBody
+from app.api.bodies import FORM, IMAGE_MEDIA_TYPES, JSON
+from app.api.body_models import ImagesBody
 
 BINARY = {"type": "string", "format": "binary"}
 """A file. Without `format`, /docs shows a text box, and generated clients expect text"""

@@ -7,14 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api.bodies import (
-    ClassifyBody,
-    ClassifyOptions,
-    ClassifyStatelessBody,
-    body_reader,
-    read_classify_body,
-)
+from app.api.bodies import body_reader, read_classify_body
 from app.api.body_descriptions import image_body
+from app.api.body_models import ClassifyBody, ClassifyOptions, ClassifyStatelessBody
 from app.api.dependencies import Owner, SessionId, require_same_weights
 from app.api.results import results_json
 from app.api.state import Service, ServiceState

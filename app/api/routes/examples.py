@@ -11,8 +11,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, status
 
-from app.api.bodies import ExamplesBody, ReplaceBody, SupportBody, body_reader
+from app.api.bodies import body_reader
 from app.api.body_descriptions import image_body
+from app.api.body_models import ExamplesBody, ReplaceBody, SupportBody
 from app.api.dependencies import (
     ExampleIdPath,
     LabelPath,

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import is_foreign_origin, require_loopback
-from app.api.bodies import ScoreOptions
+from app.api.body_models import ScoreOptions
 from app.api.dependencies import require_same_weights
 from app.api.errors import InvalidRequest, StreamIdle, UnsupportedMediaType
 from app.api.results import result_members
