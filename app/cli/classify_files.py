@@ -176,7 +176,7 @@ async def results(
                     files,
                     unknown_below=unknown_below,
                     all_faces=all_faces,
-                    **({} if top_k is None else {"top_k": top_k}),
+                    top_k=top_k,
                 )
             ).results
         except ServiceProblem as problem:
