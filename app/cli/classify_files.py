@@ -170,15 +170,10 @@ async def results(
 
     async def classify(files: Sequence[Path]) -> list[Result]:
         try:
-            return (
-                await client.classify(
-                    session_id,
-                    files,
-                    unknown_below=unknown_below,
-                    all_faces=all_faces,
-                    **({} if top_k is None else {"top_k": top_k}),
-                )
-            ).results
+            answer = await client.classify(
+                session_id, files, unknown_below=unknown_below, all_faces=all_faces, top_k=top_k
+            )
+            return answer.results
         except ServiceProblem as problem:
             if problem.code not in ("image_unreadable", "body_too_large"):
                 raise
