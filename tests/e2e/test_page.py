@@ -149,7 +149,7 @@ def test_the_page_asks_for_a_key_and_waits_for_a_service_that_restarts(
         page.keyboard.press("Enter")
         page.get_by_label("Name").fill("grumpy")
         page.keyboard.press("Enter")
-        expect(shots(page, "grumpy").nth(1)).to_be_visible()
+        expect(shots(page, "grumpy").nth(2)).to_be_visible()
         page.get_by_role("button", name="Use it by API").click()
         expect(page.get_by_label("curl", exact=True)).to_contain_text("Authorization: Bearer YOUR_KEY")
         page.get_by_role("button", name="Close").click()
@@ -160,4 +160,8 @@ def test_the_page_asks_for_a_key_and_waits_for_a_service_that_restarts(
             expect(alert).to_be_hidden(timeout=60_000)
         received = json.loads(str(stream.value.wait_for_event("framereceived")))
         assert received["faces"][0]["predicted"] == "grumpy"
-        expect(shots(page, "grumpy").locator("img").nth(1)).to_be_visible()
+        kept = [picture.get_attribute("src") for picture in shots(page, "grumpy").locator("img").all()]
+        page.get_by_role("button", name="Remove shot 2 of grumpy").click()
+        expect(shots(page, "grumpy")).to_have_count(len(kept) - 1)
+        left = [picture.get_attribute("src") for picture in shots(page, "grumpy").locator("img").all()]
+        assert left == [kept[0], *kept[2:]]
