@@ -33,24 +33,14 @@ COPY requirements.lock ./
 
 FROM tools AS dependencies
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-COPY pyproject.toml deploy/image/unneeded.py ./
+COPY pyproject.toml deploy/image/unneeded.py deploy/install-locked ./
 # By default the lock's CUDA build of PyTorch is installed. With the address of an index of CPU builds, the same versions
 # of torch and torchvision come from there, and the CUDA libraries are left out.
 ARG TORCH_INDEX=""
-# torch has the version of the lock.
-# hadolint ignore=DL3013
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     --mount=type=cache,target=/var/cache/pip \
-    if [ -z "${TORCH_INDEX}" ]; then \
-        /opt/pip/bin/pip install --no-deps --require-hashes -r requirements.lock; \
-    else \
-        awk '/^[a-z]/ { keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/ } keep' \
-            requirements.lock > without_torch.lock; \
-        /opt/pip/bin/pip install --no-deps --require-hashes -r without_torch.lock; \
-        grep -oE '^torch(vision)?==[^ ]+' requirements.lock \
-            | xargs /opt/pip/bin/pip install --no-deps --index-url "${TORCH_INDEX}"; \
-    fi; \
+    ./install-locked "${TORCH_INDEX}" /opt/pip/bin/pip; \
     /opt/csrn/bin/python unneeded.py pyproject.toml tracing | xargs /opt/pip/bin/pip uninstall --yes
 
 

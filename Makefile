@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# make serve TORCH_INDEX=URL installs PyTorch's CPU build from that package index, without 5 GB of CUDA libraries.
+TORCH_INDEX ?=
 
 .PHONY: serve test bench gpu-check soak fuzz check audit licences image-check lock weights clean
 
@@ -64,7 +66,7 @@ image-check: $(READY)  ## build the container image without Docker, drive it, ch
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 deploy/install-locked "$(TORCH_INDEX)" $(BIN)/python -m pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -10,17 +10,20 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import WebSocketRequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import VERSION
 from app.access.api_keys import MIN_KEY_LENGTH, ApiKeys
 from app.access.concurrency import ConcurrencyLimit
 from app.access.rate_limit import RateLimit
+from app.api.api_description import OVERVIEW, TAGS, describe, operation_id
 from app.api.cancel_on_disconnect import CancelOnDisconnect
+from app.api.dependencies import refuse_unknown_parameters
 from app.api.error_handling import ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
-from app.api.problems import PROBLEM_RESPONSES, describe_problems
+from app.api.problems import PROBLEM_RESPONSES
 from app.api.readiness import Readiness
 from app.api.routes import api_docs, classify, examples, page, sessions, stream, system
 from app.api.state import ServiceState
@@ -46,8 +49,6 @@ from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")
 
-MAX_FIELD_BYTES = 4096
-"""The largest text field of a form: several times the size of the longest label"""
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """The methods that web pages of allowed origins may use"""
 MAX_EXPORTS, MAX_EXPORTS_PER_KEY = 4, 2
@@ -126,20 +127,16 @@ def create_app(
     app = FastAPI(
         title="CSRN Serve",
         version=VERSION,
-        description="Few-shot facial expression classification. Scores are relation scores, not "
-        "probabilities. The service recognizes expressions, not feelings.",
+        summary="Teach the service facial expressions with a few images each, then classify others",
+        description=OVERVIEW,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
         docs_url=None,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
-        form_limits={
-            "max_files": settings.max_images,
-            # A label and an example id for each image, and the options.
-            "max_fields": 2 * settings.max_images + 8,
-            "max_part_size": MAX_FIELD_BYTES,
-        },
         telemetry=FASTAPI_TELEMETRY,
     )
     service = ServiceState(
@@ -166,10 +163,15 @@ def create_app(
     )
     app.state = service  # type: ignore[assignment]
     add_error_handlers(app)
-    describe_problems(app)
+    app.add_exception_handler(WebSocketRequestValidationError, stream.refuse_parameters)  # type: ignore[arg-type]
+    describe(app)
     # Classify and stream come first, because each request is compared with the routes in this order.
     for module in (classify, stream, page, api_docs, sessions, examples, system):
-        app.include_router(module.router, max_body_size=settings.max_body_bytes)
+        app.include_router(
+            module.router,
+            max_body_size=settings.max_body_bytes,
+            dependencies=[Depends(refuse_unknown_parameters)],
+        )
     page.mount_page_files(app)
     api_docs.mount_docs_files(app)
     # From the innermost to the outermost.

@@ -1,17 +1,21 @@
-"""What several routes need: the owner, the images of a form, and checks of a request and a session."""
+"""What several routes need: the owner, path parameters, and checks of a request and a session."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections
 from typing import Annotated
 
-from fastapi import Depends, File, Form, Path, Request, UploadFile
+from fastapi import Depends, Path, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.models import HTTPBearer
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
 
-from app.api.errors import BodyTooLarge, UnsupportedMediaType
+from app.api.errors import UnsupportedMediaType
+from app.api.problems import UNKNOWN
 from app.api.state import ServiceState
-from app.inference.engine import Upload
 from app.sessions.errors import ModelChanged
 from app.sessions.store import SessionVersion
 from csrn_client.field_rules import Label
@@ -33,15 +37,43 @@ class _KeyOwner(SecurityBase):
 
 Owner = Annotated[str, Depends(_KeyOwner())]
 """The name of the request's key"""
-Images = Annotated[list[UploadFile], File(description="JPEG, PNG or WebP images, one file part each")]
-Labels = Annotated[list[Label], Form(description="One label for each image, in the same order")]
+SessionId = Annotated[str, Path(description="The id of the session")]
 LabelPath = Annotated[Label, Path(description="The label of the class, percent-encoded")]
 
+ExampleIdPath = Annotated[str, Path(description="The id of the example")]
 
-async def require_multipart(request: Request) -> None:
-    """Raises: UnsupportedMediaType unless the body is a multipart form."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise UnsupportedMediaType("send multipart/form-data")
+
+async def refuse_unknown_parameters(connection: HTTPConnection) -> None:
+    """Refuse query parameters that the route does not have, and parameters that are sent twice.
+
+    Routes that /openapi.json does not describe, such as the live page, ignore them: links to pages can have
+    some that search engines or mail programs added.
+
+    Raises: RequestValidationError; WebSocketRequestValidationError.
+    """
+    if not connection.scope["query_string"]:
+        return
+    known = _query_parameters(connection.scope["route"])
+    if known is None:
+        return
+    sent = collections.Counter(name for name, _ in connection.query_params.multi_items())
+    wrong = [
+        {"type": "parameter", "loc": ("query", name), "msg": "send it once" if name in known else UNKNOWN}
+        for name, count in sent.items()
+        if name not in known or count > 1
+    ]
+    if wrong:
+        if connection.scope["type"] == "websocket":
+            raise WebSocketRequestValidationError(wrong)
+        raise RequestValidationError(wrong)
+
+
+def _query_parameters(route: APIRoute | APIWebSocketRoute) -> set[str] | None:
+    """The names of a route's query parameters. None if it is not part of the API."""
+    if isinstance(route, APIRoute) and not route.include_in_schema:
+        return None
+    # The routes have parameters in their paths and queries only.
+    return {field.alias for field in get_flat_params(route.dependant)} - route.param_convertors.keys()
 
 
 async def require_json(request: Request) -> None:
@@ -49,24 +81,6 @@ async def require_json(request: Request) -> None:
     content_type = request.headers.get("content-type", "application/json")
     if content_type.split(";")[0].strip() != "application/json":
         raise UnsupportedMediaType("send application/json, or no body")
-
-
-async def read_images(service: ServiceState, owner: str, files: Sequence[UploadFile]) -> list[Upload]:
-    """Read the images of a request and charge them to the owner's rate.
-
-    Raises: BodyTooLarge; CostTooHigh; RateLimited.
-    """
-    settings = service.settings
-    if len(files) > settings.max_images:
-        raise BodyTooLarge(f"a request has at most {settings.max_images} images")
-    service.rate_limit.charge_images(owner, len(files))
-    uploads = []
-    for file in files:
-        data = await file.read(settings.max_image_bytes + 1)
-        if len(data) > settings.max_image_bytes:
-            raise BodyTooLarge(f"an image has at most {settings.max_image_bytes} bytes")
-        uploads.append(Upload(filename=file.filename, data=data))
-    return uploads
 
 
 def require_same_weights(service: ServiceState, session: Session | SessionVersion) -> None:

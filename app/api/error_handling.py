@@ -18,7 +18,6 @@ from app.api.errors import (
     MethodNotAllowed,
     NoImages,
     NotFound,
-    NotReady,
 )
 from app.api.problems import plain_message, problem_response
 from csrn_client.schemas import FieldError
@@ -28,16 +27,12 @@ logger = logging.getLogger("csrn")
 
 MAX_ERRORS = 20
 """The most wrong fields that one problem lists"""
+MAX_NAME = 100
+"""The most characters of a field's name that a problem repeats"""
 FORM_LIMITS = ("Too many", "Part exceeded", "Field exceeded")
 """How starlette's messages begin if a form has too many parts or too large fields"""
 STATUS_ERRORS: dict[int, type[CsrnError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
 """Errors of the statuses that starlette and FastAPI answer themselves"""
-FIELD_ERRORS: dict[str, type[InvalidRequest]] = {
-    "images": NoImages,
-    "labels": InvalidLabel,
-    "label": InvalidLabel,
-}
-"""Fields with an error of their own"""
 
 
 class ErrorHandling:
@@ -86,10 +81,12 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            FieldError(field=".".join(map(str, item["loc"][1:])), detail=plain_message(item["msg"]))
+            FieldError(
+                field=".".join(map(str, item["loc"][1:]))[:MAX_NAME], detail=plain_message(item["msg"])
+            )
             for item in error.errors()[:MAX_ERRORS]
         ]
-        kind = FIELD_ERRORS.get(errors[0].field.partition(".")[0], InvalidRequest)
+        kind = _error_about(errors[0].field, error.errors()[0]["type"])
         detail = "; ".join(f"{item.field}: {item.detail}".lstrip(": ") for item in errors)
         return problem_response(kind(detail, errors))
 
@@ -100,13 +97,19 @@ def add_error_handlers(app: FastAPI) -> None:
         return response
 
 
+def _error_about(field: str, kind: str) -> type[InvalidRequest]:
+    """The error of a wrong field. Args: kind, the type of pydantic's error."""
+    if field == "images" and kind in ("missing", "too_short"):
+        return NoImages
+    if field.partition(".")[0] in ("label", "labels") and kind != "extra_forbidden":
+        return InvalidLabel
+    return InvalidRequest
+
+
 def _error_of(error: HTTPException) -> CsrnError:
     """The error that an HTTPException of starlette or FastAPI means."""
     if error.status_code in STATUS_ERRORS:
         return STATUS_ERRORS[error.status_code]()
     if error.detail.startswith(FORM_LIMITS):
         return BodyTooLarge(error.detail)
-    if isinstance(error.__cause__, OSError):
-        logger.error("a request body cannot be stored in a temporary file", exc_info=error.__cause__)
-        return NotReady()
     return InvalidRequest("the body does not match its content type")

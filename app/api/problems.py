@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from app.api.errors import RequestError
@@ -13,6 +12,7 @@ from csrn_client.schemas import Problem
 from model.errors import CsrnError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+UNKNOWN = "the request has no field or parameter of this name"
 RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "A problem (RFC 9457)", "model": Problem},
@@ -28,14 +28,9 @@ def public_detail(error: CsrnError) -> str:
     return str(error) if error.status < 500 else error.title
 
 
-def problem_response(error: CsrnError) -> JSONResponse:
-    """The application/problem+json response for an error."""
-    headers = {}
-    if error.status in (429, 503):
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    content = {
+def problem_members(error: CsrnError) -> dict[str, Any]:
+    """The members of the problem details of an error."""
+    return {
         "type": "about:blank",
         "title": error.title,
         "status": error.status,
@@ -43,35 +38,26 @@ def problem_response(error: CsrnError) -> JSONResponse:
         "code": error.code,
         **(error.members if isinstance(error, RequestError) else {}),
     }
-    return JSONResponse(content, error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+def problem_response(error: CsrnError) -> JSONResponse:
+    """The application/problem+json response for an error."""
+    headers = {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(problem_members(error), error.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
 def plain_message(message: str) -> str:
     """pydantic's message without the names of its internals."""
-    if message.startswith("Value error, Expected UploadFile"):
-        return "send a file part (with curl: -F name=@file)"
+    if message == "Extra inputs are not permitted":
+        return UNKNOWN
     return message.removeprefix("Value error, ")
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Add the codes and the media type of problems to /openapi.json: FastAPI describes them as plain JSON."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        described = app.openapi_schema is not None
-        schema = generate()
-        if not described:
-            operations = [operation for path in schema["paths"].values() for operation in path.values()]
-            for status in PROBLEM_RESPONSES:
-                for content in (operation["responses"][status]["content"] for operation in operations):
-                    content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
-            schema["components"]["schemas"]["Problem"]["properties"]["code"] |= _code_schema()
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _code_schema() -> dict[str, Any]:
+def code_schema() -> dict[str, Any]:
     """The OpenAPI description of all codes, each with its status and title."""
     kinds = sorted(
         {kind.code: kind for kind in _all_errors(CsrnError)}.values(), key=lambda k: (k.status, k.code)

@@ -25,12 +25,14 @@ async def results_json(
     *,
     checkpoint: Checkpoint,
     unknown_below: float,
+    top_k: int | None = None,
     regions: bool = False,
     timings_ms: dict[str, float],
 ) -> bytes:
     """A Results object as JSON. A large one is built on another thread, so that other requests do not wait.
 
-    Args: unknown_below, the threshold to apply; regions, whether to add the corners of the patches.
+    Args: unknown_below, the threshold to apply; top_k, how many scores of a face are returned, None for all;
+        regions, whether to add the corners of the patches.
     """
     layout = checkpoint.config.layout if regions else None
 
@@ -38,7 +40,7 @@ async def results_json(
         # One result at a time, because to_json holds Python's lock until it returns.
         results = [
             to_json(
-                result_members(index, upload.filename, outcome, unknown_below=unknown_below, layout=layout)
+                result_members(index, upload.filename, outcome, unknown_below, top_k=top_k, layout=layout)
             )
             for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True))
         ]
@@ -59,20 +61,25 @@ def result_members(
     filename: str | None,
     outcome: QueryOutcome,
     unknown_below: float | None,
-    layout: PatchLayout | None,
+    *,
+    top_k: int | None = None,
+    layout: PatchLayout | None = None,
 ) -> dict[str, Any]:
     """The members of the Result of one image.
 
-    Args: unknown_below, None if no face has scores; layout, given if the client asks for regions.
+    Args: unknown_below, None if no face has scores; top_k, how many scores of a face are returned, None for
+        all; layout, given if the client asks for regions.
     """
     if isinstance(outcome, CsrnError):
         error = {"code": outcome.code, "detail": public_detail(outcome)}
         return {"index": index, "filename": filename, "faces": [], "error": error}
-    found = [_face(face, unknown_below, layout) for face in outcome]
+    found = [_face(face, unknown_below, top_k, layout) for face in outcome]
     return {"index": index, "filename": filename, "faces": found}
 
 
-def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | None) -> dict[str, Any]:
+def _face(
+    face: ScoredFace, unknown_below: float | None, top_k: int | None, layout: PatchLayout | None
+) -> dict[str, Any]:
     members: dict[str, Any] = {"box": rounded_box(face.face.box_px)}
     if layout is not None:
         members["regions"] = {
@@ -84,7 +91,7 @@ def _face(face: ScoredFace, unknown_below: float | None, layout: PatchLayout | N
     members["predicted"] = scores[0].label if known else None
     members["scores"] = [
         {"label": label, "score": score, "parts": parts, "nearest_example_id": nearest}
-        for label, score, parts, nearest in scores
+        for label, score, parts, nearest in scores[:top_k]
     ]
     members["margin"] = scores[0].score - scores[1].score if len(scores) > 1 else None
     return members

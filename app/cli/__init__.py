@@ -5,14 +5,17 @@ Commands import torch and mediapipe inside their functions, so that --help takes
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import pydantic
 import typer
 
 from app.cli import classifying, evaluating, preparing, serving, training
 from app.cli.bench import bench
+from app.cli.console import plain
+from app.cli.sessions import sessions
 from model.errors import CsrnError
 
 cli = typer.Typer(
@@ -25,6 +28,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
     serving.serve,
@@ -36,11 +40,31 @@ for command in (
     preparing.convert,
 ):
     cli.command()(command)
+cli.add_typer(sessions, name="sessions")
 cli.add_typer(bench, name="bench")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from app import VERSION
+
+        print(f"csrn {VERSION}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Entry point of the csrn script."""
+    # The client logs each attempt to reach a service. A command reports the fault once, in one line.
+    logging.getLogger("csrn_client").addHandler(logging.NullHandler())
     try:
         cli()
     except CsrnError as error:
@@ -59,5 +83,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"csrn: {' '.join(message.split())}", file=sys.stderr)
+    print(f"csrn: {plain(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(1)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from app.cli.console import Json, StageBars, torch_device
-from app.settings import Settings
+from app.cli.console import StageBars, stdout
+from app.cli.options import Device, DeviceName, Json, Weights, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -67,11 +67,11 @@ bench = typer.Typer(
 
 
 @bench.command()
-def score(as_json: Json = False) -> None:
+def score(weights: Weights = None, device: Device = None, as_json: Json = False) -> None:
     """Measure scoring by a stored session, compared with the formulation of the published code."""
     from app.bench.score import bench_score
 
-    checkpoint, dtype = _load_weights()
+    checkpoint, dtype = _load_weights(weights, device)
     with StageBars() as bars:
         figures = bench_score(checkpoint, dtype, bars.show)
     if as_json:
@@ -91,6 +91,8 @@ def serve(
             help="Folder of <label>/<image>: three images of each label are examples, the others queries"
         ),
     ] = SAMPLES,
+    weights: Weights = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Measure the service over HTTP, compared with the cost of decoding, finding faces and the network."""
@@ -99,7 +101,7 @@ def serve(
     keep_freed_memory()  # as the service does
     from app.bench.serve import bench_serve
 
-    checkpoint, dtype = _load_weights()
+    checkpoint, dtype = _load_weights(weights, device)
     with StageBars() as bars:
         report = bench_serve(checkpoint, images, encoder_dtype=dtype, seconds=seconds, progress=bars.show)
     if as_json:
@@ -115,17 +117,20 @@ def serve(
     print(HTTP.format(report.http))
 
 
-def _load_weights() -> tuple[Checkpoint, torch.dtype]:
-    """The configured weights on the configured device, and the data type of the encoder."""
+def _load_weights(weights: Path | None, device: DeviceName | None) -> tuple[Checkpoint, torch.dtype]:
+    """The chosen weights on the chosen device, and the data type of the encoder."""
     import torch
 
-    from app.inference.device import choose_precision, compute_in_float32
+    from app.inference.device import choose_device, choose_precision, compute_in_float32
     from model.checkpoint import load_checkpoint
 
-    settings, device = Settings(), torch_device()
+    settings = read_settings(weights=weights, device=device)
+    # The services that csrn bench serve starts use the same.
+    os.environ |= {"CSRN_WEIGHTS": str(settings.weights), "CSRN_DEVICE": settings.device}
+    chosen = choose_device(settings.device)
     torch.set_num_threads(settings.network_threads)
     compute_in_float32()
-    return load_checkpoint(settings.weights, device=device), choose_precision(settings.precision, device)
+    return load_checkpoint(settings.weights, device=chosen), choose_precision(settings.precision, chosen)
 
 
 def _print_table(columns: Mapping[str, str], figures: Sequence[object]) -> None:
@@ -133,4 +138,4 @@ def _print_table(columns: Mapping[str, str], figures: Sequence[object]) -> None:
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for figure in figures:
         table.add_row(*(cell.format(figure) for cell in columns.values()))
-    Console().print(table)
+    stdout().print(table)

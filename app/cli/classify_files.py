@@ -12,11 +12,10 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
-from app.settings import Settings
+from app.cli.options import DeviceName, read_settings
 from csrn_client import AsyncClient, ServiceProblem
 from csrn_client.messages import path_text
 from csrn_client.schemas import ItemError, Result
-from model.errors import CsrnError
 from model.vision.images import IMAGE_SUFFIXES
 
 MAX_FILES_PER_REQUEST, MAX_BYTES_PER_REQUEST = 16, 32 * 2**20
@@ -28,27 +27,33 @@ NO_LIMIT = 2**40
 LabelledFile = tuple[str, Path]
 
 
-class NoSuchFiles(CsrnError):
-    """A path or pattern names no image."""
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
+def find_images(
+    paths: Sequence[str], *, on_missing: Callable[[str], None], leave_out: Path | None = None
+) -> list[Path]:
     """Image files in order: named files, all images in named folders, and files that match patterns.
 
-    Raises: NoSuchFiles for a path that names none.
+    Args: on_missing, is called with each path that names no image; leave_out, a folder whose images are not
+        found in the folders around it or by patterns.
     """
+
+    def is_left_out(file: Path, around: Path) -> bool:
+        folder = None if leave_out is None else leave_out.resolve()
+        return folder is not None and folder != around.resolve() and folder in file.resolve().parents
+
     found: list[Path] = []
     for path in paths:
         named = Path(path)
         if named.is_dir():
-            images = sorted(file for file in named.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            files = (file for file in named.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            images = [file for file in files if not file.is_dir() and not is_left_out(file, named)]
         elif named.exists():
             images = [named]
         else:
-            images = sorted(Path(name) for name in glob.glob(path, recursive=True) if Path(name).is_file())
+            files = (Path(name) for name in glob.glob(path, recursive=True))
+            images = [file for file in files if file.is_file() and not is_left_out(file, Path())]
         if not images:
-            raise NoSuchFiles(f"{path}: no such image")
-        found += images
+            on_missing(path)
+        found += sorted(images)
     return found
 
 
@@ -59,7 +64,8 @@ def batches(files: Sequence[Path]) -> Iterator[slice]:
     """
     start, size = 0, 0
     for end, file in enumerate(files):
-        size_of_file = file.stat().st_size
+        # A file that has gone is reported when it is read.
+        size_of_file = file.stat().st_size if file.exists() else 0
         full = end - start == MAX_FILES_PER_REQUEST or size + size_of_file > MAX_BYTES_PER_REQUEST
         if full and end > start:
             yield slice(start, end)
@@ -70,9 +76,12 @@ def batches(files: Sequence[Path]) -> Iterator[slice]:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str | None, api_key: str | None) -> AsyncIterator[AsyncClient]:
+async def connect(
+    url: str | None, api_key: str | None, *, weights: Path | None = None, device: DeviceName | None = None
+) -> AsyncIterator[AsyncClient]:
     """A client of the service at the address, or of a service that runs inside this process.
 
+    Args: weights and device, of the service inside this process; by default those of the settings.
     Raises: InvalidURL; CheckpointInvalid; DeviceMissing.
     """
     if url is not None:
@@ -86,7 +95,9 @@ async def connect(url: str | None, api_key: str | None) -> AsyncIterator[AsyncCl
     logging.getLogger("csrn").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory() as folder:
         store = f"sqlite:///{folder}/sessions.sqlite3"
-        settings = Settings(
+        settings = read_settings(
+            weights=weights,
+            device=device,
             store=store,
             api_keys=SecretStr(""),
             rate_limit="",
@@ -114,22 +125,33 @@ async def session_of_files(
     """A session with labelled files as examples, deleted at the end, and the file of each example id.
 
     Args: on_rejected, is called with each file that cannot be an example, and the reason.
-    Raises: ClientError; OSError.
+    Raises: ClientError.
     """
     session_id = (await client.create_session(name="csrn classify", ttl_s=SESSION_TTL_S)).id
     files: dict[str, Path] = {}
+
+    async def add(examples: Sequence[LabelledFile]) -> None:
+        try:
+            answer = await client.add_support(session_id, examples)
+            added, rejected = answer.added, answer.rejected
+        except ServiceProblem as problem:
+            if problem.problem.rejected is None:
+                raise
+            added, rejected = [], problem.problem.rejected
+        except OSError as error:
+            if len(examples) > 1:  # One of the files cannot be read.
+                for example in examples:
+                    await add([example])
+                return
+            on_rejected(examples[0][1], error.strerror or str(error))
+            return
+        for image in rejected:
+            on_rejected(examples[image.index][1], image.detail)
+        files.update({example.example_id: examples[example.index][1] for example in added})
+
     try:
         for chosen in batches([file for _, file in support]):
-            try:
-                answer = await client.add_support(session_id, support[chosen])
-                added, rejected = answer.added, answer.rejected
-            except ServiceProblem as problem:
-                if problem.problem.rejected is None:
-                    raise
-                added, rejected = [], problem.problem.rejected
-            for image in rejected:
-                on_rejected(support[chosen][image.index][1], image.detail)
-            files |= {example.example_id: support[chosen][example.index][1] for example in added}
+            await add(support[chosen])
         yield session_id, files
     finally:
         await client.delete_session(session_id)
@@ -142,21 +164,30 @@ async def results(
     *,
     unknown_below: float | None,
     all_faces: bool,
+    top_k: int | None,
 ) -> AsyncIterator[Result]:
-    """The result of each file, in order. Raises: ClientError; OSError."""
+    """The result of each file, in order. A file that cannot be read has an error. Raises: ClientError."""
 
     async def classify(files: Sequence[Path]) -> list[Result]:
         try:
             return (
-                await client.classify(session_id, files, unknown_below=unknown_below, all_faces=all_faces)
+                await client.classify(
+                    session_id,
+                    files,
+                    unknown_below=unknown_below,
+                    all_faces=all_faces,
+                    **({} if top_k is None else {"top_k": top_k}),
+                )
             ).results
         except ServiceProblem as problem:
             if problem.code not in ("image_unreadable", "body_too_large"):
                 raise
-            if len(files) > 1:  # The service refused all of them, perhaps because of one.
-                return [result for file in files for result in await classify([file])]
             error = ItemError(code=problem.code, detail=problem.problem.detail)
-            return [Result(index=0, filename=None, faces=[], error=error)]
+        except OSError as problem:
+            error = ItemError(code="file_unreadable", detail=problem.strerror or str(problem))
+        if len(files) > 1:  # Perhaps only one of them is at fault.
+            return [result for file in files for result in await classify([file])]
+        return [Result(index=0, filename=None, faces=[], error=error)]
 
     for chosen in batches(queries):
         for index, result in enumerate(await classify(queries[chosen]), chosen.start):

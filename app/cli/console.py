@@ -1,17 +1,16 @@
-"""Parts that several commands share: progress bars, the --json option, the device."""
+"""What several commands print with: progress bars, error lines, text that is safe on a terminal."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import unicodedata
 
-import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
-from app.settings import Settings
-
+WIDTH_OF_FILES = 160
 stderr = Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line")]
 
 
 class StageBars(Progress):
@@ -29,8 +28,32 @@ class StageBars(Progress):
         self.update(self._rows[stage], completed=done, total=total, description=description or stage)
 
 
-def torch_device() -> str:
-    """The device that CSRN_DEVICE selects. Raises: DeviceMissing."""
-    from app.inference.device import choose_device
+def stdout() -> Console:
+    """A console for tables. In a file or a pipe they may be wider than the 80 characters of rich."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_FILES
+    return console
 
-    return choose_device(Settings().device)
+
+def report(message: str) -> None:
+    """Print one line on stderr, as csrn reports a fault."""
+    stderr.print(f"csrn: {plain(message)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text with its control characters written out, because a terminal would obey them."""
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cs") else character
+        for character in text
+    )
+
+
+def count(number: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: "1 image", "2 images"."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def cell(text: str) -> str:
+    """Any text as a cell of a table of rich: its markup is shown, not applied."""
+    return escape(plain(text))

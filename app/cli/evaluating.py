@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from app.cli.console import Json, StageBars, torch_device
-from app.cli.options import AtLeastOne, Classes, Seed, split_list
-from app.settings import Settings
+from app.cli.console import StageBars, cell, stderr, stdout
+from app.cli.options import AtLeastOne, Classes, Device, Json, Seed, chosen_classes, read_settings, split_list
 
 if TYPE_CHECKING:
     from model.training.report import Report
+
+CONFUSED_PAIRS = 4
 
 
 def evaluate(
@@ -58,27 +57,39 @@ def evaluate(
         typer.Option("--parts", help="Measure each part of the class scores alone, and its contribution"),
     ] = False,
     shot_curve: Annotated[str, typer.Option(help="Further shots to measure, such as 1,3,5,10")] = "",
-    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix in this file")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page for people: confusion matrix, accuracy by shots, part by part, and the most "
+            "confused pairs with pictures of faces. Without --shot-curve it measures the shots 1, 2, 3, 5 "
+            "and 10 that the data allows",
+        ),
+    ] = None,
     record: Annotated[
         str | None, typer.Option(help="Record the result in the provenance of the weights under this name")
     ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Measure few-shot accuracy over seeded episodes, with a 95% interval."""
-    from app.inference.device import compute_in_float32
+    if report is not None:
+        _check_report(report)
+    from app.inference.device import choose_device, compute_in_float32
     from model.checkpoint import record_evaluation
     from model.training.episodes import classes_with_enough
     from model.training.prepared import load_prepared
-    from model.training.report import draw_confusion, measure_weights
+    from model.training.report import measure_weights
     from model.training.targets import label_by_votes
 
     compute_in_float32()
     images = load_prepared(data, split=split)
-    names = split_list(classes)
     shots = _shots(shot_curve)
     if labels == "votes":
         images = label_by_votes(images)
-        names = names or classes_with_enough(
+    names = chosen_classes(classes, images)
+    if labels == "votes" and not split_list(classes):
+        names = classes_with_enough(
             images.labels,
             shot=max([shot, *shots]),
             query=query,
@@ -86,12 +97,12 @@ def evaluate(
             persons=images.persons,
             personal=personal,
         )
-    chosen = weights or Settings().weights
+    settings = read_settings(weights=weights, device=device)
     with StageBars() as bars:
-        report = measure_weights(
+        measured = measure_weights(
             images,
-            chosen,
-            classes=names or tuple(sorted(set(images.labels.tolist()))),
+            settings.weights,
+            classes=names,
             way=way,
             shot=shot,
             query=query,
@@ -99,32 +110,49 @@ def evaluate(
             seed=seed,
             personal=personal,
             against=against or (),
-            parts=parts,
-            shot_curve=shots,
-            device=torch_device(),
+            parts=parts or report is not None,
+            shot_curve=shots or (() if report is None else None),
+            confused_pairs=0 if report is None else CONFUSED_PAIRS,
+            device=choose_device(settings.device),
             progress=bars.show,
         )
-    summary = report.summary()
+    summary = measured.summary()
     if not as_json:
-        _print_report(report)
-    if confusion_png is not None:
-        draw_confusion(report.evaluation, confusion_png)
+        _print_report(measured)
+    if report is not None:
+        from model.training.report_page import write_report
+
+        about = {
+            "weights": settings.weights.name,
+            "data": f"{data.name}, {split or 'all'} images",
+            "labels": labels,
+        }
+        write_report(measured, report, settings=about)
+        stderr.print(f"wrote {report}", markup=False, highlight=False, soft_wrap=True)
     if record is not None:
         del summary["weights_sha256"]
-        summary["weights_sha256"] = record_evaluation(chosen, record, summary)
+        summary["weights_sha256"] = record_evaluation(settings.weights, record, summary)
     if as_json:
         print(json.dumps(summary))
 
 
+def _check_report(path: Path) -> None:
+    """Refuse a report that could not be written, before anything is measured."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"--report writes an HTML page: end the name with .html, not {path.name!r}")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"--report: there is no folder {path.parent}")
+
+
 def _print_report(report: Report) -> None:
     """Print the report as tables and lines for people."""
-    console, evaluation = Console(), report.evaluation
+    console, evaluation = stdout(), report.evaluation
     labels = list(evaluation.confusion)
-    table = Table("label", "recall", *map(escape, labels), title="predicted", title_justify="right")
+    table = Table("label", "recall", *map(cell, labels), title="predicted", title_justify="right")
     for label, row in evaluation.confusion.items():
         recall = evaluation.per_class.get(label)
         shown = "" if recall is None else f"{recall:.3f}"
-        table.add_row(escape(label), shown, *(str(row[column]) for column in labels))
+        table.add_row(cell(label), shown, *(str(row[column]) for column in labels))
     console.print(table)
     for point in report.shot_curve:
         print(f"{point.shot}-shot: accuracy {_percent(point.accuracy, point.ci95)}")
@@ -146,7 +174,7 @@ def _print_report(report: Report) -> None:
             if part.without is not None and part.difference is not None and part.difference_ci95 is not None:
                 without = f"{100 * part.without:.2f} %"
                 gain = _percent(part.difference, part.difference_ci95)
-            table.add_row(escape(name), f"{100 * part.alone:.2f} %", without, gain)
+            table.add_row(cell(name), f"{100 * part.alone:.2f} %", without, gain)
         console.print(table)
     if report.unknown is not None:
         unknown = report.unknown

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from app.cli.console import StageBars
+from app.cli.console import StageBars, cell, stdout
 
 
 def prepare(
@@ -64,10 +62,10 @@ def prepare(
         )
     table = Table("label", "images", *(name.replace("_", " ") for name in DETECTIONS))
     for label, counts in sorted(report.items()):
-        table.add_row(escape(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))
+        table.add_row(cell(label), str(counts.total()), *(str(counts[name]) for name in DETECTIONS))
     whole = sum(report.values(), Counter[str]())
     table.add_row("all", str(whole.total()), *(str(whole[name]) for name in DETECTIONS), style="bold")
-    Console().print(table)
+    stdout().print(table)
     faces = load_prepared(out)
     persons = set(faces.persons.tolist()) - {""}
     with_blendshapes = 0 if faces.all_blendshapes is None else int((faces.blendshapes()[:, 0] >= 0).sum())

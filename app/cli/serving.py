@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.settings import Settings
+from app.cli.options import Device, Weights, read_settings
 from model.errors import CsrnError
 
 if TYPE_CHECKING:
@@ -32,12 +32,14 @@ class KeysNeeded(CsrnError):
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on", min=0, max=65535)] = 8000,
+    weights: Weights = None,
+    device: Device = None,
 ) -> None:
-    """Serve the HTTP API. Settings come from CSRN_* variables."""
+    """Serve the HTTP API and the live page. All other settings come from CSRN_* variables."""
     from app.access.api_keys import ApiKeys
     from app.access.origins import is_loopback
 
-    settings = Settings()
+    settings = read_settings(weights=weights, device=device)
     keys = ApiKeys(settings.api_keys.get_secret_value())
     if not (keys.required or settings.allow_anonymous or is_loopback(host)):
         raise KeysNeeded(

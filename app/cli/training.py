@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.cli.console import StageBars, stderr, torch_device
-from app.cli.options import AtLeastOne, Classes, Seed, split_list
+from app.cli.console import StageBars, stderr
+from app.cli.options import AtLeastOne, Classes, Device, Seed, chosen_classes, read_settings
 
 
 def train(
@@ -71,8 +71,10 @@ def train(
     save_every: Annotated[
         int, typer.Option(min=1, help="Measure and save the state of the run after this many steps")
     ] = 250,
+    device: Device = None,
 ) -> None:
     """Train weights. An interrupted run resumes where it stopped."""
+    from app.inference.device import choose_device
     from model.training.inputs import TrainSettings
     from model.training.loop import Progress as TrainProgress
     from model.training.prepared import load_prepared, training_split
@@ -80,7 +82,7 @@ def train(
 
     split = split or training_split(data)
     images = load_prepared(data, split=split)
-    chosen = split_list(classes) or tuple(sorted(set(images.labels.tolist())))
+    chosen = chosen_classes(classes, images)
     # The options have the names of the settings.
     given = {field.name: context.params.get(field.name) for field in dataclasses.fields(TrainSettings)}
     settings = TrainSettings(
@@ -104,7 +106,7 @@ def train(
             trained_on=f"{data.name}, {split or 'all'} images of {', '.join(chosen)}",
             run_folder=run or out.with_suffix(".run"),
             teacher=teacher,
-            device=torch_device(),
+            device=choose_device(read_settings(device=device).device),
             save_every=save_every,
             progress=show,
         )

@@ -16,7 +16,7 @@ def choose_device(wanted: str) -> str:
     """The torch device for auto, cpu or cuda. Raises: DeviceMissing."""
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise DeviceMissing("CSRN_DEVICE is cuda, but no CUDA device is found")
+        raise DeviceMissing("no CUDA device is found, but --device or CSRN_DEVICE is cuda")
     if wanted == "auto" and not available:
         logger.info("no CUDA device is found: the network runs on the CPU")
     return "cuda" if available and wanted != "cpu" else "cpu"

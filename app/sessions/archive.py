@@ -44,9 +44,9 @@ class _Contents(pydantic.BaseModel):
 
 def export_session(session: Session, examples: Sequence[Example]) -> bytes:
     """The file of a session and all its examples."""
-    lifetime = session.expires_at and session.expires_at - session.created_at
+    lifetime = None if session.expires_at is None else session.expires_at - session.created_at
     # Rounding can make the difference a microsecond longer than allowed.
-    ttl_s = lifetime and min(lifetime.total_seconds(), field_rules.MAX_TTL_S)
+    ttl_s = None if lifetime is None else min(lifetime.total_seconds(), field_rules.MAX_TTL_S)
     contents = _Contents(
         session=NewSession(name=session.name, ttl_s=ttl_s, metadata=session.metadata),
         weights_sha256=session.weights_sha256,

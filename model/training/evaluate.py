@@ -38,11 +38,16 @@ class Evaluation:
     weights_sha256: str
     episode_accuracies: npt.NDArray[np.float64]
     """(episodes,), in the order drawn"""
+    mistakes: npt.NDArray[np.int64]
+    """(mistakes, 1 + shot): the image of a query that was classified wrongly, and the support images of the
+    class that was predicted"""
 
     def summary(self) -> dict[str, object]:
-        """Everything but the accuracies of single episodes, ready for JSON."""
-        fields = (field.name for field in dataclasses.fields(self) if field.name != "episode_accuracies")
-        return {name: getattr(self, name) for name in fields}
+        """Everything but the arrays, ready for JSON."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return {
+            name: getattr(self, name) for name in fields if name not in ("episode_accuracies", "mistakes")
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class PartResult:
 
     alone: float
     """Accuracy of this part alone"""
+    alone_ci95: float
     without: float | None
     """Accuracy of all other parts; None if no other part has a weight"""
     difference: float | None
@@ -95,12 +101,15 @@ def evaluate(
     """Mean accuracy over seeded episodes; the same sampler and seed give the same episodes."""
     way, classes = sampler.way, sampler.classes
     accuracies: list[np.float64] = []
+    mistakes = [np.empty((0, 1 + sampler.shot), dtype=np.int64)]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     truth = np.arange(way).repeat(sampler.query)
     for drawn, support, query in sampler.draw_batches(episodes, np.random.default_rng(seed)):
-        scores = scorer.class_scores(support, query.reshape(len(query), -1))
-        predicted = scores.argmax(dim=-1).numpy()
+        queries = query.reshape(len(query), -1)
+        predicted = scorer.class_scores(support, queries).argmax(dim=-1).numpy()
         accuracies.extend((predicted == truth).mean(axis=1))
+        wrong = episode, place = np.nonzero(predicted != truth)
+        mistakes.append(np.column_stack([queries[wrong], support[episode, predicted[episode, place]]]))
         numbers = np.array([[classes.index(label) for label in episode.classes] for episode in drawn])
         np.add.at(confusion, (numbers[:, truth], np.take_along_axis(numbers, predicted, axis=1)), 1)
         progress(len(accuracies), episodes)
@@ -125,6 +134,7 @@ def evaluate(
         seed=seed,
         weights_sha256=scorer.weights_sha256,
         episode_accuracies=episode_accuracies,
+        mistakes=np.concatenate(mistakes),
     )
 
 
@@ -160,8 +170,10 @@ def measure_parts(
     def result(name: str) -> PartResult:
         others = measured.get(("without", name))
         difference, ci95 = (None, None) if others is None else mean_and_ci95(measured["all", ""] - others)
+        alone, alone_ci95 = mean_and_ci95(measured["alone", name])
         return PartResult(
-            alone=float(measured["alone", name].mean()),
+            alone=alone,
+            alone_ci95=alone_ci95,
             without=None if others is None else float(others.mean()),
             difference=difference,
             difference_ci95=ci95,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import torch
 
 from model.checkpoint import load_checkpoint
 from model.classifier import Classifier
 from model.errors import CheckpointInvalid, EpisodeImpossible
+from model.training.confused_pairs import ConfusedPair, find_confused_pairs
 from model.training.episodes import EpisodeSampler
 from model.training.evaluate import (
     Evaluation,
@@ -34,6 +35,8 @@ from model.training.scorers import (
     RelationScorer,
     encode_images,
 )
+
+USUAL_SHOTS = (1, 2, 3, 5, 10)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,10 @@ class Report:
     parts: dict[str, PartResult]
     """Empty unless requested"""
     shot_curve: tuple[Evaluation, ...]
+    images: dict[str, int]
+    """Number of images of each class"""
+    confused_pairs: tuple[ConfusedPair, ...]
+    """The most confused first; empty unless requested"""
 
     def summary(self) -> dict[str, object]:
         """The report, ready for JSON."""
@@ -98,7 +105,8 @@ def measure_weights(
     personal: bool = False,
     against: Sequence[str] = (),
     parts: bool = False,
-    shot_curve: tuple[int, ...] = (),
+    shot_curve: tuple[int, ...] | None = (),
+    confused_pairs: int = 0,
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Report:
@@ -109,7 +117,8 @@ def measure_weights(
             support set and among the queries.
         against: names in BASELINES or paths of other weights, to compare on the same episodes.
         parts: whether to measure each part of the class scores.
-        shot_curve: further shots to measure.
+        shot_curve: further shots to measure; None measures those of USUAL_SHOTS that the data allows.
+        confused_pairs: how many of the most confused pairs of classes to find.
         progress: called with (stage, done, total).
     Raises: EpisodeImpossible or CheckpointInvalid, before any image is encoded.
     """
@@ -127,7 +136,12 @@ def measure_weights(
             personal=personal,
         )
 
-    samplers = {number: sampler(number) for number in (shot, *shot_curve)}
+    samplers = {number: sampler(number) for number in (shot, *(shot_curve or ()))}
+    if shot_curve is None:
+        for number in USUAL_SHOTS:
+            with contextlib.suppress(EpisodeImpossible):
+                samplers.setdefault(number, sampler(number))
+        shot_curve = tuple(sorted(samplers))
     classifier = Classifier(load_checkpoint(weights, device=device))
     if GEOMETRY in against and classifier.network.geometry is None:
         raise CheckpointInvalid(f"{weights} has no geometry to compare with")
@@ -162,7 +176,14 @@ def measure_weights(
         against=tuple(comparisons),
         parts=measure_parts(scorer, samplers[shot], **options("parts")) if parts else {},
         shot_curve=tuple(
-            evaluate(scorer, samplers[number], **options(f"{number}-shot episodes")) for number in shot_curve
+            evaluation
+            if number == shot
+            else evaluate(scorer, samplers[number], **options(f"{number}-shot episodes"))
+            for number in shot_curve
+        ),
+        images={label: int((images.labels == label).sum()) for label in classes},
+        confused_pairs=find_confused_pairs(
+            evaluation, images, scorer, layout=classifier.checkpoint.config.patches, pairs=confused_pairs
         ),
     )
 
@@ -175,26 +196,3 @@ def _with_absent_class(
         return sampler(shot, way + 1)
     except EpisodeImpossible:
         return sampler(shot, way) if way > 1 else None
-
-
-def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Draw the confusion matrix as a PNG; each row shows shares of the queries of one class."""
-    labels = list(evaluation.confusion)
-    counts = np.array([[evaluation.confusion[row][column] for column in labels] for row in labels])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.5 + 0.7 * len(labels)
-    figure = matplotlib.figure.Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("class")
-    axes.set_title(
-        f"{evaluation.way}-way {evaluation.shot}-shot: "
-        f"{100 * evaluation.accuracy:.1f} ± {100 * evaluation.ci95:.1f} %"
-    )
-    for row, column in np.ndindex(*shares.shape):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", color=colour)
-    figure.savefig(path, format="png", dpi=120)

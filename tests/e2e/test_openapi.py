@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import os
@@ -47,6 +48,8 @@ def test_responses_are_as_documented(session: tuple[str, str, bytes], mode: Gene
     url, session_id, archive = session
     archives = st.sampled_from([archive, archive[:-1], b"", b"text"])
     schemathesis.openapi.media_type("application/octet-stream", archives)
+    for media_type in ("image/jpeg", "image/png", "image/webp"):
+        schemathesis.openapi.media_type(media_type, st.sampled_from(IMAGES))
     statuses: collections.Counter[int] = collections.Counter()
 
     def check_response(case: Any) -> None:
@@ -78,8 +81,10 @@ def make_likely(case: Any, session_id: str, archive: bytes) -> None:
         case.path_parameters["session_id"] = session_id
     if not isinstance(case.body, dict):
         return
+    as_json = case.media_type == "application/json"
     for field in case.body.keys() & {"images", "support"}:
-        case.body[field] = [IMAGES[(number + i) % len(IMAGES)] for i in range(1 + number % 3)]
+        images = [IMAGES[(number + i) % len(IMAGES)] for i in range(1 + number % 3)]
+        case.body[field] = [base64.b64encode(image).decode() for image in images] if as_json else images
     if case.body.get("labels") and number % 3:
         count = len(case.body.get("support") or case.body["images"])
         case.body["labels"] = (case.body["labels"] * count)[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ FACES = [("images", ("f.jpg", sample_bytes(name, 0))) for name in ("anger", "hap
 NEW_FACES = [(field, (name, distinct_copy(data, 1))) for field, (name, data) in FACES]
 """Faces that are no examples of the session"""
 LABELS = {"labels": ["a", "é笑"]}
+JPEG = {"Content-Type": "image/jpeg"}
 INTERNAL_TEXT = ("Traceback", "site-packages", 'File "', ".py", "/tmp", "object at 0x")
 
 
@@ -81,7 +83,10 @@ def requests() -> Target:
 def valid_requests(archive: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Route and body of requests to every path that takes a body."""
     support = [("support", file) for _, file in FACES]
-    options = {"unknown_below": "0.5", "all_faces": "true", "regions": "true"}
+    options = {"unknown_below": "0.5", "all_faces": "true", "regions": "true", "top_k": "1"}
+    values = {"unknown_below": 0.5, "all_faces": True, "regions": True, "top_k": 1}
+    texts = [base64.b64encode(image).decode() for _, (_, image) in FACES]
+    data_url = f"data:image/jpeg;base64,{texts[0]}"
     binary = {"Content-Type": "application/octet-stream"}
     small = [("images", ("f", image)) for image in image_seeds() if len(image) < 30_000]
     return [
@@ -89,6 +94,10 @@ def valid_requests(archive: bytes) -> list[tuple[str, dict[str, Any]]]:
         (f"POST {SESSION}/classify", {"files": FACES, "data": options}),
         (f"POST {SESSION}/support", {"files": NEW_FACES, "data": LABELS}),
         (f"POST {SESSION}/classes/a/examples", {"files": NEW_FACES, "data": {"example_ids": ["x", "y"]}}),
+        (f"POST {SESSION}/classify", {"json": {"images": [data_url, texts[1]], **values}}),
+        *((f"POST {SESSION}/classify", {"content": image, "headers": JPEG}) for image in image_seeds()[:2]),
+        (f"POST {SESSION}/support", {"json": {"images": texts, **LABELS}}),
+        ("POST /v1/classify", {"json": {"support": texts, "images": texts, **LABELS}}),
         (f"PUT {SESSION}/classes/a", {"files": NEW_FACES}),
         (f"PATCH {SESSION}", {"json": {"name": "n", "ttl_s": 60, "metadata": {"k": 1}}}),
         (f"PATCH {SESSION}/classes/a", {"json": {"label": "b", "enabled": False}}),

@@ -27,8 +27,8 @@ async def get_docs(request: Request) -> HTMLResponse:
         swagger_js_url=f"{FILES[1:]}/swagger-ui-bundle.js",
         swagger_css_url=f"{FILES[1:]}/swagger-ui.css",
         swagger_favicon_url="page/icon.svg",
-        # The browser forgets a key that was entered when the page closes.
-        swagger_ui_parameters={"persistAuthorization": False},
+        # The browser forgets a key that was entered when the page closes. The list of schemas starts closed.
+        swagger_ui_parameters={"persistAuthorization": False, "defaultModelsExpandDepth": 0},
     )
     page.headers["Content-Security-Policy"] = _policy(bytes(page.body))
     page.headers["X-Content-Type-Options"] = "nosniff"

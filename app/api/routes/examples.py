@@ -9,19 +9,19 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, UploadFile, status
+from fastapi import APIRouter, Depends, status
 
+from app.api.bodies import ExamplesBody, ReplaceBody, SupportBody, body_reader
+from app.api.body_descriptions import image_body
 from app.api.dependencies import (
-    Images,
+    ExampleIdPath,
     LabelPath,
-    Labels,
     Owner,
-    read_images,
+    SessionId,
     require_json,
-    require_multipart,
     require_same_weights,
 )
-from app.api.errors import InvalidLabel, InvalidRequest, NoExampleAdded
+from app.api.errors import NoExampleAdded
 from app.api.problems import public_detail
 from app.api.responses import rounded_box
 from app.api.routes.sessions import MAX_JSON_BYTES
@@ -30,20 +30,18 @@ from app.inference.engine import SupportFace, Upload
 from app.inference.errors import ReadingFailed
 from app.inference.fairness import Lane
 from app.sessions.errors import DuplicateImage
-from csrn_client.field_rules import ExampleId
 from csrn_client.schemas import Added, AddedExample, Box, Class, ClassChange, RejectedImage, Session
 from model.errors import CsrnError
 from model.support_set import Example
 
 router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["support"])
-multipart_only = [Depends(require_multipart)]
 
 
 async def _add(
     service: ServiceState,
     owner: str,
     session_id: str,
-    images: Sequence[UploadFile],
+    uploads: Sequence[Upload],
     labels: Sequence[str],
     *,
     example_ids: Sequence[str] | None = None,
@@ -51,10 +49,9 @@ async def _add(
 ) -> Added:
     """Encode images and store them as examples, instead of the class `replaced` if one is named.
 
-    Raises: NoExampleAdded; ReadingFailed; SessionError; BodyTooLarge; RateLimited; QueueFull.
+    Raises: NoExampleAdded; ReadingFailed; SessionError; QueueFull.
     """
     require_same_weights(service, await service.store.version(owner, session_id))
-    uploads = await read_images(service, owner, images)
     outcomes = await service.engine.encode_support(uploads, lane=Lane(owner=owner, session_id=session_id))
     digests = await asyncio.to_thread(_digests, uploads)
     ids = example_ids or [secrets.token_hex(8) for _ in uploads]
@@ -95,49 +92,56 @@ def _digests(uploads: Sequence[Upload]) -> list[bytes]:
     return [hashlib.sha256(upload.data).digest() for upload in uploads]
 
 
-@router.post("/support", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
+@router.post("/support", status_code=status.HTTP_201_CREATED, openapi_extra=image_body(SupportBody))
 async def add_support(
-    session_id: str, owner: Owner, service: Service, images: Images, labels: Labels
+    session_id: SessionId,
+    owner: Owner,
+    service: Service,
+    body: Annotated[SupportBody, Depends(body_reader(SupportBody))],
 ) -> Added:
     """Add examples of several classes at once. A class that does not exist is created."""
-    if len(labels) != len(images):
-        raise InvalidLabel(f"{len(images)} images need as many labels, not {len(labels)}")
-    return await _add(service, owner, session_id, images, labels)
+    return await _add(service, owner, session_id, body.images, body.labels)
 
 
-@router.post("/classes/{label}/examples", status_code=status.HTTP_201_CREATED, dependencies=multipart_only)
+@router.post(
+    "/classes/{label}/examples",
+    status_code=status.HTTP_201_CREATED,
+    openapi_extra=image_body(ExamplesBody),
+)
 async def add_examples(
-    session_id: str,
+    session_id: SessionId,
     label: LabelPath,
     owner: Owner,
     service: Service,
-    images: Images,
-    example_ids: Annotated[list[ExampleId] | None, Form(description="One id for each image")] = None,
+    body: Annotated[ExamplesBody, Depends(body_reader(ExamplesBody))],
 ) -> Added:
     """Add examples to one class, which is created if it does not exist."""
-    if example_ids and len(example_ids) != len(images):
-        raise InvalidRequest(f"{len(images)} images need as many example_ids, not {len(example_ids)}")
-    labels = [label] * len(images)
-    return await _add(service, owner, session_id, images, labels, example_ids=example_ids)
+    labels = [label] * len(body.images)
+    return await _add(service, owner, session_id, body.images, labels, example_ids=body.example_ids)
 
 
-@router.put("/classes/{label}", dependencies=multipart_only)
+@router.put("/classes/{label}", openapi_extra=image_body(ReplaceBody))
 async def replace_class(
-    session_id: str, label: LabelPath, owner: Owner, service: Service, images: Images
+    session_id: SessionId,
+    label: LabelPath,
+    owner: Owner,
+    service: Service,
+    body: Annotated[ReplaceBody, Depends(body_reader(ReplaceBody))],
 ) -> Added:
     """Replace all examples of a class in one step."""
-    return await _add(service, owner, session_id, images, [label] * len(images), replaced=label)
+    labels = [label] * len(body.images)
+    return await _add(service, owner, session_id, body.images, labels, replaced=label)
 
 
 @router.get("/classes/{label}")
-async def get_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> Class:
+async def get_class(session_id: SessionId, label: LabelPath, owner: Owner, service: Service) -> Class:
     """The ids of a class's examples, oldest first."""
     return await service.store.get_class(owner, session_id, label)
 
 
 @router.patch("/classes/{label}", dependencies=[Depends(require_json)], max_body_size=MAX_JSON_BYTES)
 async def update_class(
-    session_id: str, label: LabelPath, owner: Owner, service: Service, body: ClassChange
+    session_id: SessionId, label: LabelPath, owner: Owner, service: Service, body: ClassChange
 ) -> Class:
     """Rename a class, or leave it out of the scoring, the threshold and the quality without deleting it."""
     changed = await service.store.update_class(owner, session_id, label, body)
@@ -147,7 +151,7 @@ async def update_class(
 
 @router.delete("/classes/{label}/examples/{example_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_example(
-    session_id: str, label: LabelPath, example_id: str, owner: Owner, service: Service
+    session_id: SessionId, label: LabelPath, example_id: ExampleIdPath, owner: Owner, service: Service
 ) -> None:
     """Delete one example. A class without examples no longer exists."""
     await service.store.delete_example(owner, session_id, label, example_id)
@@ -155,7 +159,7 @@ async def delete_example(
 
 
 @router.delete("/classes/{label}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_class(session_id: str, label: LabelPath, owner: Owner, service: Service) -> None:
+async def delete_class(session_id: SessionId, label: LabelPath, owner: Owner, service: Service) -> None:
     """Delete a class with its examples."""
     await service.store.delete_class(owner, session_id, label)
     service.supports.forget(session_id)

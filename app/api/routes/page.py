@@ -6,9 +6,10 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from csrn_client.schemas import Documented
 
 APP = Path(__file__).parents[2]
 PAGE, SAMPLES = APP / "page", APP / "samples"
@@ -24,16 +25,23 @@ HEADERS = {
 }
 """Headers of the page and its files: the page may use nothing but this service"""
 
-router = APIRouter(tags=["page"])
+router = APIRouter(tags=["samples"])
 
 
-class SamplesOfClass(BaseModel):
+class SamplesOfClass(Documented):
+    """The sample faces of one expression."""
+
     label: str
+    """The expression"""
     urls: list[str]
+    """The URLs of the images, relative to the URL of this list"""
 
 
-class Samples(BaseModel):
+class Samples(Documented):
+    """Sample faces, grouped by expression."""
+
     classes: list[SamplesOfClass]
+    """One for each expression"""
 
 
 @router.get("/", include_in_schema=False)

@@ -10,11 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
-from app.api.dependencies import Owner, require_json, require_same_weights
+from app.api.bodies import FORM, media_type
+from app.api.dependencies import Owner, SessionId, require_json, require_same_weights
+from app.api.errors import InvalidRequest
+from app.api.problems import UNKNOWN
 from app.api.responses import quality_response
 from app.api.state import Service
 from app.inference.fairness import Lane
-from app.sessions.archive import export_session, read_archive
+from app.sessions import archive
 from app.sessions.errors import ArchiveInvalid
 from csrn_client.field_rules import SessionName
 from csrn_client.schemas import NewSession, Quality, Session, SessionChange, SessionPage
@@ -27,9 +30,11 @@ ARCHIVE_MEDIA_TYPE = "application/octet-stream"
 ARCHIVE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 FILE_FORM_SCHEMA = {
     "schema": {
+        "title": "ImportForm",
         "type": "object",
-        "properties": {"file": {"type": "string", "format": "binary"}},
+        "properties": {"file": {"type": "string", "format": "binary", "description": "The exported file"}},
         "required": ["file"],
+        "additionalProperties": False,
     }
 }
 
@@ -65,26 +70,28 @@ async def list_sessions(
 
 
 @router.get("/{session_id}")
-async def get_session(session_id: str, owner: Owner, service: Service) -> Session:
+async def get_session(session_id: SessionId, owner: Owner, service: Service) -> Session:
     """A session, with the number of examples of each class."""
     return await service.store.get(owner, session_id)
 
 
 @router.patch("/{session_id}", dependencies=[Depends(require_json)], max_body_size=MAX_JSON_BYTES)
-async def update_session(session_id: str, owner: Owner, service: Service, body: SessionChange) -> Session:
+async def update_session(
+    session_id: SessionId, owner: Owner, service: Service, body: SessionChange
+) -> Session:
     """Change the name, the time to live or the metadata. What the body leaves out does not change."""
     return await service.store.update(owner, session_id, body)
 
 
 @router.delete("/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_session(session_id: str, owner: Owner, service: Service) -> None:
+async def delete_session(session_id: SessionId, owner: Owner, service: Service) -> None:
     """Delete a session with all its examples."""
     await service.store.delete(owner, session_id)
     service.supports.forget(session_id)
 
 
 @router.get("/{session_id}/quality")
-async def get_quality(session_id: str, owner: Owner, service: Service) -> Quality:
+async def get_quality(session_id: SessionId, owner: Owner, service: Service) -> Quality:
     """Leave-one-out confusion of the enabled classes, with a verdict on each."""
     session, examples = await service.store.load_examples(owner, session_id, enabled_only=True)
     require_same_weights(service, session)
@@ -109,18 +116,18 @@ async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
     responses={200: {"description": "A safetensors file", "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA}}},
     dependencies=[Depends(_limit_exports, scope="request")],
 )
-async def export(session_id: str, owner: Owner, service: Service) -> Response:
+async def export_session(session_id: SessionId, owner: Owner, service: Service) -> Response:
     """Return the session with its features as a safetensors file, which POST /v1/sessions/import accepts."""
     session, examples = await service.store.load_examples(owner, session_id)
-    archive = await asyncio.to_thread(export_session, session, examples)
+    content = await asyncio.to_thread(archive.export_session, session, examples)
     # A body sent in parts ends only when the client has received it.
-    parts = (archive[start : start + PART_BYTES] for start in range(0, len(archive), PART_BYTES))
+    parts = (content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES))
     return StreamingResponse(
         parts,
         media_type=ARCHIVE_MEDIA_TYPE,
         headers={
             "Content-Disposition": f'attachment; filename="session-{session.id}.safetensors"',
-            "Content-Length": str(len(archive)),
+            "Content-Length": str(len(content)),
         },
     )
 
@@ -138,7 +145,7 @@ async def export(session_id: str, owner: Owner, service: Service) -> Response:
 async def import_session(request: Request, owner: Owner, service: Service) -> Session:
     """Create a session from an exported file, sent as the body or as one file part."""
     new, examples, disabled = await asyncio.to_thread(
-        read_archive,
+        archive.read_archive,
         await _read_archive_bytes(request),
         weights_sha256=service.engine.checkpoint.sha256,
         numbers_per_face=service.engine.checkpoint.network.numbers_per_face,
@@ -149,11 +156,16 @@ async def import_session(request: Request, owner: Owner, service: Service) -> Se
 
 
 async def _read_archive_bytes(request: Request) -> bytes:
-    """Raises: ArchiveInvalid unless a form has exactly one file."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    """The file part of a form, or the body, whatever its content type: curl states one that means nothing.
+
+    Raises: ArchiveInvalid unless a form has exactly one file; InvalidRequest.
+    """
+    if media_type(request) != FORM:
         return await request.body()
     async with request.form() as form:
-        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        if unknown := [name for name in form if name != "file"]:
+            raise InvalidRequest(f"{', '.join(unknown)}: {UNKNOWN}")
+        files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
         if len(files) != 1:
-            raise ArchiveInvalid("send one file part, or the file as the body")
+            raise ArchiveInvalid("send one file part named file, or the file as the body")
         return await files[0].read()

@@ -13,13 +13,15 @@ from typing import Annotated, Any
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import WebSocketRequestValidationError
 from pydantic_core import to_json
 
 from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import is_foreign_origin, require_loopback
+from app.api.bodies import ScoreOptions
 from app.api.dependencies import require_same_weights
-from app.api.errors import StreamIdle, UnsupportedMediaType
+from app.api.errors import InvalidRequest, StreamIdle, UnsupportedMediaType
 from app.api.results import result_members
 from app.api.state import Service, ServiceState
 from app.inference.engine import QueryOutcome, ScoredFace, Timings
@@ -84,15 +86,13 @@ async def stream(
     websocket: WebSocket,
     service: Service,
     session_id: str,
-    unknown_below: Annotated[float | None, Query(ge=0, le=1)] = None,
-    regions: bool = False,
+    options: Annotated[ScoreOptions, Query()],
 ) -> None:
     """Receive frames (JPEG, PNG, WebP) as binary messages; send a StreamResult for each classified frame."""
-    offered = websocket.scope.get("subprotocols", [])
-    await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+    await _accept(websocket)
     try:
         owner = websocket.state.owner = _owner(websocket, service)
-        classification = _Stream(websocket, service, owner, session_id, unknown_below, regions=regions)
+        classification = _Stream(websocket, service, owner, session_id, options)
         with service.streams.hold(owner):
             await classification.run()
     except CsrnError as error:
@@ -100,6 +100,17 @@ async def stream(
             await websocket.close(CLOSE_CODE + error.status, error.code)
     except WebSocketDisconnect:
         pass
+
+
+async def refuse_parameters(websocket: WebSocket, _: WebSocketRequestValidationError) -> None:
+    """Close a stream whose parameters are not as documented with 4422. Browsers cannot read a refusal."""
+    await _accept(websocket)
+    await websocket.close(CLOSE_CODE + InvalidRequest.status, InvalidRequest.code)
+
+
+async def _accept(websocket: WebSocket) -> None:
+    offered = websocket.scope.get("subprotocols", [])
+    await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
 
 
 def _owner(websocket: WebSocket, service: ServiceState) -> str:
@@ -136,14 +147,13 @@ class _Stream:
         service: ServiceState,
         owner: str,
         session_id: str,
-        unknown_below: float | None,
-        *,
-        regions: bool,
+        options: ScoreOptions,
     ) -> None:
         self._websocket, self._service, self._engine = websocket, service, service.engine
-        self._owner, self._session_id, self._unknown_below = owner, session_id, unknown_below
+        self._owner, self._session_id, self._unknown_below = owner, session_id, options.unknown_below
         self._lane = Lane(owner=owner, session_id=session_id)
-        self._layout = service.engine.checkpoint.config.layout if regions else None
+        self._top_k = options.top_k
+        self._layout = service.engine.checkpoint.config.layout if options.regions else None
 
     async def run(self) -> None:
         """Classify until the client disconnects. Raises: SessionError; RequestError; WebSocketDisconnect."""
@@ -194,7 +204,9 @@ class _Stream:
             outcome = CsrnError()
         self._engine.observer.frames_ended(_counted_as(outcome), 1)
         self._engine.observer.frames_ended("dropped", frame.dropped)
-        result = result_members(frame.index, None, outcome, unknown_below, self._layout)
+        result = result_members(
+            frame.index, None, outcome, unknown_below, top_k=self._top_k, layout=self._layout
+        )
         return {
             **result,
             "error": result.get("error"),

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
 
 from app.api.dependencies import Owner
 from app.api.errors import NotReady
@@ -14,13 +13,16 @@ from app.api.readiness import STORE_LIMIT_S
 from app.api.state import Service
 from app.sessions.errors import StoreUnavailable
 from app.telemetry.metrics import MEDIA_TYPE
-from csrn_client.schemas import Model
+from csrn_client.schemas import Documented, Model
 
 router = APIRouter(tags=["system"])
 
 
-class Status(BaseModel):
+class Status(Documented):
+    """The health of the service."""
+
     status: str
+    """`alive`, `ready`, or `store_unavailable` during a short outage of the store"""
 
 
 @router.get("/v1/model")
@@ -35,7 +37,6 @@ async def get_model(_owner: Owner, service: Service) -> Model:
         weights_sha256=checkpoint.sha256,
         device=service.engine.device,
         trained_on=checkpoint.provenance.trained_on,
-        evaluation=checkpoint.provenance.evaluation,
     )
 
 

@@ -2,6 +2,8 @@
 
 ClientError
 ├── InvalidURL
+├── InvalidImage
+├── MissingPackage
 ├── ServiceUnreachable
 ├── UnexpectedResponse
 └── ServiceProblem
@@ -11,19 +13,37 @@ A method that is given the path of an image raises OSError if it cannot read the
 
 from __future__ import annotations
 
-from csrn_client.schemas import Problem
+from csrn_client.schemas import Added, Problem, Results
 
 
 class ClientError(Exception):
-    """Base class of every error of the client."""
+    """Base class of every error of the client.
+
+    More images than one request takes are sent in several requests. If a later request fails, `added` is
+    what the requests before it added, and `results` is what they answered.
+    """
+
+    added: Added | None = None
+    results: Results | None = None
 
 
 class InvalidURL(ClientError):
     """The client was given an address that is not http:// or https://."""
 
 
+class InvalidImage(ClientError, ValueError):
+    """The client was given no image, or an object that it cannot send as an image."""
+
+
+class MissingPackage(ClientError, ImportError):
+    """A package that only some calls need is not installed. The message says how to install it."""
+
+
 class ServiceUnreachable(ClientError):
-    """No response arrived: no connection, a lost connection or a timeout. `__cause__` is the httpx error."""
+    """No response arrived: no connection, a lost connection or a timeout. The message names the URL.
+
+    `__cause__` is the error of httpx or websockets.
+    """
 
 
 class UnexpectedResponse(ClientError):
@@ -31,7 +51,7 @@ class UnexpectedResponse(ClientError):
 
 
 class ServiceProblem(ClientError):
-    """The service refused the request.
+    """The service refused the request, or closed the stream.
 
     `code` is the short name of the reason, such as `no_face`; `problem` is the whole answer.
     """
@@ -42,4 +62,5 @@ class ServiceProblem(ClientError):
         self.code = problem.code
 
     def __str__(self) -> str:
-        return f"{self.problem.title}: {self.problem.detail}"
+        title, detail = self.problem.title, self.problem.detail
+        return title if detail == title else f"{title}: {detail}"

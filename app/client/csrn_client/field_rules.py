@@ -54,9 +54,12 @@ SessionName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 Label = Annotated[
     str,
     AfterValidator(normalized_label),
-    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL_CHARACTERS}),
+    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_LABEL_CHARACTERS, "examples": ["smile"]}),
 ]
-ExampleId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+ExampleId = Annotated[
+    str,
+    Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", examples=["smile-1"]),
+]
 Metadata = Annotated[
     dict[str, str | int | float | bool | None],
     BeforeValidator(_few_entries),

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import urllib.parse
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import httpx
 import pydantic
 
-from csrn_client.errors import InvalidURL, ServiceProblem, ServiceUnreachable, UnexpectedResponse
-from csrn_client.schemas import Problem
+from csrn_client.errors import (
+    InvalidImage,
+    InvalidURL,
+    ServiceProblem,
+    ServiceUnreachable,
+    UnexpectedResponse,
+)
+from csrn_client.images import Image, Upload, each_image
+from csrn_client.images import path_text as path_text
+from csrn_client.retries import described, shown
+from csrn_client.schemas import Problem, Session
 
 M = TypeVar("M", bound=pydantic.BaseModel)
-Image = bytes | Path
-"""The content of an image file, or the path of the file."""
-LONGEST_PAUSE_S = 30.0
+Examples = Mapping[str, Image | Iterable[Image]] | Iterable[tuple[str, Image]] | tuple[str, Image]
+"""Labelled images: pairs of a label and an image, one such pair, or the images of each label"""
+CONNECT_LIMIT_S = 10.0
 
 
 def service_url(url: str) -> httpx.URL:
@@ -31,52 +38,48 @@ def service_url(url: str) -> httpx.URL:
     return parsed
 
 
-def session_path(session_id: str, *rest: str) -> str:
+def timeouts(timeout_s: float) -> httpx.Timeout:
+    """How long to wait for each step of a request. A connection is made at once or not at all."""
+    return httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_LIMIT_S))
+
+
+def session_path(session: Session | str, *rest: str) -> str:
     """The path of a session, or of something in it: `/v1/sessions/ID/classes/LABEL`."""
+    session_id = session if isinstance(session, str) else session.id
     return "/".join(["/v1/sessions", *(urllib.parse.quote(part, safe="") for part in (session_id, *rest))])
 
 
-def file_bytes(file: Image) -> bytes:
-    """The content of a file. Raises: OSError."""
-    return file if isinstance(file, bytes) else file.read_bytes()
-
-
-def path_text(path: Path) -> str:
-    """A path as text that can be sent and printed: bytes that are not UTF-8 are shown as \\xNN."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
-def file_parts(field: str, images: Sequence[Image]) -> list[tuple[str, tuple[str, bytes]]]:
-    """Images as parts of a multipart form, named after their files or numbered. Raises: OSError."""
-    return [
-        (field, (path_text(Path(image.name)) if isinstance(image, Path) else str(index), file_bytes(image)))
-        for index, image in enumerate(images)
-    ]
-
-
-def classify_options(unknown_below: float | None, all_faces: bool) -> dict[str, str]:
-    """The form fields that say how to classify."""
-    options = {"all_faces": str(all_faces).lower()}
-    return options if unknown_below is None else {**options, "unknown_below": str(unknown_below)}
-
-
-def pause_before_retry(outcome: httpx.Response | httpx.HTTPError, retries: int) -> float | None:
-    """Seconds to wait before the request is sent again. None if another attempt cannot help or can do harm.
-
-    Args: retries, how often the request was sent again already.
-    """
-    request = outcome.request
-    # Any other POST adds something, and it must not be added twice.
-    repeatable = request.method != "POST" or request.url.path.endswith("/classify")
-    retry_after = ""
-    if isinstance(outcome, httpx.HTTPError):
-        useful = repeatable or isinstance(outcome, httpx.ConnectError)
+def labelled(examples: Examples) -> tuple[list[str], list[Image]]:
+    """The labels and the images of labelled images, in the same order. Raises: InvalidImage."""
+    pairs: Iterable[Any]
+    if isinstance(examples, Mapping):
+        pairs = [(label, image) for label, images in examples.items() for image in each_image(images)]
+    elif isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[0], str):
+        pairs = [examples]
     else:
-        # A service that answers 429 did not carry out the request. One that answers 503 may have begun to.
-        useful = outcome.status_code == 429 or (outcome.status_code == 503 and repeatable)
-        retry_after = outcome.headers.get("retry-after", "")
-    pause_s = float(retry_after) if retry_after.isdecimal() else 0.2 * 2**retries
-    return min(pause_s, LONGEST_PAUSE_S) if useful else None
+        pairs = [*examples]
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        raise InvalidImage("labelled images are pairs: (label, image)")
+    return [label for label, _ in pairs], [image for _, image in pairs]
+
+
+def file_parts(field: str, uploads: Sequence[Upload]) -> list[tuple[str, tuple[str, bytes]]]:
+    """Images as parts of a multipart form."""
+    return [(field, (upload.name, upload.content)) for upload in uploads]
+
+
+def given(**options: object) -> dict[str, Any]:
+    """The options that are not None, as fields of a form or a query."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def changes(**members: object) -> dict[str, Any]:
+    """The members of a change that the user gave, which may be None."""
+    return {name: value for name, value in members.items() if value is not ...}
 
 
 def checked(outcome: httpx.Response | httpx.HTTPError, *, repeated: bool) -> httpx.Response:
@@ -88,7 +91,7 @@ def checked(outcome: httpx.Response | httpx.HTTPError, *, repeated: bool) -> htt
     Raises: ServiceProblem; ServiceUnreachable; UnexpectedResponse.
     """
     if isinstance(outcome, httpx.HTTPError):
-        raise ServiceUnreachable(f"no answer: {outcome or type(outcome).__name__}") from outcome
+        raise ServiceUnreachable(described(outcome)) from outcome
     if outcome.is_success:
         return outcome
     problem = parsed(Problem, outcome)
@@ -97,11 +100,14 @@ def checked(outcome: httpx.Response | httpx.HTTPError, *, repeated: bool) -> htt
     raise ServiceProblem(problem)
 
 
-def parsed(model: type[M], response: httpx.Response) -> M:
-    """The body of a response as a model. Raises: UnexpectedResponse."""
+def parsed(model: type[M], response: httpx.Response, client: object = None) -> M:
+    """The body of a response as a model. Raises: UnexpectedResponse.
+
+    Args: client, the client that the sessions in it belong to.
+    """
     try:
-        return model.model_validate_json(response.content)
+        return model.model_validate_json(response.content, context={"client": client})
     except pydantic.ValidationError:
         raise UnexpectedResponse(
-            f"{response.request.url} answered {response.status_code}, but not as CSRN Serve does"
+            f"{shown(response.request.url)} answered {response.status_code}, but not as CSRN Serve does"
         ) from None

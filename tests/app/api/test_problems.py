@@ -34,7 +34,8 @@ def test_malformed_requests_are_refused_with_the_documented_codes(client: TestCl
         (post(f"{taught}/support", files=face), 422, "invalid_label"),
         (post(f"{taught}/support", files=face, data={"labels": ["a", "b"]}), 422, "invalid_label"),
         (post(f"{taught}/classify", files=[("other", ("f", b"x", ""))]), 422, "no_images"),
-        (post(f"{taught}/classify", json={}), 415, "unsupported_media_type"),
+        (post(f"{taught}/classify", json={}), 422, "no_images"),
+        (post(f"{taught}/classify", data={"top_k": "1"}), 415, "unsupported_media_type"),
         (post(f"{taught}/classify", files=face, data={"unknown_below": "2"}), 422, "invalid_request"),
         (post("/v1/sessions", data={"name": "x"}), 415, "unsupported_media_type"),
         (post("/v1/sessions", json={"ttl_s": -1}), 422, "invalid_request"),
@@ -109,6 +110,9 @@ def test_a_problem_lists_a_limited_number_of_wrong_fields(client: TestClient) ->
     response = client.post("/v1/sessions", content=f"{{{few}}}", headers=headers)
     assert_problem(response, 422, "invalid_request")
     assert len(response.content) < 10_000
+    long_name = client.post("/v1/sessions", content=f'{{"{"a" * 60_000}": 1}}', headers=headers)
+    assert_problem(long_name, 422, "invalid_request")
+    assert len(long_name.content) < 1_000
 
 
 def test_without_disk_space_for_a_body_the_service_is_not_ready(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import classify_files
-from app.cli.classify_files import NoSuchFiles, batches, find_images
+from app.cli.classify_files import batches, find_images
 
 
 @pytest.fixture
@@ -16,6 +16,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"four")
     return tmp_path
+
+
+def found_images(paths: list[str], leave_out: Path | None = None) -> list[Path]:
+    """The images of paths that all name some."""
+    missing: list[str] = []
+    found = find_images(paths, on_missing=missing.append, leave_out=leave_out)
+    assert missing == []
+    return found
 
 
 @pytest.mark.parametrize(
@@ -29,14 +37,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 @pytest.mark.usefixtures("folder")
 def test_images_are_found_in_folders_and_by_patterns(paths: list[str], found: list[str]) -> None:
-    assert [file.as_posix() for file in find_images(paths)] == found
+    assert [file.as_posix() for file in found_images(paths)] == found
 
 
-@pytest.mark.parametrize("path", ["missing.jpg", "*.gif", "empty"])
-def test_a_path_without_images_is_refused(folder: Path, path: str) -> None:
-    (folder / "empty").mkdir()
-    with pytest.raises(NoSuchFiles, match="no such image"):
-        find_images(["b.jpg", path])
+def test_a_path_without_images_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "empty" / "folder.jpg").mkdir(parents=True)
+    missing: list[str] = []
+    found = find_images(["missing.jpg", "b.jpg", "*.gif", "empty"], on_missing=missing.append)
+    assert (found, missing) == ([Path("b.jpg")], ["missing.jpg", "*.gif", "empty"])
+
+
+@pytest.mark.usefixtures("folder")
+def test_images_below_the_folder_to_leave_out_are_found_only_by_name() -> None:
+    more = Path("more")
+    assert found_images(["."], leave_out=more) == [Path("a.PNG"), Path("b.jpg")]
+    assert found_images(["**/*.[jw]*"], leave_out=more) == [Path("b.jpg")]
+    for named in ("more", "more/c.webp"):
+        assert found_images([named], leave_out=more) == [more / "c.webp"]
 
 
 @pytest.mark.parametrize(("max_bytes", "sizes"), [(100, [16, 4]), (10, [2] * 10), (1, [1] * 20)])

@@ -64,7 +64,7 @@ def test_classify_reads_files_whose_names_are_not_utf_8(tmp_path: Path, options:
         (queries / os.fsdecode(b"\xff.jpg")).write_text("no image")
     ended = csrn("classify --support", support, options, queries)
     (ended.stdout + ended.stderr).encode()
-    assert ended.code == (1 if options else 0), ended.stderr
+    assert ended.code == 1, ended.stderr
     assert rf"csrn: {support}/calm/\xffwall.png is not used" in ended.stderr
     assert (rf"csrn: {queries}/\xff.jpg: the file is not a JPEG" in ended.stderr) == bool(options)
     if options == "--json":
@@ -93,7 +93,13 @@ def test_classify_names_support_files_that_are_not_used(tmp_path: Path) -> None:
     assert (ended.code, ended.stdout) == (1, "")
     assert "wall.png is not used: " in ended.stderr
     (tmp_path / "calm" / "face.jpg").write_bytes(QUERY.read_bytes())
-    csrn_succeeds("classify --support", tmp_path, QUERY)
+    (tmp_path / "calm" / "gone.jpg").symlink_to("nowhere")
+    ended = csrn("classify --support", tmp_path, "--csv --unknown-below 0", QUERY)
+    assert (ended.code, ended.stdout.count(",calm,")) == (1, 1)
+    first, second, summary = sorted(ended.stderr.splitlines())[1:] + ended.stderr.splitlines()[-1:]
+    assert "gone.jpg is not used: No such file or directory" in first
+    assert "wall.png is not used: " in second
+    assert summary == "1 image: 1 calm"
 
 
 def test_classify_fails_with_one_line_for_each_unreadable_image(tmp_path: Path) -> None:
@@ -102,8 +108,19 @@ def test_classify_fails_with_one_line_for_each_unreadable_image(tmp_path: Path) 
         file.write_text("no image")
     ended = csrn("classify --support", SAMPLES, *files)
     assert (ended.code, ended.stdout) == (1, "")
-    named = [line.split(": ")[:2] for line in ended.stderr.splitlines()]
-    assert named == [["csrn", str(file)] for file in files]
+    *faults, summary = ended.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in faults] == [["csrn", str(file)] for file in files]
+    assert summary == "0 images; 2 could not be read"
+
+
+def test_classify_goes_on_after_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "shown.jpg").write_bytes(QUERY.read_bytes())
+    ended = csrn("classify --support", SAMPLES, "--csv", tmp_path)
+    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
+    assert ended.code == 1
+    assert [row["error"] for row in rows] == ["file_unreadable", ""]
+    assert f"csrn: {tmp_path}/gone.jpg: No such file or directory" in ended.stderr.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +131,11 @@ def test_classify_fails_with_one_line_for_each_unreadable_image(tmp_path: Path) 
         ("classify x.jpg", 2),
         ("classify --session s x.jpg", 2),
         (f"classify --support {SAMPLES} --json --csv x.jpg", 2),
+        (f"classify --support {SAMPLES} --top-k 0 x.jpg", 2),
+        (f"classify --support {SAMPLES} --device tpu x.jpg", 2),
+        (f"classify --support {SAMPLES} --url http://127.0.0.1:9 --device cpu {QUERY}", 2),
+        (f"classify --support {SAMPLES} --save {QUERY.parent} {QUERY}", 2),
+        (f"classify --support {SAMPLES} --weights /nowhere {QUERY}", 1),
         (f"classify --support {SAMPLES} --url http://127.0.0.1:9 {QUERY}", 1),
         (f"classify --support {SAMPLES} --url 127.0.0.1 {QUERY}", 1),
         ("convert /nowhere /nowhere /tmp/x", 1),

@@ -6,7 +6,7 @@ import inspect
 from app.cli.training import train
 from model.training.inputs import TrainSettings
 
-OTHERS = {"context", "data", "out", "split", "teacher", "run", "save_every"}
+OTHERS = {"context", "data", "out", "split", "teacher", "run", "save_every", "device"}
 
 
 def test_every_option_is_a_setting_of_the_training() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -60,6 +61,11 @@ def test_the_number_of_retries_is_limited(pauses_s: list[float]) -> None:
     assert (raised.value.code, answers.count, len(pauses_s)) == ("overloaded", 4, 3)
 
 
+def test_a_problem_without_details_is_said_once() -> None:
+    with pytest.raises(ServiceProblem, match=r"^Busy$"):
+        Client(retries=0, transport=Answers((429, {**BUSY, "detail": "Busy"}))).list_sessions()
+
+
 @pytest.mark.parametrize("fault", [(503, NOT_READY), httpx.ReadError("lost")])
 def test_images_that_may_have_been_added_are_not_sent_again(fault: Answer) -> None:
     answers = Answers(fault, (201, {}))
@@ -71,6 +77,64 @@ def test_images_that_may_have_been_added_are_not_sent_again(fault: Answer) -> No
 @pytest.mark.parametrize("error", [httpx.ReadError("lost"), httpx.ConnectError("refused")])
 def test_a_request_that_only_reads_is_sent_again_after_any_error(error: Exception) -> None:
     assert Client(transport=Answers(error, (200, PAGE))).list_sessions().next_cursor is None
+
+
+def test_a_refused_connection_fails_within_a_second_and_names_the_url(pauses_s: list[float]) -> None:
+    answers = Answers(*[httpx.ConnectError("refused")] * 9)
+    with pytest.raises(ServiceUnreachable, match=r"cannot connect to http://test/faces/v1/model: refused"):
+        Client("http://ann:secret@test/faces", transport=answers).get_model()
+    assert sum(pauses_s) < 1
+
+
+def test_a_refused_connection_is_tried_again_as_often_as_the_user_wants(pauses_s: list[float]) -> None:
+    answers = Answers(*[httpx.ConnectError("refused")] * 4, (200, PAGE))
+    assert Client(transport=answers, retries=4).list_sessions().sessions == []
+    with pytest.raises(ServiceUnreachable):
+        Client(transport=Answers(httpx.ConnectError("refused")), retries=0).list_sessions()
+    assert len(pauses_s) == 4
+
+
+def test_each_retry_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    answers = Answers(httpx.ConnectError("refused"), (429, BUSY), (200, PAGE), retry_after="7")
+    Client("http://test", transport=answers).list_sessions()
+    assert [(record.name, record.levelname, record.message) for record in caplog.records] == [
+        ("csrn_client", "WARNING", f"{message}")
+        for message in (
+            "cannot connect to http://test/v1/sessions: refused: trying again in 0.2 s (1 of 2)",
+            "http://test/v1/sessions answered 429 Too Many Requests: trying again in 7.0 s (2 of 5)",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (httpx.ReadTimeout("timed out"), "no answer from http://test/v1/sessions/s/support in time"),
+        (httpx.ReadError("reset"), "lost the connection to http://test/v1/sessions/s/support: reset"),
+        (
+            httpx.LocalProtocolError("bad"),
+            "cannot send the request to http://test/v1/.*: bad",
+        ),
+    ],
+)
+def test_a_service_that_does_not_answer_is_named(error: Exception, message: str) -> None:
+    with pytest.raises(ServiceUnreachable, match=message):
+        Client("http://test", transport=Answers(error)).add_support("s", ("a", b"image"))
+
+
+@pytest.mark.parametrize("error", [httpx.LocalProtocolError("bad header"), httpx.TooManyRedirects("many")])
+def test_a_request_that_can_never_succeed_is_not_sent_again(error: Exception) -> None:
+    answers = Answers(error, (200, PAGE))
+    with pytest.raises(ServiceUnreachable):
+        Client(transport=answers).list_sessions()
+    assert answers.count == 1
+
+
+def test_a_renaming_that_may_have_happened_is_not_sent_again() -> None:
+    answers = Answers(httpx.ReadError("lost"), (200, {}))
+    with pytest.raises(ServiceUnreachable):
+        Client(transport=answers).update_class("s", "a", new_label="b")
+    assert answers.count == 1
 
 
 def test_images_are_sent_again_if_no_connection_was_made() -> None:
@@ -90,6 +154,33 @@ def test_a_repeated_delete_succeeds_if_the_first_attempt_deleted_the_session() -
 def test_a_response_of_another_server_is_unexpected(answer: Answer) -> None:
     with pytest.raises(UnexpectedResponse, match="http://test/v1/sessions"):
         Client("http://test", transport=Answers(answer)).list_sessions()
+
+
+def test_only_what_is_given_is_changed() -> None:
+    sent: list[tuple[str, str, object]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append((request.method, request.url.path, json.loads(request.content)))
+        return httpx.Response(404, json=NOT_FOUND)
+
+    client = Client(transport=httpx.MockTransport(answer))
+    calls: list[Callable[[], object]] = [
+        lambda: client.update_session("s", name=None, ttl_s=None),
+        lambda: client.update_session("s", metadata={"a": 1}),
+        lambda: client.update_session("s"),
+        lambda: client.update_class("s", "a", new_label="b"),
+        lambda: client.update_class("s", "a", enabled=False),
+    ]
+    for call in calls:
+        with pytest.raises(ServiceProblem):
+            call()
+    assert sent == [
+        ("PATCH", "/v1/sessions/s", {"name": None, "ttl_s": None}),
+        ("PATCH", "/v1/sessions/s", {"metadata": {"a": 1}}),
+        ("PATCH", "/v1/sessions/s", {}),
+        ("PATCH", "/v1/sessions/s/classes/a", {"label": "b"}),
+        ("PATCH", "/v1/sessions/s/classes/a", {"enabled": False}),
+    ]
 
 
 def test_the_async_client_retries_too() -> None:

@@ -88,7 +88,7 @@ def test_only_the_user_of_the_service_may_read_the_files(tmp_path: Path) -> None
 async def test_the_documented_backup_works_twice_while_the_store_is_open(
     sqlite_store: SessionStore, tmp_path: Path
 ) -> None:
-    (command,) = re.findall(r"^    python3 -c \"(.*backup.*)\"$", DOCS.read_text(), re.MULTILINE)
+    (command,) = re.findall(r"^python3 -c \"(.*backup.*)\"$", DOCS.read_text(), re.MULTILINE)
     copy = tmp_path / "copy"
     copy.mkdir()
     code = command.replace("PATH", f"{tmp_path}/sessions.sqlite3").replace("COPY", f"{copy}/sessions.sqlite3")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from model.checkpoint import CheckpointConfig, PartWeights, load_checkpoint
@@ -16,6 +20,7 @@ from model.training.episodes import Episode, EpisodeSampler
 from model.training.evaluate import evaluate
 from model.training.prepared import PreparedImages
 from model.training.report import Report, measure_weights
+from model.training.report_page import report_page
 from model.training.scorers import RelationScorer, encode_images
 from tests.support.networks import RULE, save_full_checkpoint
 from tests.support.samples import EXPRESSIONS
@@ -48,7 +53,8 @@ def mixed(prepared: PreparedImages) -> PreparedImages:
 @pytest.fixture(scope="module")
 def report(mixed: PreparedImages, full_weights: Path) -> Report:
     """One report with everything in it."""
-    return measured(mixed, full_weights, against=("cosine", "geometry"), parts=True)
+    baselines = ("cosine", "geometry")
+    return measured(mixed, full_weights, against=baselines, parts=True, shot_curve=None, confused_pairs=3)
 
 
 def sampler(prepared: PreparedImages, way: int = 3) -> EpisodeSampler:
@@ -189,6 +195,67 @@ def test_the_shot_curve_has_a_point_per_shot(mixed: PreparedImages, full_weights
     assert one.per_class != two.per_class, "the shot makes a difference"
     with pytest.raises(EpisodeImpossible, match="'anger' has 8"):
         measured(mixed, full_weights, shot_curve=(1, 10))
+
+
+def test_the_usual_shots_are_measured_as_far_as_the_data_allows(report: Report) -> None:
+    """Eight images a class are enough for six shots and two queries."""
+    assert [point.shot for point in report.shot_curve] == [1, 2, 3, 5]
+    assert report.shot_curve[1] is report.evaluation
+
+
+def test_the_most_confused_pairs_show_queries_and_the_examples_that_they_resemble(
+    mixed: PreparedImages, report: Report
+) -> None:
+    confusion = report.evaluation.confusion
+    wrong = sum(sum(row.values()) - row[label] for label, row in confusion.items())
+    assert report.evaluation.mistakes.shape == (wrong, 1 + 2)
+    pairs = report.confused_pairs
+    assert len(pairs) == 3
+    others = (
+        row[predicted] / sum(row.values())
+        for label, row in confusion.items()
+        for predicted in row
+        if predicted != label
+    )
+    assert [pair.share for pair in pairs] == sorted(others, reverse=True)[:3]
+    index_of = {source: index for index, source in enumerate(mixed.sources.tolist())}
+    for pair in pairs:
+        assert pair.count == confusion[pair.label][pair.predicted]
+        assert sum(found.times for found in pair.queries) <= pair.count
+        assert len({found.query.source for found in pair.queries}) == len(pair.queries) > 0
+        for found in pair.queries:
+            for face, label in ((found.query, pair.label), (found.nearest, pair.predicted)):
+                index = index_of[face.source]
+                assert mixed.labels[index] == label
+                assert (face.patches == mixed.patches(np.array([index]), "tight")[0]).all()
+
+
+def test_the_page_of_a_report_needs_nothing_else_and_shows_names_as_they_are(report: Report) -> None:
+    page = report_page(report, settings={"weights": "<w>", "data": "\udcff"})
+    assert "<w>" not in page
+    assert "&lt;w&gt;" in page
+    assert r"\xff" in page
+    page.encode()
+    assert re.findall(r'(?:src|href)="(?!data:image/)', page) == []
+    pictures = [base64.b64decode(data) for data in re.findall(r"data:image/jpeg;base64,([^\"]+)", page)]
+    assert len(pictures) == 2 * sum(len(pair.queries) for pair in report.confused_pairs)
+    for picture in pictures:
+        with Image.open(io.BytesIO(picture)) as shown:
+            shown.load()
+            assert shown.height == 128
+    shots, parts = (
+        base64.b64decode(data).decode() for data in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
+    )
+    for chart in (shots, parts):
+        assert "chance 33.3 %" in chart
+        assert f"{100 * report.evaluation.accuracy:.1f} ± {100 * report.evaluation.ci95:.1f}" in chart
+    for name, part in report.parts.items():
+        assert name in parts
+        assert f"{100 * part.alone:.1f} ± {100 * part.alone_ci95:.1f}" in parts
+    counts = re.findall(r"%<small>([0-9]+)</small>", page)
+    assert [int(count) for count in counts] == [
+        count for row in report.evaluation.confusion.values() for count in row.values()
+    ]
 
 
 @pytest.mark.parametrize("left_out", ["face", "prototype", "cosine", "geometry"])

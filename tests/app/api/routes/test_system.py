@@ -14,7 +14,6 @@ def test_health_and_model_need_no_session(client: TestClient) -> None:
         "patch_size": 64,
         "device": "cpu",
         "trained_on": "nothing: seeded for tests",
-        "evaluation": {},
     }
 
 
