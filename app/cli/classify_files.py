@@ -14,11 +14,12 @@ from pydantic import SecretStr
 
 from app.cli.options import DeviceName, read_settings
 from csrn_client import AsyncClient, ServiceProblem
-from csrn_client.messages import path_text
+from csrn_client.images import path_text
 from csrn_client.schemas import ItemError, Result
 from model.vision.images import IMAGE_SUFFIXES
 
-MAX_FILES_PER_REQUEST, MAX_BYTES_PER_REQUEST = 16, 32 * 2**20
+FILES_AT_ONCE = 16
+"""The files between two steps of the progress bar"""
 RETRIES = 2
 SESSION_TTL_S = 24 * 3600.0
 """After this time a service deletes the session of a command that was killed"""
@@ -57,22 +58,9 @@ def find_images(
     return found
 
 
-def batches(files: Sequence[Path]) -> Iterator[slice]:
-    """Slices of files, one for each request: at most MAX_FILES_PER_REQUEST files.
-
-    Together they have at most MAX_BYTES_PER_REQUEST bytes; a larger file has a request of its own.
-    """
-    start, size = 0, 0
-    for end, file in enumerate(files):
-        # A file that has gone is reported when it is read.
-        size_of_file = file.stat().st_size if file.exists() else 0
-        full = end - start == MAX_FILES_PER_REQUEST or size + size_of_file > MAX_BYTES_PER_REQUEST
-        if full and end > start:
-            yield slice(start, end)
-            start, size = end, 0
-        size += size_of_file
-    if start < len(files):
-        yield slice(start, len(files))
+def parts(files: Sequence[object]) -> Iterator[slice]:
+    """Slices of at most FILES_AT_ONCE files."""
+    return (slice(start, start + FILES_AT_ONCE) for start in range(0, len(files), FILES_AT_ONCE))
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +138,7 @@ async def session_of_files(
         files.update({example.example_id: examples[example.index][1] for example in added})
 
     try:
-        for chosen in batches([file for _, file in support]):
+        for chosen in parts(support):
             await add(support[chosen])
         yield session_id, files
     finally:
@@ -170,15 +158,10 @@ async def results(
 
     async def classify(files: Sequence[Path]) -> list[Result]:
         try:
-            return (
-                await client.classify(
-                    session_id,
-                    files,
-                    unknown_below=unknown_below,
-                    all_faces=all_faces,
-                    **({} if top_k is None else {"top_k": top_k}),
-                )
-            ).results
+            answer = await client.classify(
+                session_id, files, unknown_below=unknown_below, all_faces=all_faces, top_k=top_k
+            )
+            return answer.results
         except ServiceProblem as problem:
             if problem.code not in ("image_unreadable", "body_too_large"):
                 raise
@@ -189,7 +172,7 @@ async def results(
             return [result for file in files for result in await classify([file])]
         return [Result(index=0, filename=None, faces=[], error=error)]
 
-    for chosen in batches(queries):
+    for chosen in parts(queries):
         for index, result in enumerate(await classify(queries[chosen]), chosen.start):
             result.index, result.filename = index, path_text(queries[index])
             yield result

@@ -75,7 +75,7 @@ def classify(
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
     from app.cli import classify_files
-    from csrn_client.messages import path_text
+    from csrn_client.images import path_text
     from model.errors import ImageUnreadable, NoFace
 
     examples = [] if support is None else _find_support(support)
@@ -118,7 +118,7 @@ def classify(
             if not labels:
                 raise NoFace("the session has no enabled class, or no support image shows one clear face")
             show = printer(labels, as_json=as_json, as_csv=as_csv)
-            few = len(files) <= classify_files.MAX_FILES_PER_REQUEST
+            few = len(files) <= classify_files.FILES_AT_ONCE
             bars = at_end.enter_context(StageBars(disable=few))
             async for result in classify_files.results(
                 client, session_id, files, unknown_below=unknown_below, all_faces=all_faces, top_k=top_k
@@ -149,7 +149,7 @@ def classify(
 def _picture_paths(files: Sequence[Path], examples: Sequence[Path], folder: Path) -> Mapping[Path, Path]:
     """Where the picture of each file goes. Raises: BadParameter if a picture would replace an image."""
     from app.cli.pictures import picture_paths
-    from csrn_client.messages import path_text
+    from csrn_client.images import path_text
 
     paths = picture_paths(files, folder)
     originals = {file.resolve() for file in (*files, *examples)}
@@ -163,7 +163,7 @@ def _picture_paths(files: Sequence[Path], examples: Sequence[Path], folder: Path
 def _find_support(folder: Path) -> list[LabelledFile]:
     """The images of <folder>/<label>/. Raises: DatasetInvalid."""
     from csrn_client.field_rules import normalized_label
-    from csrn_client.messages import path_text
+    from csrn_client.images import path_text
     from model.errors import DatasetInvalid
     from model.training.datasets import open_dataset
 

@@ -37,7 +37,7 @@ def list_sessions(
 ) -> None:
     """List all your sessions, oldest first."""
     with _client(url, api_key) as client:
-        found = list(_iterate(client, name))
+        found = list(client.iterate_sessions(name=name))
     if as_json:
         print(json.dumps({"sessions": [session.model_dump(mode="json") for session in found]}))
         return
@@ -158,17 +158,6 @@ def quality(session_id: SessionId, url: Url = LOCAL, api_key: ApiKey = None, as_
         print(found.model_dump_json())
     else:
         print_quality(found)
-
-
-def _iterate(client: Client, name: str | None) -> Iterator[Session]:
-    """All sessions with the name, or all, of every page."""
-    cursor = None
-    while True:
-        page = client.list_sessions(cursor=cursor)
-        yield from (session for session in page.sessions if name in (None, session.name))
-        cursor = page.next_cursor
-        if cursor is None:
-            return
 
 
 @contextlib.contextmanager

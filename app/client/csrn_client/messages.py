@@ -17,7 +17,6 @@ from csrn_client.errors import (
     UnexpectedResponse,
 )
 from csrn_client.images import Image, Upload, each_image
-from csrn_client.images import path_text as path_text
 from csrn_client.retries import described, shown
 from csrn_client.schemas import Problem, Session
 

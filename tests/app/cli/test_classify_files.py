@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import classify_files
-from app.cli.classify_files import batches, find_images
+from app.cli.classify_files import find_images
 
 
 @pytest.fixture
@@ -54,13 +53,3 @@ def test_images_below_the_folder_to_leave_out_are_found_only_by_name() -> None:
     assert found_images(["**/*.[jw]*"], leave_out=more) == [Path("b.jpg")]
     for named in ("more", "more/c.webp"):
         assert found_images([named], leave_out=more) == [more / "c.webp"]
-
-
-@pytest.mark.parametrize(("max_bytes", "sizes"), [(100, [16, 4]), (10, [2] * 10), (1, [1] * 20)])
-def test_a_batch_is_limited_in_files_and_bytes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, sizes: list[int]
-) -> None:
-    monkeypatch.setattr(classify_files, "MAX_BYTES_PER_REQUEST", max_bytes)
-    files = [folder / "b.jpg"] * 20
-    assert [len(files[chosen]) for chosen in batches(files)] == sizes
-    assert list(batches([])) == []

@@ -35,6 +35,13 @@ def test_classify_prints_one_json_result_of_the_api_for_each_file() -> None:
     assert Path(best["nearest_example_id"]).parent == SAMPLES / best["label"]
 
 
+def test_classify_prints_the_best_classes_only_if_asked() -> None:
+    output = csrn_succeeds("classify --support", SAMPLES, "--json --top-k 2", QUERY)
+    (face,) = json.loads(output)["faces"]
+    assert len(face["scores"]) == 2
+    assert face["scores"][0]["score"] >= face["scores"][1]["score"]
+
+
 def test_classify_prints_one_csv_line_for_each_face(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "plain.png").write_bytes(no_face())
