@@ -85,6 +85,9 @@ def test_the_page_can_be_used_by_keyboard_alone_and_by_finger_on_a_phone(
         # The focus goes on to the field of the next step, which suggests a name.
         expect(page.get_by_label("Name", exact=True)).to_be_focused()
         expect(page.get_by_label("Name", exact=True)).to_have_value("neutral")
+        camera.show("surprise")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Watch it recognise me")).to_be_focused()
         capture = page.get_by_role("button", name="Capture smile")
         capture.focus()
         before = shots(page, "smile").count()
