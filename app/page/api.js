@@ -3,6 +3,8 @@
  * All addresses are relative to the page, because a proxy may serve it below a path.
  */
 
+import { apiKey, setApiKey } from "./remembered.js";
+
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail ?? "");
@@ -14,13 +16,13 @@ export class Problem extends Error {
 
 const SESSION_TTL_S = 90 * 86400;  // for a session that nobody uses again
 
-let key = sessionStorage.getItem("csrn.key");
+let key = apiKey();
 
 export const hasKey = () => Boolean(key);
 
 export function setKey(value) {
   key = value;
-  sessionStorage.setItem("csrn.key", value);
+  setApiKey(value);
 }
 
 async function send(method, path, body) {

@@ -70,7 +70,7 @@ export class Card {
   update() {
     const { entry, name } = this;
     const { label, examples, enabled, quality } = entry;
-    if (document.activeElement !== name || name.value === "") name.value = label;
+    if (document.activeElement !== name) name.value = label;
     this.item.dataset.color = entry.color;
     this.item.classList.toggle("off", !enabled);
     nameControl(name, text.className(label));

@@ -3,7 +3,10 @@
 const PREFIX = "csrn.";
 const CAPTURE = { shots: 6, pace_ms: 250, countdown_s: 2 };
 
+const unstored = {};  // what the browser refuses to store: it is forgotten with the next reload
+
 function read(name, fallback) {
+  if (name in unstored) return unstored[name] ?? fallback;
   try {
     return JSON.parse(localStorage.getItem(PREFIX + name)) ?? fallback;
   } catch {
@@ -15,7 +18,24 @@ function write(name, value) {
   try {
     localStorage.setItem(PREFIX + name, JSON.stringify(value));
   } catch {
-    // The browser refuses storage: the page works, and forgets with the next reload.
+    unstored[name] = value;
+  }
+}
+
+/** The API key, until the tab is closed. */
+export function apiKey() {
+  try {
+    return sessionStorage.getItem(`${PREFIX}key`);
+  } catch {
+    return null;
+  }
+}
+
+export function setApiKey(key) {
+  try {
+    sessionStorage.setItem(`${PREFIX}key`, key);
+  } catch {
+    // The page keeps it until the next reload.
   }
 }
 
@@ -45,5 +65,5 @@ export const setRemovals = (items) => write("removals", items);
 
 /** Forgets everything except how to capture. */
 export function forgetAll() {
-  for (const name of ["sessions", "classes", "steps_done", "removals"]) localStorage.removeItem(PREFIX + name);
+  for (const name of ["sessions", "classes", "steps_done", "removals"]) write(name, null);
 }

@@ -18,7 +18,7 @@ export async function removeExample(entry, example) {
     const kept = await pictures.find(state.sessionId, example.id);
     if (!kept && !await confirmed(text.exampleSure(entry.label), text.remove)) return;
     await api.deleteExample(state.sessionId, entry.label, example.id);
-    const place = entry.examples.indexOf(example);
+    const place = entry.examples.findIndex((other) => other.id === example.id);
     entry.examples.splice(place, 1);
     changed("classes");
     changed("support");

@@ -14,6 +14,7 @@ const SHOTS = 5;
 
 let queries = [];  // [{label, url}], images that are never taught
 let chosen = null;
+let chosenPhoto = null;  // the file of the chosen sample
 
 async function load(url) {
   const blob = await (await fetch(url)).blob();
@@ -39,11 +40,11 @@ async function teachOnce(label, urls) {
 }
 
 async function choose(query) {
-  chosen = query;
+  const photo = await (await fetch(query.url)).blob();
+  await classifyPhoto(photo);
+  if (state.photo !== photo) return;  // another one was chosen meanwhile
+  [chosen, chosenPhoto] = [query, photo];
   draw();
-  const blob = await (await fetch(query.url)).blob();
-  chosen.blob = blob;
-  await classifyPhoto(blob);
 }
 
 function draw() {
@@ -84,7 +85,7 @@ export function prepareSamples() {
   });
   for (const id of ["samples", "samples-quiet"]) byId(id).addEventListener("click", start);
   onChange(["classes", "stage"], () => {
-    if (state.photo !== chosen?.blob && chosen?.blob) chosen = null;
+    if (state.photo !== chosenPhoto) chosen = null;
     draw();
   });
   onChange(["deleted"], () => {

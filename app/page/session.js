@@ -137,6 +137,7 @@ async function importFile(file) {
 async function deleteEverything() {
   if (!await confirmed(text.deleteSure, text.deleteAll)) return;
   changed("deleted");
+  byId("notices").replaceChildren();
   for (const id of remembered.sessions()) {
     await api.deleteSession(id).catch((problem) => {
       if (problem.code !== "session_not_found") throw problem;

@@ -35,23 +35,26 @@ function draw() {
     return;
   }
   steps.replaceChildren(...text.steps.map((step, index) => item(step, index, current, taught[index])));
-  if (focused) steps.querySelector(`.current ${focused}`)?.focus({ preventScroll: true });
+  if (focused) {
+    const next = steps.querySelector(`.current ${focused}`) ?? steps.querySelector(".current button");
+    next.focus({ preventScroll: true });
+  }
 }
 
 function item({ title, help }, index, current, entry) {
-  const state_ = index < current ? "done" : index === current ? "current" : "later";
+  const phase = index < current ? "done" : index === current ? "current" : "later";
   const body = element("div", { className: "step-body" }, element("h3", {}, title));
   const made = element(
-    "li", { className: `step ${state_}` },
-    element("span", { className: "step-number", "aria-hidden": "true" }, state_ === "done" ? icon("check") : `${index + 1}`),
+    "li", { className: `step ${phase}` },
+    element("span", { className: "step-number", "aria-hidden": "true" }, phase === "done" ? icon("check") : `${index + 1}`),
     body,
   );
-  if (state_ === "current") {
+  if (phase === "current") {
     made.setAttribute("aria-current", "step");
     body.append(element("p", {}, help), index < 2 ? teachForm(index) : watchButton());
   } else {
     body.append(element("p", { className: "step-result" }));
-    drawDone(made, entry, state_ === "done");
+    drawDone(made, entry, phase === "done");
   }
   return made;
 }

@@ -6,8 +6,10 @@ import io
 import json
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -19,6 +21,14 @@ pytestmark = needs_chromium
 expect.set_options(timeout=20_000)
 LIMIT_S = 60
 """The time in which someone who has never seen the page teaches it three expressions"""
+KEY = "right/+key"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with a key, for the tests of this module."""
+    with Service(tmp_path_factory.mktemp("service"), CSRN_API_KEYS=f"me:{KEY}") as service:
+        yield service
 
 
 def follow_step(page: Page, title: str, name: str) -> None:
@@ -35,7 +45,7 @@ def test_a_newcomer_teaches_three_expressions_and_sees_them_recognised_within_a_
     service: Service, browser: Browser, camera: Camera
 ) -> None:
     camera.show("happiness")
-    with open_page(browser, service.url) as page:
+    with open_page(browser, service.url, key=KEY) as page:
         started = time.monotonic()
         expect(page.locator(".primary:visible")).to_have_count(1)
         follow_step(page, "Show an expression", "smile")
@@ -77,7 +87,7 @@ def test_the_page_can_be_used_by_keyboard_alone_and_by_finger_on_a_phone(
     service: Service, browser: Browser, camera: Camera
 ) -> None:
     camera.show("anger")
-    with open_page(browser, service.url, width=390, height=844, dark=True, quick=True) as page:
+    with open_page(browser, service.url, key=KEY, width=390, height=844, dark=True, quick=True) as page:
         look(page, "first-visit")
         page.get_by_label("Name").focus()
         page.keyboard.press("Enter")
@@ -85,6 +95,9 @@ def test_the_page_can_be_used_by_keyboard_alone_and_by_finger_on_a_phone(
         # The focus goes on to the field of the next step, which suggests a name.
         expect(page.get_by_label("Name", exact=True)).to_be_focused()
         expect(page.get_by_label("Name", exact=True)).to_have_value("neutral")
+        camera.show("surprise")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Watch it recognise me")).to_be_focused()
         capture = page.get_by_role("button", name="Capture smile")
         capture.focus()
         before = shots(page, "smile").count()
@@ -125,7 +138,7 @@ def test_the_page_can_be_used_by_keyboard_alone_and_by_finger_on_a_phone(
 def test_the_page_says_why_there_is_no_camera_and_takes_photos_instead(
     service: Service, browser: Browser
 ) -> None:
-    with open_page(browser, service.url, allowed=()) as page:
+    with open_page(browser, service.url, key=KEY, allowed=()) as page:
         page.get_by_role("button", name="Capture it").click()
         expect(page.locator("#stage")).to_contain_text("The browser does not allow the camera")
         expect(page.locator(".step.current")).to_contain_text("Show an expression")
@@ -133,23 +146,20 @@ def test_the_page_says_why_there_is_no_camera_and_takes_photos_instead(
 
 
 def test_the_page_asks_for_a_key_and_waits_for_a_service_that_restarts(
-    tmp_path: Path, browser: Browser, camera: Camera
+    service: Service, browser: Browser, camera: Camera
 ) -> None:
     camera.show("anger")
-    with (
-        Service(tmp_path, CSRN_API_KEYS="me:right/+key") as service,
-        open_page(browser, service.url, quick=True) as page,
-    ):
+    with open_page(browser, service.url, quick=True) as page:
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("needs an API key")
         page.get_by_label("API key").fill("wrong")
         page.keyboard.press("Enter")
         expect(alert).to_contain_text("not accepted")
-        page.get_by_label("API key").fill("right/+key")
+        page.get_by_label("API key").fill(KEY)
         page.keyboard.press("Enter")
         page.get_by_label("Name").fill("grumpy")
         page.keyboard.press("Enter")
-        expect(shots(page, "grumpy").nth(1)).to_be_visible()
+        expect(shots(page, "grumpy").nth(2)).to_be_visible()
         page.get_by_role("button", name="Use it by API").click()
         expect(page.get_by_label("curl", exact=True)).to_contain_text("Authorization: Bearer YOUR_KEY")
         page.get_by_role("button", name="Close").click()
@@ -160,4 +170,8 @@ def test_the_page_asks_for_a_key_and_waits_for_a_service_that_restarts(
             expect(alert).to_be_hidden(timeout=60_000)
         received = json.loads(str(stream.value.wait_for_event("framereceived")))
         assert received["faces"][0]["predicted"] == "grumpy"
-        expect(shots(page, "grumpy").locator("img").nth(1)).to_be_visible()
+        kept = [picture.get_attribute("src") for picture in shots(page, "grumpy").locator("img").all()]
+        page.get_by_role("button", name="Remove shot 2 of grumpy").click()
+        expect(shots(page, "grumpy")).to_have_count(len(kept) - 1)
+        left = [picture.get_attribute("src") for picture in shots(page, "grumpy").locator("img").all()]
+        assert left == [kept[0], *kept[2:]]

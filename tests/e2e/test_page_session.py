@@ -76,8 +76,10 @@ def test_samples_are_taught_once_and_an_untaught_expression_is_shown_as_unknown(
             page.get_by_role("switch", name=f"Recognise {label}").uncheck()
         expect(page.get_by_role("meter", name="sadness")).to_have_count(0)
         expect(answer(page)).to_have_text("Unknown")
-        page.get_by_role("button", name="Classify a sample of anger").click()
+        anger = page.get_by_role("button", name="Classify a sample of anger")
+        anger.click()
         expect(answer(page)).to_have_text("Looks like anger")
+        expect(anger).to_have_attribute("aria-pressed", "true")
         expect(card(page, "sadness")).to_contain_text("Off: it is not recognised.")
 
 

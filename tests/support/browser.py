@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,7 @@ def open_page(
     height: int = 800,
     uses: tuple[str, ...] = (),
     quick: bool = False,
+    key: str | None = None,
 ) -> Iterator[Page]:
     """A page of someone who has never been here: without anything stored.
 
@@ -92,7 +94,8 @@ def open_page(
     other servers.
 
     Args: allowed, what the person allows the page to use; uses, the beginnings of further addresses that the
-        page may request; quick, whether a series is captured without a countdown.
+        page may request; quick, whether a series is captured without a countdown; key, the API key
+        that the person has given before.
     """
     faults: list[str] = []
 
@@ -116,6 +119,8 @@ def open_page(
     page.on("request", check_request)
     if quick:
         page.add_init_script(f"localStorage.setItem('csrn.capture', JSON.stringify({QUICK}))")
+    if key is not None:
+        page.add_init_script(f"sessionStorage.setItem('csrn.key', {json.dumps(key)})")
     page.goto(url)
     yield page
     context.close()
