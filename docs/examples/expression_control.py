@@ -16,7 +16,7 @@ from pathlib import Path
 from csrn_client import Client
 
 HOLD_FRAMES = 3
-"""An expression counts once it was seen in so many frames in a row: faces pass through others on their way"""
+"""An expression counts when it was predicted in this many frames in a row: faces pass through others on their way"""
 
 
 class Pages:

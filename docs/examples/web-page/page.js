@@ -45,7 +45,7 @@ function openStream(session) {
 function show({ faces, error }) {
   const [face] = faces;
   if (!face) answer.textContent = error ? error.detail : "No face";
-  else if (face.scores.length) answer.textContent = face.predicted ?? "None of the faces that I know";
+  else if (face.scores.length) answer.textContent = face.predicted ?? "None of the taught expressions";
   document.querySelector("#scores").replaceChildren(
     ...(face?.scores ?? []).map(({ label, score }) => {
       const row = document.createElement("li");
