@@ -16,7 +16,8 @@ from pathlib import Path
 from csrn_client import Client
 
 HOLD_FRAMES = 3
-"""An expression counts when it was predicted in this many frames in a row: faces pass through others on their way"""
+"""An expression counts when it was predicted in this many frames in a row: a face on its way to
+one expression looks like others in between"""
 
 
 class Pages:
