@@ -167,7 +167,7 @@ def test_images_are_read_when_it_is_their_turn() -> None:
 def test_the_support_set_of_a_stateless_query_is_sent_with_every_request() -> None:
     service = FakeService()
     support = [("a", b"%d" % index) for index in range(14)]
-    answer = Client(transport=service).classify_by(support, numbered(120))
+    answer = Client(transport=service).classify_stateless(support, numbered(120))
     assert service.sizes == [50, 50, 20]
     assert all(len(request["support"]) == len(request["labels"]) == 14 for request in service.requests)
     assert len(answer.results) == 120
@@ -176,7 +176,7 @@ def test_the_support_set_of_a_stateless_query_is_sent_with_every_request() -> No
 def test_a_support_set_that_leaves_no_room_for_images_is_sent_once() -> None:
     service = FakeService()
     with pytest.raises(ServiceProblem) as raised:
-        Client(transport=service).classify_by([("a", b"1")] * 64, numbered(9))
+        Client(transport=service).classify_stateless([("a", b"1")] * 64, numbered(9))
     assert (raised.value.code, service.sizes) == ("body_too_large", [9])
 
 
@@ -268,7 +268,7 @@ def test_a_call_without_images_is_refused() -> None:
     calls: list[Callable[[], object]] = [
         lambda: client.add_support("s", []),
         lambda: client.classify("s", iter([])),
-        lambda: client.classify_by([], [b"image"]),
+        lambda: client.classify_stateless([], [b"image"]),
         lambda: client.replace_class("s", "a", []),
     ]
     for call in calls:

@@ -140,7 +140,7 @@ def test_the_best_scores_alone_are_returned(client: Client, session: Session) ->
     (best,) = session.classify(QUERY, top_k=1).results[0].faces
     assert (best.scores, best.margin, best.predicted) == (every.scores[:1], every.margin, every.predicted)
     (frame,) = session.stream(QUERY, top_k=1)
-    (stateless,) = client.classify_by(SUPPORT, QUERY, top_k=1).results
+    (stateless,) = client.classify_stateless(SUPPORT, QUERY, top_k=1).results
     assert len(frame.faces[0].scores) == len(stateless.faces[0].scores) == 1
 
 
