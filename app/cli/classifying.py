@@ -47,7 +47,8 @@ def classify(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Save copies of the images in this folder, with boxes and labels drawn on them",
+            help="Save copies of the images in this folder, with boxes and labels drawn on them; "
+            "replaces pictures of an earlier run, and no other file",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON Result of the HTTP API per line")] = False,

@@ -244,7 +244,9 @@ def test_labels_and_names_on_the_page_of_a_report_are_no_html(report: Report) ->
         confusion={name: renamed(row) for name, row in renamed(report.evaluation.confusion).items()},
         per_class=renamed(report.evaluation.per_class),
     )
-    pairs = [dataclasses.replace(pair, label=hostile, predicted=hostile) for pair in report.confused_pairs]
+    pairs = tuple(
+        dataclasses.replace(pair, label=hostile, predicted=hostile) for pair in report.confused_pairs
+    )
     changed = dataclasses.replace(
         report, evaluation=evaluation, images=renamed(report.images), confused_pairs=pairs
     )
