@@ -6,7 +6,6 @@ Commands import torch and mediapipe inside their functions, so that --help takes
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Annotated, NoReturn
 
 import pydantic
@@ -14,7 +13,7 @@ import typer
 
 from app.cli import classifying, evaluating, preparing, serving, training
 from app.cli.bench import bench
-from app.cli.console import plain
+from app.cli.console import print_fault
 from app.cli.sessions import sessions
 from model.errors import CsrnError
 
@@ -24,7 +23,7 @@ cli = typer.Typer(
     "Try it:  csrn serve, then open http://127.0.0.1:8000.  Classify files without a service:  "
     "csrn classify --support DIR photo.jpg, with the examples in DIR/<label>/.\n\n"
     "Make weights:  csrn prepare, then csrn train, then csrn evaluate.  Tab completion:  "
-    "csrn --install-completion.  Settings are CSRN_* environment variables (see the README).",
+    "csrn --install-completion.  Settings are CSRN_* environment variables (see docs/api.md).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -83,5 +82,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"csrn: {plain(' '.join(message.split()))}", file=sys.stderr)
+    print_fault(" ".join(message.split()))
     raise SystemExit(1)

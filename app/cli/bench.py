@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from app.cli.console import StageBars, stdout
-from app.cli.options import Device, DeviceName, Json, Weights, read_settings
+from app.cli.options import Device, DeviceName, Json, Weights, finite, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,9 @@ def score(weights: Weights = None, device: Device = None, as_json: Json = False)
 
 @bench.command()
 def serve(
-    seconds: Annotated[float, typer.Option(min=0.5, help="Duration for each number of clients")] = 8.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, callback=finite, help="Duration for each number of clients")
+    ] = 8.0,
     images: Annotated[
         Path,
         typer.Option(

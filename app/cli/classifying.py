@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import StageBars, plain, report, stderr
-from app.cli.options import ApiKey, Device, Weights
+from app.cli.console import StageBars, plain, print_fault, stderr
+from app.cli.options import ApiKey, Device, Weights, finite
 from app.cli.result_formats import Summary, printer
 
 if TYPE_CHECKING:
@@ -36,15 +36,19 @@ def classify(
     ] = None,
     api_key: ApiKey = None,
     unknown_below: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Predict no class if the best score is lower")
+        float | None,
+        typer.Option(min=0, max=1, callback=finite, help="Predict no class if the best score is lower"),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Show only this many best classes")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show only the best N classes")
+    ] = None,
     all_faces: Annotated[bool, typer.Option("--all-faces", help="Classify every face of an image")] = False,
     save: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Save copies of the images in this folder, with boxes and labels drawn on them",
+            help="Save copies of the images in this folder, with boxes and labels drawn on them; "
+            "replaces pictures of an earlier run, and no other file",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON Result of the HTTP API per line")] = False,
@@ -69,12 +73,11 @@ def classify(
         if url is None:
             raise typer.BadParameter("--session needs --url, because sessions live in a service")
     if url is not None and (weights or device):
-        raise typer.BadParameter(
-            "--weights and --device are for this process, and with --url a service computes"
-        )
+        raise typer.BadParameter("with --url the service computes: leave out --weights and --device")
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
     from app.cli import classify_files
+    from app.sessions.errors import ClassNotFound
     from csrn_client.images import path_text
     from model.errors import ImageUnreadable, NoFace
 
@@ -83,13 +86,14 @@ def classify(
 
     def fail(message: str) -> None:
         faults.append(message)
-        report(message)
+        print_fault(message)
 
     summary = Summary()
 
     def fail_missing(path: str) -> None:
         summary.unreadable += 1
-        fail(f"{path_text(Path(path))}: no such image")
+        why = "no image found in it" if os.path.isdir(path) else "no such image"
+        fail(f"{path_text(Path(path))}: {why}")
 
     files = classify_files.find_images(queries, on_missing=fail_missing, leave_out=save)
     if not files:
@@ -116,7 +120,9 @@ def classify(
             classes = (await client.get_session(session_id)).classes
             labels = [known.label for known in classes if known.enabled]
             if not labels:
-                raise NoFace("the session has no enabled class, or no support image shows one clear face")
+                if session is None:
+                    raise NoFace("no support image shows one clear face")
+                raise ClassNotFound("the session has no enabled class")
             show = printer(labels, as_json=as_json, as_csv=as_csv)
             few = len(files) <= classify_files.FILES_AT_ONCE
             bars = at_end.enter_context(StageBars(disable=few))
@@ -141,20 +147,24 @@ def classify(
                 bars.show("classifying", result.index + 1, len(files))
 
     asyncio.run(classify_all())
-    stderr.print(plain(summary.line()), markup=False, highlight=False, soft_wrap=True)
+    stderr.print(plain(summary.line()))
     if faults:
         raise typer.Exit(1)
 
 
 def _picture_paths(files: Sequence[Path], examples: Sequence[Path], folder: Path) -> Mapping[Path, Path]:
-    """Where the picture of each file goes. Raises: BadParameter if a picture would replace an image."""
-    from app.cli.pictures import picture_paths
+    """Where the picture of each file goes. Raises: BadParameter if a picture would replace another file.
+
+    Pictures of an earlier run are replaced.
+    """
+    from app.cli.pictures import is_saved_picture, picture_paths
     from csrn_client.images import path_text
 
     paths = picture_paths(files, folder)
     originals = {file.resolve() for file in (*files, *examples)}
     for path in paths.values():
-        if path.resolve() in originals:
+        is_free = not os.path.lexists(path) or is_saved_picture(path)
+        if not is_free or path.resolve() in originals:
             raise typer.BadParameter(f"--save would replace {path_text(path)}: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return paths

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 WIDTH_OF_FILES = 160
-stderr = Console(stderr=True)
+stderr = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+"""Prints each text as it is. Tables and progress bars keep to the width of the terminal"""
 
 
 class StageBars(Progress):
@@ -30,15 +31,15 @@ class StageBars(Progress):
 
 def stdout() -> Console:
     """A console for tables. In a file or a pipe they may be wider than the 80 characters of rich."""
-    console = Console()
+    console = Console(emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
     return console
 
 
-def report(message: str) -> None:
-    """Print one line on stderr, as csrn reports a fault."""
-    stderr.print(f"csrn: {plain(message)}", markup=False, highlight=False, soft_wrap=True)
+def print_fault(message: str) -> None:
+    """Print one line on stderr."""
+    stderr.print(f"csrn: {plain(message)}")
 
 
 def plain(text: str) -> str:

@@ -10,7 +10,18 @@ import typer
 from rich.table import Table
 
 from app.cli.console import StageBars, cell, stderr, stdout
-from app.cli.options import AtLeastOne, Classes, Device, Json, Seed, chosen_classes, read_settings, split_list
+from app.cli.options import (
+    Classes,
+    Device,
+    Json,
+    Query,
+    Seed,
+    Shot,
+    Way,
+    chosen_classes,
+    read_settings,
+    split_list,
+)
 
 if TYPE_CHECKING:
     from model.training.report import Report
@@ -32,10 +43,10 @@ def evaluate(
     ] = "original",
     classes: Classes = "",
     split: Annotated[str | None, typer.Option(help="Split to use; all images by default")] = None,
-    way: AtLeastOne = 3,
-    shot: AtLeastOne = 3,
-    query: AtLeastOne = 1,
-    episodes: Annotated[int, typer.Option(min=2)] = 2000,
+    way: Way = 3,
+    shot: Shot = 3,
+    query: Query = 1,
+    episodes: Annotated[int, typer.Option(min=2, help="Number of episodes")] = 2000,
     seed: Seed = 0,
     personal: Annotated[
         bool,
@@ -128,7 +139,7 @@ def evaluate(
             "labels": labels,
         }
         write_report(measured, report, settings=about)
-        stderr.print(f"wrote {report}", markup=False, highlight=False, soft_wrap=True)
+        stderr.print(f"wrote {report}")
     if record is not None:
         del summary["weights_sha256"]
         summary["weights_sha256"] = record_evaluation(settings.weights, record, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,8 +25,17 @@ Device = Annotated[
 ApiKey = Annotated[str | None, typer.Option(envvar="CSRN_API_KEY", help="Your API key")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line")]
 Classes = Annotated[str, typer.Option(help="Comma-separated labels; by default all labels of the data")]
-AtLeastOne = Annotated[int, typer.Option(min=1)]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1)]
+Way = Annotated[int, typer.Option(min=1, help="Classes of an episode")]
+Shot = Annotated[int, typer.Option(min=1, help="Examples of each class")]
+Query = Annotated[int, typer.Option(min=1, help="Queries of each class")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same episodes")]
+
+
+def finite(number: float | None) -> float | None:
+    """Refuses inf and nan: nan is in every range. For the callback of an option. Raises: BadParameter."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is not a finite number")
+    return number
 
 
 def read_settings(**options: object) -> Settings:

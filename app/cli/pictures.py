@@ -21,6 +21,8 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f
 UNKNOWN_COLOUR, EDGE = "#dddddd", "#000000"
 FORMATS = {".png": "PNG", ".webp": "WEBP"}
 """By the ending of a file; any other file is written as JPEG"""
+SOFTWARE_TAG, SOFTWARE = 0x0131, "csrn classify"
+"""The entry of the EXIF data by which a saved picture is known"""
 
 
 def picture_paths(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -52,8 +54,19 @@ def save_picture(file: Path, result: Result, path: Path, colours: Mapping[str, s
         _draw_face(picture, face, scale, colours)
     if not result.faces:
         _draw_label(picture, "no face found", (0, 0), UNKNOWN_COLOUR, _text_px(picture))
+    exif = Image.Exif()
+    exif[SOFTWARE_TAG] = SOFTWARE
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, FORMATS.get(path.suffix.lower(), "JPEG"), quality=92)
+    picture.save(path, FORMATS.get(path.suffix.lower(), "JPEG"), quality=92, exif=exif)
+
+
+def is_saved_picture(path: Path) -> bool:
+    """Whether save_picture wrote the file. A link to such a file is none."""
+    try:
+        with Image.open(path) as picture:
+            return not path.is_symlink() and picture.getexif().get(SOFTWARE_TAG) == SOFTWARE
+    except OSError:
+        return False
 
 
 def label_colours(labels: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,10 @@ from app.cli.console import StageBars, cell, stdout
 
 
 def prepare(
-    dataset: Annotated[Literal["fer2013", "rafdb", "sfew", "afew", "folder"], typer.Argument()],
+    dataset: Annotated[
+        Literal["fer2013", "rafdb", "sfew", "afew", "folder"],
+        typer.Argument(help="Layout of the data set; folder is SOURCE/<label>/<image>"),
+    ],
     source: Annotated[Path, typer.Argument(help="Folder, zip or CSV of the data set")],
     out: Annotated[Path, typer.Argument(help="Folder to write; an interrupted run is resumed")],
     votes: Annotated[
@@ -77,9 +80,11 @@ def prepare(
 
 
 def convert(
-    feature_encoder: Annotated[Path, typer.Argument(metavar="FEATURE_ENCODER.pth")],
-    relation_network: Annotated[Path, typer.Argument(metavar="RELATION_NETWORK.pth")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    feature_encoder: Annotated[Path, typer.Argument(metavar="FEATURE_ENCODER.pth", help="Published encoder")],
+    relation_network: Annotated[
+        Path, typer.Argument(metavar="RELATION_NETWORK.pth", help="Published relation network of the encoder")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="Weights to write")],
 ) -> None:
     """Convert a published checkpoint pair to one safetensors file."""
     from model.checkpoint import convert_published

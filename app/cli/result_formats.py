@@ -84,7 +84,7 @@ def _csv_printer(labels: Sequence[str]) -> Callable[[Result], None]:
 def _print_table(result: Result) -> None:
     console = stdout()
     if not result.faces and result.error is None:
-        console.print(f"{result.filename}: no face found", markup=False, soft_wrap=True)
+        console.print(f"{result.filename}: no face found", markup=False, highlight=False, soft_wrap=True)
     for face in result.faces:
         columns = [*face.scores[0].parts.model_dump()]
         table = Table(

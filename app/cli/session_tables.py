@@ -68,7 +68,9 @@ def print_quality(quality: Quality) -> None:
     console.print(verdicts)
     console.print()
     if quality.accuracy is None:
-        print("not measurable yet: each class needs at least two examples, and a session two classes")
+        print(
+            "not measurable yet: a session needs two enabled classes, and each of them at least two examples"
+        )
         return
     confusion = _table("class", *map(cell, quality.labels), title="classified as")
     for label, row in zip(quality.labels, quality.confusion, strict=True):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import count, plain, report
-from app.cli.options import ApiKey, Json
+from app.cli.console import count, plain, print_fault
+from app.cli.options import ApiKey, Json, finite
 from app.cli.session_tables import print_quality, print_session, print_sessions
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def show(session_id: SessionId, url: Url = LOCAL, api_key: ApiKey = None, as_jso
 def create(
     name: Annotated[str | None, typer.Option(help="A name for people; several sessions may share it")] = None,
     ttl_s: Annotated[
-        float | None, typer.Option(help="Seconds until the service deletes it; by default never")
+        float | None,
+        typer.Option(callback=finite, help="Seconds until the service deletes it; by default never"),
     ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Text to keep with it; repeatable")
@@ -90,15 +91,15 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete sessions with their examples. One that does not exist does not stop the others."""
-    from csrn_client import ServiceProblem
+    from csrn_client import InvalidValue, ServiceProblem
 
     deleted = []
     with _client(url, api_key) as client:
         for session_id in session_ids:
             try:
                 client.delete_session(session_id)
-            except ServiceProblem as problem:
-                report(f"{session_id}: {problem}")
+            except (InvalidValue, ServiceProblem) as problem:
+                print_fault(f"{session_id}: {problem}")
                 continue
             deleted.append(session_id)
             if not as_json:

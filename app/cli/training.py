@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from app.cli.console import StageBars, stderr
-from app.cli.options import AtLeastOne, Classes, Device, Seed, chosen_classes, read_settings
+from app.cli.options import Classes, Device, Query, Seed, Shot, Way, chosen_classes, finite, read_settings
 
 
 def train(
@@ -36,14 +36,17 @@ def train(
         typer.Option(min=0, help="Supervised steps before those, on smaller patches, in half the time"),
     ] = 0,
     whole_learning_rate: Annotated[
-        float, typer.Option(min=0, help="Highest learning rate of the supervised steps on full-size patches")
+        float,
+        typer.Option(
+            min=0, callback=finite, help="Highest learning rate of the supervised steps on full-size patches"
+        ),
     ] = 2e-3,
     warmup_batch: Annotated[int, typer.Option(min=1, help="Images in a supervised step")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of episodes")] = 500,
-    way: AtLeastOne = 5,
-    shot: AtLeastOne = 4,
-    query: AtLeastOne = 3,
-    episodes_per_step: Annotated[int, typer.Option(min=1)] = 4,
+    way: Way = 5,
+    shot: Shot = 4,
+    query: Query = 3,
+    episodes_per_step: Annotated[int, typer.Option(min=1, help="Episodes in a step")] = 4,
     label_episodes: Annotated[
         bool,
         typer.Option(help="Draw the classes of some episodes from labels and votes, not from clusters alone"),
@@ -53,6 +56,7 @@ def train(
         typer.Option(
             min=0,
             max=1,
+            callback=finite,
             help="Weight of the teacher's prediction in a soft target; "
             "its feature maps have 1 minus this weight",
         ),
@@ -60,7 +64,9 @@ def train(
     votes_weight: Annotated[
         float,
         typer.Option(
-            min=0, help="Weight of the votes part; lower it for classes that annotators could not choose"
+            min=0,
+            callback=finite,
+            help="Weight of the votes part; lower it for classes that annotators could not choose",
         ),
     ] = 1.0,
     seed: Seed = 0,
@@ -97,7 +103,7 @@ def train(
             if progress.held_out_accuracy is not None:
                 held_out = f"held-out accuracy {progress.held_out_accuracy:.3f}"
                 line = f"{progress.stage} step {progress.step}: {figures}  {held_out}"
-                bars.console.print(line, markup=False)
+                bars.console.print(line)
 
         train_weights(
             images,
@@ -110,4 +116,4 @@ def train(
             save_every=save_every,
             progress=show,
         )
-        stderr.print(f"wrote {out}", markup=False)
+        stderr.print(f"wrote {out}")

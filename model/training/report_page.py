@@ -17,7 +17,7 @@ CSS = Path(__file__).with_name("report_page.css")
 def write_report(report: Report, path: Path, *, settings: Mapping[str, str]) -> None:
     """Write the report. Raises: OSError.
 
-    Args: settings, name to value of what else the reader must know: the data, the weights.
+    Args: settings, further rows of the settings table: name to value.
     """
     path.write_text(report_page(report, settings=settings), encoding="utf-8")
 
@@ -51,7 +51,7 @@ def report_page(report: Report, *, settings: Mapping[str, str]) -> str:
 <h1>Evaluation of {_text(settings.get("weights", "the weights"))}</h1>
 <p class="lead">{kind} episodes: {evaluation.episodes} small problems with {evaluation.way} classes each.
 Every class has {_count(evaluation.shot, "example")}, and {_count(evaluation.query, "query", "queries")} to
-classify. Intervals (±) hold the true mean in 95 of 100 evaluations.</p>
+classify. Intervals (±) are 95 % intervals over episodes; another data set can differ by more.</p>
 {"".join(sections)}
 </main>
 </body>

@@ -1,4 +1,4 @@
-"""README.md and docs/*.md: the examples work as written, and the links lead to something."""
+"""The documents for people: their examples work as written, and their links lead to something."""
 
 from __future__ import annotations
 

@@ -80,7 +80,10 @@ def test_the_python_client_covers_the_api(service: Service) -> None:
             client.get_session(session.id)
         assert raised.value.code == "session_not_found"
         assert copy.id in {listed.id for listed in client.list_sessions(limit=1000).sessions}
-        assert client.classify_by(support, [images["anger"][3]]).model.weights_sha256 == copy.weights_sha256
+        assert (
+            client.classify_stateless(support, [images["anger"][3]]).model.weights_sha256
+            == copy.weights_sha256
+        )
         assert client.get_model().weights_sha256 == copy.weights_sha256
 
     async def predict() -> list[str | None]:

@@ -2,6 +2,7 @@
 
 ClientError
 ├── InvalidURL
+├── InvalidValue
 ├── InvalidImage
 ├── MissingPackage
 ├── ServiceUnreachable
@@ -29,6 +30,11 @@ class ClientError(Exception):
 
 class InvalidURL(ClientError):
     """The client was given an address that is not http:// or https://."""
+
+
+class InvalidValue(ClientError, ValueError):
+    """The client was given a value that cannot be sent: an id or a label that cannot be part of an address,
+    or a value that JSON cannot hold, such as infinity."""
 
 
 class InvalidImage(ClientError, ValueError):

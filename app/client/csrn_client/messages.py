@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -12,6 +13,7 @@ import pydantic
 from csrn_client.errors import (
     InvalidImage,
     InvalidURL,
+    InvalidValue,
     ServiceProblem,
     ServiceUnreachable,
     UnexpectedResponse,
@@ -43,9 +45,30 @@ def timeouts(timeout_s: float) -> httpx.Timeout:
 
 
 def session_path(session: Session | str, *rest: str) -> str:
-    """The path of a session, or of something in it: `/v1/sessions/ID/classes/LABEL`."""
+    """The path of a session, or of something in it: `/v1/sessions/ID/classes/LABEL`. Raises: InvalidValue."""
     session_id = session if isinstance(session, str) else session.id
-    return "/".join(["/v1/sessions", *(urllib.parse.quote(part, safe="") for part in (session_id, *rest))])
+    return "/".join(["/v1/sessions", *map(_path_part, (session_id, *rest))])
+
+
+def _path_part(name: str) -> str:
+    # HTTP clients resolve . and .. before they send an address: the request would concern something else.
+    if name in ("", ".", "..") or "/" in name or not _is_unicode(name):
+        raise InvalidValue(f"{name!r} cannot be part of an address: it is no id and no label")
+    return urllib.parse.quote(name, safe="")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text has no lone surrogates, which UTF-8 cannot hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@contextlib.contextmanager
+def encoding() -> Iterator[None]:
+    """Turns the errors of building a request into the client's own. Raises: InvalidValue."""
+    try:
+        yield
+    except (TypeError, ValueError, httpx.InvalidURL) as error:
+        raise InvalidValue(f"a value cannot be sent: {error}") from error
 
 
 def labelled(examples: Examples) -> tuple[list[str], list[Image]]:

@@ -72,7 +72,7 @@ def one_batch(uploads: Iterable[Upload]) -> Batch:
     return batch
 
 
-class Parts(abc.ABC, Generic[AnswerT]):
+class SplitCall(abc.ABC, Generic[AnswerT]):
     """The requests of a call. A batch that the service refuses as too large is sent again in two halves."""
 
     def __init__(self, batches: Iterable[Batch], *, divisible: bool = True) -> None:
@@ -125,7 +125,7 @@ class Parts(abc.ABC, Generic[AnswerT]):
         """Give an error what the requests so far achieved."""
 
 
-class Additions(Parts[AddedT]):
+class Additions(SplitCall[AddedT]):
     """The requests that add examples."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
@@ -165,7 +165,7 @@ class Additions(Parts[AddedT]):
         error.added = self.merged() if self._answer is not None else None
 
 
-class Classification(Parts[Results]):
+class Classification(SplitCall[Results]):
     """The requests that classify images."""
 
     def __init__(self, batches: Iterable[Batch], *, divisible: bool = True) -> None:

@@ -89,7 +89,7 @@ class Client(Connection):
         """
         labels, images = labelled(examples)
         additions: Additions[Added] = Additions(batches([*uploads(images)]))
-        return self._ask_in_parts(
+        return self._ask_split(
             Added,
             session_path(session, "support"),
             additions,
@@ -112,7 +112,7 @@ class Client(Connection):
         if example_ids is not None and len(example_ids) != len(sent):
             raise InvalidImage(f"{len(sent)} images need as many example_ids, not {len(example_ids)}")
         additions: Additions[Added] = Additions(batches(sent))
-        return self._ask_in_parts(
+        return self._ask_split(
             Added,
             session_path(session, "classes", label, "examples"),
             additions,
@@ -138,9 +138,7 @@ class Client(Connection):
         enabled: bool | None = None,
     ) -> Class:
         """Rename a class, or say whether queries are compared with it. It keeps its examples."""
-        body = {
-            name: value for name, value in (("label", new_label), ("enabled", enabled)) if value is not None
-        }
+        body = {"label": new_label, "enabled": enabled}
         return self._ask(Class, "PATCH", session_path(session, "classes", label), json=body)
 
     def delete_class(self, session: schemas.Session | str, label: str) -> None:
@@ -178,9 +176,9 @@ class Client(Connection):
         )
         classification = Classification(batches(uploads(images)))
         path = session_path(session, "classify")
-        return self._ask_in_parts(Results, path, classification, lambda _: fields)
+        return self._ask_split(Results, path, classification, lambda _: fields)
 
-    def classify_by(
+    def classify_stateless(
         self,
         support: Examples,
         images: Image | Iterable[Image],
@@ -204,7 +202,7 @@ class Client(Connection):
             regions=regions or None,
         )
         classification, files = Classification.beside(sent, uploads(images)), file_parts("support", sent)
-        return self._ask_in_parts(Results, "/v1/classify", classification, lambda _: fields, files)
+        return self._ask_split(Results, "/v1/classify", classification, lambda _: fields, files)
 
     def stream(
         self,

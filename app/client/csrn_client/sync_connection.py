@@ -12,10 +12,10 @@ import pydantic
 
 from csrn_client.errors import ClientError
 from csrn_client.images import upload
-from csrn_client.messages import checked, file_parts, parsed, service_url, timeouts
+from csrn_client.messages import checked, encoding, file_parts, parsed, service_url, timeouts
 from csrn_client.retries import pause_before_retry
 from csrn_client.schemas import StreamResult
-from csrn_client.splitting import Batch, Parts
+from csrn_client.splitting import Batch, SplitCall
 from csrn_client.streaming import (
     Frames,
     connect_sync,
@@ -73,11 +73,11 @@ class Connection:
         """Send a request and parse its answer. content: arguments of httpx."""
         return parsed(answer, self._send(method, path, **content), self)
 
-    def _ask_in_parts(
+    def _ask_split(
         self,
         answer: type[M],
         path: str,
-        parts: Parts[M],
+        call: SplitCall[M],
         fields: Callable[[Batch], dict[str, Any]],
         files: list[Any] | None = None,
     ) -> M:
@@ -85,22 +85,24 @@ class Connection:
 
         Args: fields, returns the form fields for a batch; files, are sent with every batch.
         """
-        for batch in parts:
+        for batch in call:
             content = {"files": [*(files or []), *file_parts("images", batch.uploads)], "data": fields(batch)}
             try:
-                parts.answered(batch, self._ask(answer, "POST", path, **content))
+                call.answered(batch, self._ask(answer, "POST", path, **content))
             except ClientError as error:
-                if not parts.handled(batch, error):
+                if not call.handled(batch, error):
                     raise
-        return parts.merged()
+        return call.merged()
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Send a request, and send it again after a pause if that can help. content: arguments of httpx."""
+        with encoding():
+            request = self._http.build_request(method, path, **content)
         retried = 0
         while True:
             outcome: httpx.Response | httpx.HTTPError
             try:
-                outcome = self._http.request(method, path, **content)
+                outcome = self._http.send(request)
             except httpx.HTTPError as error:
                 outcome = error
             pause_s = pause_before_retry(outcome, retried, self._retries)

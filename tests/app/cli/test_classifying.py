@@ -98,7 +98,9 @@ def test_classify_names_support_files_that_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "calm" / "wall.png").write_bytes(no_face())
     ended = csrn("classify --support", tmp_path, QUERY)
     assert (ended.code, ended.stdout) == (1, "")
-    assert "wall.png is not used: " in ended.stderr
+    rejected, end = ended.stderr.splitlines()
+    assert "wall.png is not used: " in rejected
+    assert end == "csrn: no support image shows one clear face"
     (tmp_path / "calm" / "face.jpg").write_bytes(QUERY.read_bytes())
     (tmp_path / "calm" / "gone.jpg").symlink_to("nowhere")
     ended = csrn("classify --support", tmp_path, "--csv --unknown-below 0", QUERY)
@@ -139,6 +141,7 @@ def test_classify_goes_on_after_a_file_that_cannot_be_opened(tmp_path: Path) -> 
         ("classify --session s x.jpg", 2),
         (f"classify --support {SAMPLES} --json --csv x.jpg", 2),
         (f"classify --support {SAMPLES} --top-k 0 x.jpg", 2),
+        (f"classify --support {SAMPLES} --unknown-below nan x.jpg", 2),
         (f"classify --support {SAMPLES} --device tpu x.jpg", 2),
         (f"classify --support {SAMPLES} --url http://127.0.0.1:9 --device cpu {QUERY}", 2),
         (f"classify --support {SAMPLES} --save {QUERY.parent} {QUERY}", 2),
@@ -152,7 +155,8 @@ def test_classify_goes_on_after_a_file_that_cannot_be_opened(tmp_path: Path) -> 
         ("nonsense", 2),
         ("train /nowhere --out /tmp/x", 1),
         ("train /nowhere --out /tmp/x --seed -1", 2),
-        ("train /nowhere --out /tmp/x --cosine-weight nan", 2),
+        ("train /nowhere --out /tmp/x --teacher-share nan", 2),
+        ("train /nowhere --out /tmp/x --votes-weight inf", 2),
         ("evaluate /nowhere --way 0", 2),
     ],
 )

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
+import typer
 
 from app import VERSION
+from app.cli import cli
 from tests.support.command_line import csrn, csrn_succeeds
 
 
@@ -45,6 +48,17 @@ def test_options_replace_settings_and_a_bad_one_is_one_line(
     ended = csrn("serve --port 0", options)
     faults = [line for line in ended.stderr.splitlines() if line.startswith("csrn: ")]
     assert (ended.code, faults) == (1, [said])
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    typer.main.get_command(cli).commands.items(),  # type: ignore[attr-defined]
+)
+def test_every_option_and_argument_has_help(name: str, command: click.Command) -> None:
+    commands = command.commands if isinstance(command, click.Group) else {name: command}
+    for subcommand in commands.values():
+        for parameter in subcommand.params:
+            assert getattr(parameter, "help", None), f"csrn {name}: {subcommand.name} {parameter.name}"
 
 
 def test_every_command_has_short_help_and_csrn_has_a_version() -> None:

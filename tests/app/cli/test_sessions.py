@@ -33,9 +33,9 @@ def _known_service(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 @pytest.fixture(scope="module")
 def taught(url: str) -> str:
-    """The id of a session with two classes, whose name looks like markup."""
+    """The id of a session with two classes, whose name looks like markup and an emoji code."""
     with Client(url) as client:
-        session = client.create_session(name="[red]me[/red]\x1b[31m")
+        session = client.create_session(name="[red]me[/red]:smile:\x1b[31m")
         images = [SAMPLES / "anger" / f"{index:02}.jpg" for index in range(3)]
         client.add_support(session.id, [("calm", image) for image in images])
         images = [SAMPLES / "surprise" / f"{index:02}.jpg" for index in range(3)]
@@ -70,7 +70,7 @@ def test_the_list_has_all_pages_and_finds_a_name(
         assert {session["id"] for session in named} == made
         lines = csrn_succeeds("sessions list").splitlines()
         assert sum(line.split()[1:2] == ["many"] for line in lines) == 3
-        assert any(line.startswith(taught) and "[red]me[/red]\\x1b[31m" in line for line in lines)
+        assert any(line.startswith(taught) and "[red]me[/red]:smile:\\x1b[31m" in line for line in lines)
         assert int(lines[-1].split()[0]) >= 4
     finally:
         deleted = csrn_succeeds("sessions delete", *sorted(made), "--json")
@@ -80,9 +80,11 @@ def test_the_list_has_all_pages_and_finds_a_name(
 
 def test_a_session_that_does_not_exist_does_not_stop_the_deletion_of_others() -> None:
     session_id = json.loads(csrn_succeeds("sessions create --json"))["id"]
-    ended = csrn("sessions delete nothing", session_id)
+    ended = csrn("sessions delete nothing ..", session_id)
     assert (ended.code, ended.stdout) == (1, f"deleted {session_id}\n")
-    assert ended.stderr.startswith("csrn: nothing: The session does not exist")
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("csrn: nothing: The session does not exist")
+    assert second.startswith("csrn: ..: '..' cannot be part of an address")
 
 
 def test_an_exported_session_can_be_imported(taught: str, tmp_path: Path) -> None:
@@ -124,12 +126,29 @@ def test_the_quality_of_an_empty_session_is_not_measurable() -> None:
     csrn_succeeds("sessions delete", session_id)
 
 
+def test_disabled_classes_do_not_count_for_the_quality_or_for_queries(url: str) -> None:
+    with Client(url) as client:
+        session = client.create_session()
+        for label in ("anger", "surprise"):
+            session.add_examples(label, [SAMPLES / label / f"{index:02}.jpg" for index in range(2)])
+        client.update_class(session, "anger", enabled=False)
+        printed = csrn_succeeds("sessions quality", session.id)
+        assert "not measurable yet: a session needs two enabled classes" in printed
+        client.update_class(session, "surprise", enabled=False)
+    ended = csrn("classify --session", session.id, SAMPLES / "surprise" / "07.jpg")
+    assert (ended.code, ended.stderr) == (1, "csrn: the session has no enabled class\n")
+    csrn_succeeds("sessions delete", session.id)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         ("create --metadata camera", 2),
         ("create --ttl-s -1", 2),
         ("create --ttl-s 0", 2),
+        ("create --ttl-s inf", 2),
+        ("create --ttl-s nan", 2),
+        ("show ..", 1),
         ("delete", 2),
         ("import /nowhere", 1),
         ("list --url http://127.0.0.1:9", 1),
@@ -155,19 +174,44 @@ def test_images_are_classified_by_a_session_of_the_service(taught: str, tmp_path
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "wall.png").write_bytes(no_face())
     query = SAMPLES / "surprise" / "07.jpg"
-    saved = tmp_path / "saved"
-    ended = csrn("classify --json --session", taught, "--save", saved, "/nowhere.jpg", query, tmp_path)
+    saved, empty = tmp_path / "saved", tmp_path / "empty"
+    empty.mkdir()
+    ended = csrn("classify --json --session", taught, "--save", saved, "/nowhere.jpg", empty, query, tmp_path)
     assert ended.code == 1
     results = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [Path(result["filename"]).name for result in results] == ["07.jpg", "text.jpg", "wall.png"]
-    first, second, summary = ended.stderr.splitlines()
+    first, second, third, summary = ended.stderr.splitlines()
     assert first == "csrn: /nowhere.jpg: no such image"
-    assert second.startswith(f"csrn: {tmp_path}/text.jpg: the file is not a JPEG")
+    assert second == f"csrn: {empty}: no image found in it"
+    assert third.startswith(f"csrn: {tmp_path}/text.jpg: the file is not a JPEG")
     predicted = results[0]["faces"][0]["predicted"] or "unknown"
-    assert summary == f"2 images: 1 {predicted}, 1 without a face; 2 could not be read"
+    assert summary == f"2 images: 1 {predicted}, 1 without a face; 3 could not be read"
     assert sorted(path.name for path in saved.iterdir()) == ["07.jpg", "wall.png"]
     with Image.open(saved / "07.jpg") as drawn, Image.open(query) as original:
         assert drawn.size == original.size
+
+
+def test_saved_pictures_replace_those_of_an_earlier_run_and_no_other_file(
+    taught: str, tmp_path: Path
+) -> None:
+    query, saved, mine = SAMPLES / "surprise" / "07.jpg", tmp_path / "saved", tmp_path / "mine.jpg"
+    for _ in range(2):
+        csrn_succeeds("classify --session", taught, "--save", saved, query)
+    picture = saved / "07.jpg"
+    picture.replace(mine)
+    drawn = mine.read_bytes()
+    for put_in_the_way in (
+        lambda: picture.symlink_to(mine),
+        lambda: picture.symlink_to(tmp_path / "nothing"),
+        lambda: picture.write_text("notes"),
+    ):
+        put_in_the_way()
+        ended = csrn("classify --session", taught, "--save", saved, query)
+        assert (ended.code, ended.stdout) == (2, "")
+        assert "--save would replace" in ended.stderr
+        picture.unlink()
+    assert sorted(tmp_path.iterdir()) == [mine, saved]
+    assert mine.read_bytes() == drawn
 
 
 def test_weights_are_not_for_a_running_service(taught: str) -> None:

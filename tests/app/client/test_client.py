@@ -178,8 +178,8 @@ def test_only_what_is_given_is_changed() -> None:
         ("PATCH", "/v1/sessions/s", {"name": None, "ttl_s": None}),
         ("PATCH", "/v1/sessions/s", {"metadata": {"a": 1}}),
         ("PATCH", "/v1/sessions/s", {}),
-        ("PATCH", "/v1/sessions/s/classes/a", {"label": "b"}),
-        ("PATCH", "/v1/sessions/s/classes/a", {"enabled": False}),
+        ("PATCH", "/v1/sessions/s/classes/a", {"label": "b", "enabled": None}),
+        ("PATCH", "/v1/sessions/s/classes/a", {"label": None, "enabled": False}),
     ]
 
 

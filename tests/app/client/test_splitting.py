@@ -2,101 +2,15 @@
 
 from __future__ import annotations
 
-import email
-import email.message
-import email.policy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from csrn_client import Client, ClientError, InvalidImage, ServiceProblem
 from csrn_client.images import Upload
 from csrn_client.splitting import Batch, batches
-
-SESSION: dict[str, object] = {
-    "id": "s",
-    "name": None,
-    "created_at": "2026-01-01T00:00:00Z",
-    "expires_at": None,
-    "revision": 0,
-    "weights_sha256": "w",
-    "metadata": {},
-    "classes": [],
-}
-BOX = {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}
-Fields = dict[str, list[tuple[str, bytes]]]
-
-
-def form(request: httpx.Request) -> Fields:
-    """The file names (or "") and the contents of each field of a multipart form."""
-    header = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    message = email.message_from_bytes(header + request.content, policy=email.policy.HTTP)
-    assert isinstance(message, email.message.EmailMessage)
-    fields: Fields = {}
-    for part in message.iter_parts():
-        name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
-        assert isinstance(content, bytes)
-        fields.setdefault(str(name), []).append((part.get_filename(""), content))
-    return fields
-
-
-class FakeService(httpx.MockTransport):
-    """Adds and classifies images by what they contain: "no" shows no face, "bad" is unreadable."""
-
-    def __init__(self, *, max_images: int = 64, fails_at: int | None = None) -> None:
-        self.requests: list[Fields] = []
-        self._max_images, self._fails_at = max_images, fails_at
-        super().__init__(self._answer)
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of images in each request."""
-        return [len(fields["images"]) for fields in self.requests]
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(fields := form(request))
-        if len(self.requests) - 1 == self._fails_at:
-            return problem(409, "class_limit")
-        images = fields["images"]
-        if len(images) + len(fields.get("support", [])) > self._max_images:
-            return problem(413, "body_too_large")
-        if any(content.startswith(b"huge") for _, content in images):
-            return problem(413, "body_too_large")
-        return classified(images) if request.url.path.endswith("/classify") else added(fields, images)
-
-
-def problem(status: int, code: str, **members: Any) -> httpx.Response:
-    body = {"type": "about:blank", "title": code, "status": status, "detail": f"{code}!", "code": code}
-    return httpx.Response(status, json={**body, **members})
-
-
-def added(fields: Fields, images: Sequence[tuple[str, bytes]]) -> httpx.Response:
-    examples, rejected = [], []
-    for index, (name, content) in enumerate(images):
-        if content.startswith(b"no"):
-            rejected.append({"index": index, "filename": name, "code": "no_face", "detail": "no face"})
-        else:
-            label = fields["labels"][index][1].decode() if "labels" in fields else "one class"
-            ids = fields.get("example_ids")
-            example_id = ids[index][1].decode() if ids else content.decode()
-            examples.append({"index": index, "example_id": example_id, "label": label, "box": BOX})
-    if not examples:
-        return problem(422, "no_face", rejected=rejected)
-    return httpx.Response(201, json={"session": SESSION, "added": examples, "rejected": rejected})
-
-
-def classified(images: Sequence[tuple[str, bytes]]) -> httpx.Response:
-    error = {"code": "image_unreadable", "detail": "damaged"}
-    results = [
-        {"index": index, "filename": name, "faces": []} | ({"error": error} if content == b"bad" else {})
-        for index, (name, content) in enumerate(images)
-    ]
-    if all("error" in result for result in results):
-        return problem(400, "image_unreadable")
-    body = {"results": results, "model": {"weights_sha256": "w"}, "unknown_below": 0.5}
-    return httpx.Response(200, json={**body, "timings_ms": {"faces": 2.0, "network": 1.0}})
+from tests.support.limited_service import LimitedService
 
 
 def numbered(count: int) -> list[bytes]:
@@ -120,7 +34,7 @@ def test_the_halves_of_a_batch_are_consecutive() -> None:
 
 
 def test_many_images_are_added_in_several_requests_with_their_own_labels_and_indices() -> None:
-    service = FakeService()
+    service = LimitedService()
     images = [b"no" if index in (3, 70) else b"%d" % index for index in range(150)]
     pairs = [(f"class {index}", image) for index, image in enumerate(images)]
     answer = Client(transport=service).add_support("s", pairs)
@@ -132,7 +46,7 @@ def test_many_images_are_added_in_several_requests_with_their_own_labels_and_ind
 
 
 def test_many_images_of_one_class_keep_their_ids() -> None:
-    service, ids = FakeService(), [f"id-{index}" for index in range(70)]
+    service, ids = LimitedService(), [f"id-{index}" for index in range(70)]
     answer = Client(transport=service).add_examples("s", "a", numbered(70), example_ids=ids)
     assert service.sizes == [64, 6]
     assert [example.example_id for example in answer.added] == ids
@@ -141,7 +55,7 @@ def test_many_images_of_one_class_keep_their_ids() -> None:
 
 
 def test_many_images_are_classified_in_several_requests_and_one_answer() -> None:
-    service = FakeService()
+    service = LimitedService()
     answer = Client(transport=service).classify(
         "s", (image for image in numbered(130)), top_k=2, regions=True
     )
@@ -154,7 +68,7 @@ def test_many_images_are_classified_in_several_requests_and_one_answer() -> None
 
 
 def test_images_are_read_when_it_is_their_turn() -> None:
-    service = FakeService(fails_at=0)
+    service = LimitedService(fails_at=0)
 
     def endless() -> Any:
         while True:
@@ -165,23 +79,23 @@ def test_images_are_read_when_it_is_their_turn() -> None:
 
 
 def test_the_support_set_of_a_stateless_query_is_sent_with_every_request() -> None:
-    service = FakeService()
+    service = LimitedService()
     support = [("a", b"%d" % index) for index in range(14)]
-    answer = Client(transport=service).classify_by(support, numbered(120))
+    answer = Client(transport=service).classify_stateless(support, numbered(120))
     assert service.sizes == [50, 50, 20]
     assert all(len(request["support"]) == len(request["labels"]) == 14 for request in service.requests)
     assert len(answer.results) == 120
 
 
 def test_a_support_set_that_leaves_no_room_for_images_is_sent_once() -> None:
-    service = FakeService()
+    service = LimitedService()
     with pytest.raises(ServiceProblem) as raised:
-        Client(transport=service).classify_by([("a", b"1")] * 64, numbered(9))
+        Client(transport=service).classify_stateless([("a", b"1")] * 64, numbered(9))
     assert (raised.value.code, service.sizes) == ("body_too_large", [9])
 
 
 def test_a_service_with_lower_limits_gets_smaller_requests() -> None:
-    service = FakeService(max_images=20)
+    service = LimitedService(max_images=20)
     answer = Client(transport=service).add_support("s", [("a", image) for image in numbered(70)])
     assert [example.example_id for example in answer.added] == [str(index) for index in range(70)]
     assert service.sizes == [64, 32, 16, 16, 32, 16, 16, 6]
@@ -189,7 +103,7 @@ def test_a_service_with_lower_limits_gets_smaller_requests() -> None:
 
 def test_one_image_that_is_too_large_does_not_stop_the_others() -> None:
     images = [b"0", b"1", b"huge", b"3"]
-    client = Client(transport=FakeService())
+    client = Client(transport=LimitedService())
     answer = client.add_examples("s", "a", images)
     assert [example.index for example in answer.added] == [0, 1, 3]
     assert [(image.index, image.code) for image in answer.rejected] == [(2, "body_too_large")]
@@ -202,15 +116,15 @@ def test_one_image_that_is_too_large_does_not_stop_the_others() -> None:
 
 def test_a_request_of_only_rejected_images_does_not_stop_the_others() -> None:
     images = numbered(64) + [b"no"] * 3
-    answer = Client(transport=FakeService()).add_support("s", [("a", image) for image in images])
+    answer = Client(transport=LimitedService()).add_support("s", [("a", image) for image in images])
     assert len(answer.added) == 64
     assert [(image.index, image.code) for image in answer.rejected] == [(64 + i, "no_face") for i in range(3)]
-    answer = Client(transport=FakeService()).add_support("s", [("a", image) for image in reversed(images)])
+    answer = Client(transport=LimitedService()).add_support("s", [("a", image) for image in reversed(images)])
     assert [example.index for example in answer.added] == [*range(3, 67)]
 
 
 def test_all_images_rejected_in_several_requests_are_one_error() -> None:
-    client = Client(transport=FakeService())
+    client = Client(transport=LimitedService())
     with pytest.raises(ServiceProblem) as raised:
         client.add_examples("s", "a", [b"no"] * 70)
     assert raised.value.code == "no_face"
@@ -223,52 +137,52 @@ def test_all_images_rejected_in_several_requests_are_one_error() -> None:
 
 def test_unreadable_images_have_an_error_whatever_the_requests_they_are_in() -> None:
     images = [*numbered(63), b"bad", b"bad", b"bad"]
-    results = Client(transport=FakeService()).classify("s", images).results
+    results = Client(transport=LimitedService()).classify("s", images).results
     assert [result.index for result in results if result.error] == [63, 64, 65]
     assert {result.error.code for result in results if result.error} == {"image_unreadable"}
     with pytest.raises(ServiceProblem) as raised:
-        Client(transport=FakeService()).classify("s", [b"bad"] * 70)
+        Client(transport=LimitedService()).classify("s", [b"bad"] * 70)
     assert raised.value.code == "image_unreadable"
 
 
 def test_a_failure_says_what_the_requests_before_it_added() -> None:
-    client = Client(transport=FakeService(fails_at=2))
+    client = Client(transport=LimitedService(fails_at=2))
     with pytest.raises(ServiceProblem) as raised:
         client.add_support("s", [("a", image) for image in numbered(150)])
     assert raised.value.code == "class_limit"
     assert raised.value.added is not None
     assert [example.index for example in raised.value.added.added] == [*range(128)]
     with pytest.raises(ClientError) as first:
-        Client(transport=FakeService(fails_at=0)).add_support("s", [("a", b"image")])
+        Client(transport=LimitedService(fails_at=0)).add_support("s", [("a", b"image")])
     assert first.value.added is None
 
 
 def test_a_failure_has_the_results_of_the_requests_before_it() -> None:
     with pytest.raises(ServiceProblem) as raised:
-        Client(transport=FakeService(fails_at=1)).classify("s", numbered(150))
+        Client(transport=LimitedService(fails_at=1)).classify("s", numbered(150))
     assert raised.value.results is not None
     assert [result.index for result in raised.value.results.results] == [*range(64)]
 
 
 def test_nothing_is_sent_if_an_image_to_add_cannot_be_read() -> None:
-    service = FakeService()
+    service = LimitedService()
     with pytest.raises(FileNotFoundError):
         Client(transport=service).add_support("s", [*[("a", b"image")] * 100, ("a", "missing.jpg")])
     assert service.requests == []
 
 
 def test_a_class_is_replaced_in_one_request() -> None:
-    service = FakeService(max_images=200)
+    service = LimitedService(max_images=200)
     Client(transport=service).replace_class("s", "a", numbered(150))
     assert service.sizes == [150]
 
 
 def test_a_call_without_images_is_refused() -> None:
-    client = Client(transport=FakeService())
+    client = Client(transport=LimitedService())
     calls: list[Callable[[], object]] = [
         lambda: client.add_support("s", []),
         lambda: client.classify("s", iter([])),
-        lambda: client.classify_by([], [b"image"]),
+        lambda: client.classify_stateless([], [b"image"]),
         lambda: client.replace_class("s", "a", []),
     ]
     for call in calls:

@@ -122,7 +122,7 @@ def test_a_message_that_is_no_result_is_unexpected() -> None:
         assert isinstance(failure(url), UnexpectedResponse)
 
 
-def test_a_server_that_opens_no_stream_is_told_apart_from_none() -> None:
+def test_a_server_that_opens_no_stream_is_distinguished_from_no_server() -> None:
     with web_server(404, b"<html>") as url:
         error = failure(url)
     assert isinstance(error, UnexpectedResponse)

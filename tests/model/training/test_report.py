@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +230,29 @@ def test_the_most_confused_pairs_show_queries_and_the_examples_that_they_resembl
                 index = index_of[face.source]
                 assert mixed.labels[index] == label
                 assert (face.patches == mixed.patches(np.array([index]), "tight")[0]).all()
+
+
+def test_labels_and_names_on_the_page_of_a_report_are_no_html(report: Report) -> None:
+    label, *_ = report.images
+    hostile = "<script>alert(1)</script>"
+
+    def renamed(counts: Mapping[str, Any]) -> dict[str, Any]:
+        return {hostile if name == label else name: value for name, value in counts.items()}
+
+    evaluation = dataclasses.replace(
+        report.evaluation,
+        confusion={name: renamed(row) for name, row in renamed(report.evaluation.confusion).items()},
+        per_class=renamed(report.evaluation.per_class),
+    )
+    pairs = tuple(
+        dataclasses.replace(pair, label=hostile, predicted=hostile) for pair in report.confused_pairs
+    )
+    changed = dataclasses.replace(
+        report, evaluation=evaluation, images=renamed(report.images), confused_pairs=pairs
+    )
+    page = report_page(changed, settings={hostile: hostile})
+    assert hostile not in page
+    assert page.count("&lt;script&gt;") > 2
 
 
 def test_the_page_of_a_report_needs_nothing_else_and_shows_names_as_they_are(report: Report) -> None:
