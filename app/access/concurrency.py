@@ -14,7 +14,8 @@ class ConcurrencyLimit:
 
     def __init__(self, kind: str, *, most: int, most_per_key: int) -> None:
         """kind: the plural noun for error texts, such as requests."""
-        self._kind, self._most, self._most_per_key = kind, most, most_per_key
+        self.most_per_key = most_per_key
+        self._kind, self._most = kind, most
         self._by_owner: collections.Counter[str] = collections.Counter()
 
     @property
@@ -24,8 +25,8 @@ class ConcurrencyLimit:
     @contextlib.contextmanager
     def hold(self, owner: str, amount: int = 1) -> Iterator[None]:
         """Count an amount for this owner until the block ends. Raises: Overloaded."""
-        if self._by_owner[owner] + amount > self._most_per_key:
-            raise Overloaded(f"a key may have {self._most_per_key} {self._kind} at once: try again shortly")
+        if self._by_owner[owner] + amount > self.most_per_key:
+            raise Overloaded(f"a key may have {self.most_per_key} {self._kind} at once: try again shortly")
         if self.count + amount > self._most:
             raise Overloaded(f"the service handles {self._most} {self._kind} at once: try again shortly")
         self._by_owner[owner] += amount

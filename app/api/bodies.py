@@ -32,9 +32,9 @@ MAX_FIELD_BYTES = 4096
 MAX_JSON_MARKS_PER_IMAGE = 100
 """The most commas and brackets of a JSON body for each image that it may have. A label may hold 64 commas.
 Without this limit millions of empty lists, 3 bytes each, would fill the memory"""
-MAX_ESCAPES, MAX_ESCAPES_PER_BYTE = 10_000, 1 / 16
+MAX_ESCAPES, MAX_ESCAPES_PER_BYTE = 10_000, 1 / 32
 """The most backslashes of a JSON body. PHP writes one before each slash of base64, 1 of 64 characters,
-and line ends take 2 of 78. Reading millions of them would stop the event loop for half a second"""
+and line ends take 2 of 78. Each takes time in which Python's lock is held"""
 MAX_JSON_ON_LOOP_BYTES = 128 * 1024
 """The largest JSON body that is read on the event loop, which takes less than half a millisecond"""
 
@@ -137,7 +137,21 @@ async def _read_json(request: Request, service: ServiceState, model: type[B]) ->
     settings = service.settings
     data = await _read_bytes(request, max_marks=MAX_JSON_MARKS_PER_IMAGE * (settings.max_images + 1))
     read = functools.partial(model.model_validate_json, data, strict=True, context=settings.max_image_bytes)
-    return read() if len(data) <= MAX_JSON_ON_LOOP_BYTES else await asyncio.to_thread(read)
+    if len(data) <= MAX_JSON_ON_LOOP_BYTES:
+        return read()
+    outcome = await asyncio.to_thread(_returned, read)
+    del data, read  # An error holds this frame, and so the body, until the garbage collector runs.
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _returned(read: Callable[[], B]) -> B | Exception:
+    """What `read` returns or raises, without the frames in which it was raised: they hold the body too."""
+    try:
+        return read()
+    except (pydantic.ValidationError, BodyTooLarge) as error:
+        return error.with_traceback(None)
 
 
 async def _read_bytes(request: Request, *, max_marks: int | None = None) -> bytearray:

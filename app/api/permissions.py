@@ -13,6 +13,8 @@ from app.api.state import ServiceState
 
 KEYED_PATHS = "/v1/"
 """Paths that need a key begin with this"""
+JSON_MEMORY = 4
+"""A JSON body counts this many times, because it is in memory as bytes, as text and as images"""
 
 
 class Permissions:
@@ -48,11 +50,11 @@ class Permissions:
             await self._app(scope, receive, send)
 
     def _body_bytes(self, headers: Headers) -> int:
-        """The size of the request's body, or the largest size if the client does not state it."""
+        """Memory for the request's body, as large as possible if the client does not state its size."""
         most = self._service.settings.max_body_bytes
-        if "transfer-encoding" in headers:
-            return most
-        return min(int(headers.get("content-length", 0)), most)
+        size = most if "transfer-encoding" in headers else min(int(headers.get("content-length", 0)), most)
+        is_json = headers.get("content-type", "").lower().startswith("application/json")
+        return min(JSON_MEMORY * size, self._service.body_bytes.most_per_key) if is_json else size
 
     def _owner(self, headers: Headers) -> str:
         """The owner of the request's key. Raises: ForbiddenOrigin; Unauthorized."""

@@ -146,6 +146,26 @@ def test_a_body_that_does_not_fit_beside_others_of_the_key_is_refused(weights: P
         assert client.post("/v1/sessions", headers=ANN).status_code == 201
 
 
+def test_a_json_body_counts_four_times_because_it_is_in_memory_in_several_forms(
+    weights: Path, tmp_path: Path
+) -> None:
+    limits = {"max_body_bytes": 1000, "max_body_bytes_in_progress": 4000}
+    with client_of(weights, tmp_path, api_keys=KEYS, **limits) as client:
+        path = f"/v1/sessions/{client.post('/v1/sessions', headers=ANN).json()['id']}"
+        with state_of(client).body_bytes.hold("ann", 900):
+            for media_type, status in (
+                ("application/json", 429),
+                ("Application/JSON; x=y", 429),
+                ("image/png", 422),
+            ):
+                headers = {**ANN, "content-type": media_type}
+                assert (
+                    client.post(f"{path}/classify", content=b"{" * 50, headers=headers).status_code == status
+                )
+        whole = {**ANN, "content-type": "application/json"}
+        assert client.post(f"{path}/classify", content=b"{" * 1000, headers=whole).status_code == 422
+
+
 def test_a_service_without_keys_refuses_pages_of_other_origins(weights: Path, tmp_path: Path) -> None:
     with client_of(weights, tmp_path) as client:
         own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
