@@ -79,10 +79,7 @@ def _query_parameters(route: APIRoute | APIWebSocketRoute) -> set[str] | None:
 
 
 async def require_json(request: Request) -> None:
-    """Raises: InvalidRequest if the body is empty; UnsupportedMediaType unless it is JSON.
-
-    Raises: RequestValidationError if its encoding is not UTF-8.
-    """
+    """Raises: InvalidRequest if the body is empty; UnsupportedMediaType; RequestValidationError."""
     if not await request.body():
         raise InvalidRequest("the body is missing: send a JSON object")
     await _check_json(request, f"send the content type {JSON}")
@@ -95,6 +92,7 @@ async def allow_json(request: Request) -> None:
 
 
 async def _check_json(request: Request, advice: str) -> None:
+    """Raises: UnsupportedMediaType unless the body is JSON; RequestValidationError unless it is UTF-8."""
     if media_type(request) != JSON:
         raise UnsupportedMediaType(advice)
     body = await request.body()

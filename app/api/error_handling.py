@@ -121,11 +121,11 @@ def _field_error(error: Mapping[str, Any], body: Any) -> FieldError:
     """
     if error["type"] == "json_invalid":
         place = re.search(r"line \d+ column \d+", error["msg"])
-        text = f" at {place[0]}" if place else ""
+        where = f"at {place[0]}" if place else "in UTF-8"
         if isinstance(body, str):
             wrong = json.JSONDecodeError("", body, error["loc"][1])
-            text = f" at line {wrong.lineno} column {wrong.colno}"
-        return FieldError(field="", detail=f"the body is not valid JSON{text}")
+            where = f"at line {wrong.lineno} column {wrong.colno}"
+        return FieldError(field="", detail=f"the body is not valid JSON {where}")
     name = ".".join(map(str, error["loc"][1:]))
     return FieldError(field=name[:MAX_NAME], detail=plain_message(error["msg"]))
 

@@ -343,7 +343,7 @@ class Quality(Documented):
     accuracy: float | None
     """The share of the measured examples that are classified correctly. Null if none could be measured"""
     unknown_below: float | None
-    """The threshold computed for the session. Null if it has no classes"""
+    """The threshold computed for the session. Null if no class is enabled"""
     labels: list[str]
     """The classes, in the order of the rows and columns of `confusion`"""
     confusion: list[list[int]]

@@ -299,8 +299,9 @@ def test_each_image_needs_one_label_and_one_id(client: TestClient, session: str)
 
 
 def test_a_missing_support_set_is_reported_like_missing_images(client: TestClient) -> None:
-    for support in ({}, {"support": []}):
-        refused = client.post("/v1/classify", json={"images": [TEXT], "labels": [], **support})
+    body = {"images": [TEXT], "labels": []}
+    for sent in (body, {**body, "support": []}):
+        refused = client.post("/v1/classify", json=sent)
         assert_problem(refused, 422, "no_images")
         assert refused.json()["errors"][0]["field"] == "support"
 
