@@ -21,7 +21,7 @@ from app.access.rate_limit import RateLimit
 from app.api.api_description import OVERVIEW, TAGS, describe, operation_id
 from app.api.cancel_on_disconnect import CancelOnDisconnect
 from app.api.dependencies import refuse_unknown_parameters
-from app.api.error_handling import ErrorHandling, add_error_handlers
+from app.api.error_handling import METHODS, ErrorHandling, add_error_handlers
 from app.api.permissions import Permissions
 from app.api.problems import PROBLEM_RESPONSES
 from app.api.readiness import Readiness
@@ -49,8 +49,6 @@ from model.checkpoint import load_checkpoint
 
 logger = logging.getLogger("csrn")
 
-METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-"""The methods that web pages of allowed origins may use"""
 MAX_EXPORTS, MAX_EXPORTS_PER_KEY = 4, 2
 """Exports at once: each holds a whole session in memory until its client has received it"""
 

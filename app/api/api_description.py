@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from app.access.errors import Overloaded
 from app.api.errors import NoExampleAdded, NotReady
+from app.api.media_types import JSON
 from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_RESPONSES, code_schema, problem_members
 from csrn_client.schemas import RejectedImage
 from model.errors import CsrnError
@@ -24,7 +25,7 @@ classify a camera live, send its frames to the WebSocket `/v1/sessions/{id}/stre
 
 **What scores are.** A score says how similar the face is to the examples of a class, from 0 to 1. It is a
 relation score, not a probability: the scores of a face do not add up to 1. Compare them with each other and
-with `unknown_below`, the threshold of the session. The service recognizes expressions, not feelings.
+with `unknown_below`, the threshold of the session. The service recognises expressions, not feelings.
 
 Calls below `/v1` need `Authorization: Bearer KEY` if the service has keys (*Authorize*). A call that takes
 images takes a form with files, or JSON with the images as base64 text. Fields and parameters that a call
@@ -121,12 +122,20 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "Model": {
         "encoder": "resnet",
-        "patch_layout": "wide",
-        "patch_size": 64,
-        "part_weights": {"face": 0.2, "eyes": 0.3, "lips": 0.3, "prototype": 0.2},
+        "patch_layout": "tight",
+        "patch_size": 48,
+        "part_weights": {
+            "face": 0.05,
+            "eyes": 0.15,
+            "lips": 0.15,
+            "prototype": 0.05,
+            "cosine": 1.0,
+            "votes": 1.0,
+            "geometry": 0.25,
+        },
         "weights_sha256": _SHA256,
         "device": "cpu",
-        "trained_on": "FER2013",
+        "trained_on": "fer2013, train images of angry, disgust, fear, happy, neutral, sad, surprise",
     },
 }
 """An example of each main object, by the name of its schema"""
@@ -139,7 +148,6 @@ PROBLEMS: dict[str, CsrnError] = {
 """An error of each group of statuses that a route answers"""
 
 
-JSON = "application/json"
 DONE = {"description": "Done"}
 
 

@@ -13,18 +13,11 @@ from fastapi.exceptions import RequestValidationError
 
 from app.api.body_models import ClassifyBody, ClassifyOptions, ImagesBody
 from app.api.dependencies import Owner
-from app.api.errors import (
-    BodyTooLarge,
-    InvalidRequest,
-    NoImages,
-    NotReady,
-    UnsupportedMediaType,
-)
+from app.api.errors import BodyTooLarge, InvalidRequest, NoImages, NotReady, UnsupportedMediaType
+from app.api.media_types import FORM, IMAGE_MEDIA_TYPES, JSON, media_type
 from app.api.state import Service, ServiceState
 from app.inference.engine import Upload
 
-FORM, JSON = "multipart/form-data", "application/json"
-IMAGE_MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 LIST_FIELDS = frozenset({"images", "support", "labels", "example_ids"})
 """The fields of which a form has a part for each item"""
 MAX_FIELD_BYTES = 4096
@@ -83,21 +76,16 @@ def _charged(service: ServiceState, owner: str, body: B) -> B:
 async def _read(request: Request, service: ServiceState, model: type[B], *, and_images: bool = False) -> B:
     """Raises: UnsupportedMediaType; BodyTooLarge; NoImages; InvalidRequest; RequestValidationError."""
     try:
-        match media_type(request):
-            case "multipart/form-data":
-                return model.model_validate(await _read_form(request, service, model))
-            case "application/json":
-                return await _read_json(request, service, model)
+        if media_type(request) == FORM:
+            return model.model_validate(await _read_form(request, service, model))
+        if media_type(request) == JSON:
+            return await _read_json(request, service, model)
     except pydantic.ValidationError as error:
         # The input is left out, because it may be an image of megabytes.
         wrong = error.errors(include_input=False, include_url=False, include_context=False)
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in wrong]) from None
     others = f", or one image as {', '.join(IMAGE_MEDIA_TYPES)}" if and_images else ""
     raise UnsupportedMediaType(f"send {FORM} or {JSON}{others}")
-
-
-def media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _read_form(request: Request, service: ServiceState, model: type[ImagesBody]) -> dict[str, Any]:
@@ -107,6 +95,7 @@ async def _read_form(request: Request, service: ServiceState, model: type[Images
     """
     settings = service.settings
     fields: dict[str, Any] = {}
+    empty: set[str] = set()
     try:
         # The block closes the temporary files of the form.
         async with request.form(
@@ -121,11 +110,15 @@ async def _read_form(request: Request, service: ServiceState, model: type[Images
                     value = Upload(filename=part.filename, data=await part.read(settings.max_image_bytes + 1))
                 elif name in model.image_fields:
                     raise NoImages(f"{name}: send a file part (with curl: -F {name}=@file)")
-                if name in LIST_FIELDS:
+                if name not in model.model_fields:
+                    fields[name] = None  # The model refuses it.
+                elif name in LIST_FIELDS:
                     fields.setdefault(name, []).append(value)
-                elif name in fields:
+                elif name in fields.keys() | empty:
                     raise InvalidRequest(f"{name}: send it once")
-                elif value != "":  # Web pages send the empty fields of a form too.
+                elif value == "":  # Web pages send the empty fields of a form too.
+                    empty.add(name)
+                else:
                     fields[name] = value
     except OSError as error:
         raise NotReady("a request body cannot be stored in a temporary file") from error

@@ -6,8 +6,9 @@ import copy
 from typing import Any
 
 from app.api.api_description import without_null
-from app.api.bodies import FORM, IMAGE_MEDIA_TYPES, JSON
+from app.api.bodies import LIST_FIELDS
 from app.api.body_models import ImagesBody
+from app.api.media_types import FORM, IMAGE_MEDIA_TYPES, JSON
 
 BINARY = {"type": "string", "format": "binary"}
 """A file. Without `format`, /docs shows a text box, and generated clients expect text"""
@@ -23,7 +24,6 @@ REQUEST_ID = {
 does not run"""
 EXAMPLE_IMAGE = "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="
 """The beginning of a JPEG. It keeps the examples short"""
-TEXT_LISTS = {"labels", "example_ids"}
 EXAMPLES: dict[str, Any] = {
     "images": [EXAMPLE_IMAGE],
     "support": [EXAMPLE_IMAGE, EXAMPLE_IMAGE],
@@ -56,11 +56,13 @@ def image_body(model: type[ImagesBody], *, or_one_image: bool = False) -> dict[s
     if "labels" in example and "support" not in example:
         example["images"] = [EXAMPLE_IMAGE, EXAMPLE_IMAGE]
     form = copy.deepcopy(schema)
+    text_lists = (LIST_FIELDS - {*model.image_fields}) & form["properties"].keys()
     for field, described in form["properties"].items():
         form["properties"][field] = without_null(described)
         if field not in schema["required"]:
-            # /docs sends the example unless it is changed. The service ignores an empty field.
-            form["properties"][field]["examples"] = [[] if field in TEXT_LISTS else ""]
+            # /docs sends the example unless it is changed. Of an empty list it sends nothing, and an empty
+            # text counts as left out, also for a number: no number would mean the same.
+            form["properties"][field]["examples"] = [[] if field in text_lists else ""]
         if field in model.image_fields:
             described["items"] = BINARY
             described["description"] += ", one file part each"
@@ -68,7 +70,7 @@ def image_body(model: type[ImagesBody], *, or_one_image: bool = False) -> dict[s
                 ", each as base64 text or as a data URL (`data:image/jpeg;base64,...`)"
             )
     # One part for each item. Without this, /docs joins texts with commas.
-    encoding = {field: {"style": "form", "explode": True} for field in form["properties"].keys() & TEXT_LISTS}
+    encoding = {field: {"style": "form", "explode": True} for field in text_lists}
     content: dict[str, Any] = {
         FORM: {"schema": {**form, "title": f"{name}Form"}, "encoding": encoding},
         JSON: {"schema": {**schema, "title": f"{name}Json"}, "example": example},

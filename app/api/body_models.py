@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
@@ -25,13 +26,15 @@ def _image(value: object, info: ValidationInfo) -> Upload:
     max_bytes = int(info.context or 0)
     if len(value) > 1.5 * max_bytes + 100:  # The exact size is checked after base64 is decoded.
         raise BodyTooLarge(f"an image has at most {max_bytes} bytes")
-    head, comma, text = value.partition(",") if value.startswith("data:") else ("", "", value)
-    if comma and not head.endswith(";base64"):
-        raise ValueError("a data URL of an image begins with data:image/jpeg;base64, or the like")
+    text = value
+    if value[:5].lower() == "data:":
+        head, comma, text = value.partition(",")
+        if not (comma and head.lower().endswith(";base64")):
+            raise ValueError("a data URL of an image begins with data:image/jpeg;base64, or the like")
     try:
         return Upload(filename=None, data=_decoded(text))
     except ValueError:
-        raise ValueError("this is no base64 text") from None
+        raise ValueError("this is not valid base64") from None
 
 
 def _decoded(text: str) -> bytes:
@@ -47,6 +50,12 @@ Image = Annotated[
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
 Images = Annotated[list[Image], Field(min_length=1)]
+
+
+def _counts(images: Sequence[Upload], names: Sequence[str], name: str) -> str:
+    """Such as `1 image, 2 labels`."""
+    counts = {"image": len(images), name: len(names)}
+    return ", ".join(f"{count} {thing}{'' if count == 1 else 's'}" for thing, count in counts.items())
 
 
 class ScoreOptions(Documented):
@@ -98,10 +107,9 @@ class ExamplesBody(ImagesBody):
 
     @model_validator(mode="after")
     def _one_id_for_each_image(self) -> Self:
-        if self.example_ids and len(self.example_ids) != len(self.images):
-            raise InvalidRequest(
-                f"{len(self.images)} images need as many example_ids, not {len(self.example_ids)}"
-            )
+        if self.example_ids is not None and len(self.example_ids) != len(self.images):
+            counts = _counts(self.images, self.example_ids, "id")
+            raise InvalidRequest(f"send one example id for each image: {counts}")
         return self
 
 
@@ -114,7 +122,8 @@ class SupportBody(ImagesBody):
     @model_validator(mode="after")
     def _one_label_for_each_image(self) -> Self:
         if len(self.labels) != len(self.images):
-            raise InvalidLabel(f"{len(self.images)} images need as many labels, not {len(self.labels)}")
+            counts = _counts(self.images, self.labels, "label")
+            raise InvalidLabel(f"send one label for each image: {counts}")
         return self
 
 
@@ -135,7 +144,6 @@ class ClassifyStatelessBody(ClassifyOptions, ImagesBody):
     @model_validator(mode="after")
     def _one_label_for_each_example(self) -> Self:
         if len(self.labels) != len(self.support):
-            raise InvalidLabel(
-                f"{len(self.support)} support images need as many labels, not {len(self.labels)}"
-            )
+            counts = _counts(self.support, self.labels, "label")
+            raise InvalidLabel(f"send one label for each support image: {counts}")
         return self

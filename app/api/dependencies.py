@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
-from app.api.errors import UnsupportedMediaType
+from app.api.errors import InvalidRequest, UnsupportedMediaType
+from app.api.media_types import JSON, media_type
 from app.api.problems import UNKNOWN
 from app.api.state import ServiceState
 from app.sessions.errors import ModelChanged
@@ -77,10 +79,26 @@ def _query_parameters(route: APIRoute | APIWebSocketRoute) -> set[str] | None:
 
 
 async def require_json(request: Request) -> None:
-    """Raises: UnsupportedMediaType unless the body is JSON or empty."""
-    content_type = request.headers.get("content-type", "application/json")
-    if content_type.split(";")[0].strip() != "application/json":
-        raise UnsupportedMediaType("send application/json, or no body")
+    """Raises: InvalidRequest if the body is empty; UnsupportedMediaType; RequestValidationError."""
+    if not await request.body():
+        raise InvalidRequest("the body is missing: send a JSON object")
+    await _check_json(request, f"send the content type {JSON}")
+
+
+async def allow_json(request: Request) -> None:
+    """As require_json, but a request without a body is accepted too."""
+    if await request.body() or "content-type" in request.headers:
+        await _check_json(request, f"send the content type {JSON}, or no body")
+
+
+async def _check_json(request: Request, advice: str) -> None:
+    """Raises: UnsupportedMediaType unless the body is JSON; RequestValidationError unless it is UTF-8."""
+    if media_type(request) != JSON:
+        raise UnsupportedMediaType(advice)
+    body = await request.body()
+    # FastAPI reads JSON in UTF-16 and UTF-32 too, and ignores a byte order mark.
+    if b"\0" in body or body.startswith(codecs.BOM_UTF8):
+        raise RequestValidationError([{"type": "json_invalid", "loc": ("body",), "msg": ""}])
 
 
 def require_same_weights(service: ServiceState, session: Session | SessionVersion) -> None:

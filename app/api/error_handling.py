@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import (
@@ -25,6 +31,8 @@ from model.errors import CsrnError
 
 logger = logging.getLogger("csrn")
 
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+"""The methods of the API"""
 MAX_ERRORS = 20
 """The most wrong fields that one problem lists"""
 MAX_NAME = 100
@@ -80,26 +88,51 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [
-            FieldError(
-                field=".".join(map(str, item["loc"][1:]))[:MAX_NAME], detail=plain_message(item["msg"])
-            )
-            for item in error.errors()[:MAX_ERRORS]
-        ]
+        errors = [_field_error(item, error.body) for item in error.errors()[:MAX_ERRORS]]
         kind = _error_about(errors[0].field, error.errors()[0]["type"])
         detail = "; ".join(f"{item.field}: {item.detail}".lstrip(": ") for item in errors)
         return problem_response(kind(detail, errors))
 
     @app.exception_handler(HTTPException)
-    async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+    async def on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
         response = problem_response(_error_of(error))
         response.headers.update(error.headers or {})
+        if error.status_code == 405 and isinstance(request.scope.get("route"), APIRoute):
+            response.headers["Allow"] = ", ".join(_methods(request))
         return response
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of all routes that have the address of a request: each route names only its own."""
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+
+
+def _field_error(error: Mapping[str, Any], body: Any) -> FieldError:
+    """What is wrong with which field.
+
+    Args: error, of pydantic or FastAPI; body, the text of JSON that FastAPI could not read.
+    """
+    if error["type"] == "json_invalid":
+        place = re.search(r"line \d+ column \d+", error["msg"])
+        where = f"at {place[0]}" if place else "in UTF-8"
+        if isinstance(body, str):
+            wrong = json.JSONDecodeError("", body, error["loc"][1])
+            where = f"at line {wrong.lineno} column {wrong.colno}"
+        return FieldError(field="", detail=f"the body is not valid JSON {where}")
+    name = ".".join(map(str, error["loc"][1:]))
+    return FieldError(field=name[:MAX_NAME], detail=plain_message(error["msg"]))
 
 
 def _error_about(field: str, kind: str) -> type[InvalidRequest]:
     """The error of a wrong field. Args: kind, the type of pydantic's error."""
-    if field == "images" and kind in ("missing", "too_short"):
+    if field in ("images", "support") and kind in ("missing", "too_short"):
         return NoImages
     if field.partition(".")[0] in ("label", "labels") and kind != "extra_forbidden":
         return InvalidLabel

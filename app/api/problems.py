@@ -64,7 +64,9 @@ def code_schema() -> dict[str, Any]:
     )
     return {
         "enum": [kind.code for kind in kinds],
-        "description": "\n".join(f"- `{kind.code}` ({kind.status}): {kind.title}" for kind in kinds),
+        "description": "\n".join(f"- `{kind.code}` ({kind.status}): {kind.title}" for kind in kinds)
+        + "\n\nIf none of the images can be added, the status is 422, and the code is that of the images if "
+        "all have the same one.",
     }
 
 

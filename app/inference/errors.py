@@ -20,7 +20,7 @@ class InferenceError(CsrnError):
 
 
 class NoClasses(InferenceError):
-    code, status, title = "no_classes", 422, "The session has no classes: add examples first"
+    code, status, title = "no_classes", 422, "The session has no class to compare with"
 
 
 class TooManyFaces(InferenceError):

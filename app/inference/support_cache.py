@@ -64,8 +64,11 @@ class SupportCache:
         try:
             session, examples = await self._store.load_examples(owner, key[0], enabled_only=True)
             if not examples:
-                every_class = ["every class of the session is disabled: enable one"]
-                raise NoClasses(*(every_class if session.classes else []))
+                raise NoClasses(
+                    "every class of the session is disabled: enable one"
+                    if session.classes
+                    else "the session has no classes: add examples first"
+                )
             lane = Lane(owner=owner, session_id=key[0])
             support = await self._network.build_support_set(examples, lane=lane)
             if self._loading.get(key) is asyncio.current_task():

@@ -24,29 +24,27 @@ MAX_HEADER_BYTES = 2**20
 """Several times the size of a full session with the longest labels and ids"""
 
 
-class _ExampleName(pydantic.BaseModel):
+class _ExampleName(pydantic.BaseModel, extra="forbid"):
     id: field_rules.ExampleId
     label: field_rules.Label
     image_sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
-class _Contents(pydantic.BaseModel):
+class _Contents(pydantic.BaseModel, extra="forbid"):
     """A session without its features."""
 
-    format: Literal["csrn-session-1"] = "csrn-session-1"
+    format: Literal["csrn-session-1", "csrn-session-2"] = "csrn-session-2"
+    """The first release, which writes 1, ignores members that it does not know, such as `disabled`"""
     session: NewSession
-    """ttl_s is the time from creation to expiry; it starts again with the import"""
+    """ttl_s is the one that was set last; it starts again with the import"""
     weights_sha256: str
     examples: Annotated[list[_ExampleName], pydantic.FailFast()]
     disabled: Annotated[list[field_rules.Label], pydantic.FailFast()] = []
     """Labels of the classes that are not scored"""
 
 
-def export_session(session: Session, examples: Sequence[Example]) -> bytes:
-    """The file of a session and all its examples."""
-    lifetime = None if session.expires_at is None else session.expires_at - session.created_at
-    # Rounding can make the difference a microsecond longer than allowed.
-    ttl_s = None if lifetime is None else min(lifetime.total_seconds(), field_rules.MAX_TTL_S)
+def export_session(session: Session, examples: Sequence[Example], *, ttl_s: float | None) -> bytes:
+    """The file of a session, all its examples, and the time to live that was set last."""
     contents = _Contents(
         session=NewSession(name=session.name, ttl_s=ttl_s, metadata=session.metadata),
         weights_sha256=session.weights_sha256,
@@ -115,7 +113,9 @@ def _parse(data: bytes) -> tuple[_Contents, dict[str, dict[str, Any]]]:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ArchiveInvalid(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+        unknown = first["type"] == "extra_forbidden"
+        detail = "an exported session has no such member" if unknown else first["msg"]
+        raise ArchiveInvalid(f"{place}: {detail.removeprefix('Value error, ')}") from None
 
 
 def _features(tensors: dict[str, dict[str, Any]], shape: tuple[int, int]) -> Features:

@@ -51,6 +51,7 @@ def create(
         name=new.name,
         created_at=now,
         expires_at=_expiry(now, new.ttl_s),
+        ttl_s=new.ttl_s,
         weights_sha256=weights_sha256,
         metadata=json.dumps(new.metadata),
         disabled=json.dumps(sorted(set(disabled))),
@@ -69,6 +70,7 @@ def update(
         values["name"] = change.name
     if "ttl_s" in given:
         values["expires_at"] = _expiry(connection.scalars(sa.select(Now())).one(), change.ttl_s)
+        values["ttl_s"] = change.ttl_s
     if "metadata" in given:
         values["metadata"] = text = json.dumps(change.metadata)
         values["bytes"] = sessions.c.bytes - sa.func.length(sessions.c.metadata) + len(text)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from app.sessions.errors import ClassNotFound, SessionNotFound
+from app.sessions.errors import ClassNotFound, ExampleExists, SessionNotFound
 from app.sessions.schema import Now, examples, sessions
+from csrn_client.field_rules import MAX_TTL_S
 from csrn_client.schemas import Class, ClassCount, Session
 from model.support_set import Example
 
@@ -32,6 +33,15 @@ PAGE = (
     .where(OWNED, sessions.c.number > sa.bindparam("after"))
     .order_by(sessions.c.number)
     .limit(sa.bindparam("limit"))
+)
+TTL_S = sa.select(sa.func.coalesce(sessions.c.ttl_s, sessions.c.expires_at - sessions.c.created_at)).where(
+    sessions.c.id == sa.bindparam("of_id")
+)
+TAKEN = (
+    sa.select(examples.c.example_id)
+    .join(sessions)
+    .where(OWNED, sessions.c.id == sa.bindparam("of_id"))
+    .where(examples.c.example_id.in_(sa.bindparam("ids", expanding=True)))
 )
 NAMED_PAGE = PAGE.where(sessions.c.name == sa.bindparam("name"))
 CLASSES = (
@@ -95,6 +105,33 @@ def load_examples(
         )
         for row in connection.execute(chosen)
     ]
+
+
+def load_for_export(
+    connection: sa.Connection, owner: str, session_id: str
+) -> tuple[Session, Sequence[Example], float | None]:
+    """A session, its examples, oldest first, and the time to live that was set last.
+
+    Raises: SessionNotFound.
+    """
+    session, loaded = load_examples(connection, owner, session_id, enabled_only=False)
+    ttl_s = connection.scalars(TTL_S, {"of_id": session_id}).one()
+    # Rounding can make a difference of times a microsecond longer than allowed.
+    return session, loaded, None if math.isinf(ttl_s) else min(ttl_s, MAX_TTL_S)
+
+
+def check_ids(connection: sa.Connection, owner: str, session_id: str, ids: Sequence[str]) -> None:
+    """Raises: ExampleExists if the session has an example with one of the ids, or one is there twice."""
+    refuse_taken(ids, connection.scalars(TAKEN, {"of_owner": owner, "of_id": session_id, "ids": ids}))
+
+
+def refuse_taken(ids: Sequence[str], taken: Iterable[str]) -> None:
+    """Raises: ExampleExists if one of the ids is taken, or is there twice."""
+    known = {*taken}
+    for example_id in ids:
+        if example_id in known:
+            raise ExampleExists(f"the example id {example_id} is taken: ids are unique in a session")
+        known.add(example_id)
 
 
 def get_class(connection: sa.Connection, number: int, session: Session, label: str) -> Class:

@@ -22,6 +22,8 @@ sessions = sa.Table(
     # Seconds since 1970. A session without a time to live expires at infinity.
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
+    # The time to live that was set last. Null if there is none, and in sessions that older releases made
+    sa.Column("ttl_s", sa.Double),
     sa.Column("revision", NUMBER, nullable=False),
     sa.Column("bytes", NUMBER, nullable=False),
     sa.Column("weights_sha256", sa.Text, nullable=False),

@@ -109,6 +109,19 @@ class SessionStore:
             lambda c: queries.load_examples(c, owner, session_id, enabled_only=enabled_only)
         )
 
+    async def load_for_export(
+        self, owner: str, session_id: str
+    ) -> tuple[Session, Sequence[Example], float | None]:
+        """A session, its examples, and the time to live that was set last, in seconds, at one moment."""
+        return await self._database.read(lambda c: queries.load_for_export(c, owner, session_id))
+
+    async def check_ids(self, owner: str, session_id: str, ids: Sequence[str]) -> None:
+        """Raises: ExampleExists if the session has an example with one of the ids, or one is there twice.
+
+        add_examples checks the ids of its examples too: call this to also check those of unusable images.
+        """
+        await self._database.read(lambda c: queries.check_ids(c, owner, session_id, ids))
+
     async def get_class(self, owner: str, session_id: str, label: str) -> Class:
         """Raises: ClassNotFound."""
 

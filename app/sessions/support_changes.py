@@ -11,12 +11,11 @@ from app.sessions.errors import (
     ClassExists,
     ClassLimit,
     DuplicateImage,
-    ExampleExists,
     ExampleLimit,
     ExampleNotFound,
     SessionNotFound,
 )
-from app.sessions.queries import BY_NUMBER, OWNED, example_ids, find_sessions, get_class
+from app.sessions.queries import BY_NUMBER, OWNED, example_ids, find_sessions, get_class, refuse_taken
 from app.sessions.quotas import Quotas, limit_bytes
 from app.sessions.schema import examples, lock, sessions
 from csrn_client.schemas import Class, ClassChange, Session
@@ -104,11 +103,8 @@ def insert_examples(
     held = connection.execute(
         sa.select(examples.c.label, examples.c.example_id).where(examples.c.session == number)
     ).all()
-    labels, ids = {row.label for row in held}, {row.example_id for row in held}
-    for example in added:
-        if example.example_id in ids:
-            raise ExampleExists(f"the example id {example.example_id} is taken: ids are unique in a session")
-        ids.add(example.example_id)
+    labels = {row.label for row in held}
+    refuse_taken([example.example_id for example in added], (row.example_id for row in held))
     kept = _without_duplicates(connection, number, added)
     if added and not kept:
         raise DuplicateImage

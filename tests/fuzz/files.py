@@ -60,8 +60,8 @@ def archives() -> Target:
         for name, label in names
     ]
     seeds = [
-        export_session(session, examples),
-        export_session(session.model_copy(update={"classes": []}), []),
+        export_session(session, examples, ttl_s=60),
+        export_session(session.model_copy(update={"classes": []}), [], ttl_s=None),
     ]
     refused = (ArchiveInvalid, ModelChanged)
     return Target(parse=parse, refused=refused, seeds=seeds, memory_limit_bytes=128 * MIB)

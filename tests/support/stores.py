@@ -32,14 +32,14 @@ def example(example_id: str, label: str = "a", numbers: int = NUMBERS, image: st
     return Example(example_id=example_id, label=label, features=features, image_sha256=digest)
 
 
-def session(session_id: str, revision: int = 1, ttl_s: float | None = None) -> Session:
+def session(session_id: str, revision: int = 1) -> Session:
     """A session as a store returns it, which was created on the first day of 2026."""
     created_at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     return Session(
         id=session_id,
         name="n",
         created_at=created_at,
-        expires_at=None if ttl_s is None else created_at + datetime.timedelta(seconds=ttl_s),
+        expires_at=None,
         revision=revision,
         weights_sha256="0" * 64,
         metadata={"k": "v", "n": 1},

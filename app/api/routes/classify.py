@@ -11,6 +11,7 @@ from app.api.bodies import body_reader, read_classify_body
 from app.api.body_descriptions import image_body
 from app.api.body_models import ClassifyBody, ClassifyOptions, ClassifyStatelessBody
 from app.api.dependencies import Owner, SessionId, require_same_weights
+from app.api.media_types import JSON
 from app.api.results import results_json
 from app.api.state import Service, ServiceState
 from app.inference.engine import SupportFace, Timings, Upload
@@ -48,7 +49,7 @@ async def classify_stateless(
     service: Service,
     body: Annotated[ClassifyStatelessBody, Depends(body_reader(ClassifyStatelessBody))],
 ) -> Response:
-    """The same without a session: the request includes the support set, and the service does not store it."""
+    """Classify images by examples in the same request. Nothing is stored."""
     timings, lane = Timings(service.engine.observer), Lane(owner=owner)
     examples = []
     for index, outcome in enumerate(await service.engine.encode_support(body.support, lane=lane)):
@@ -86,4 +87,4 @@ async def _classify(
         regions=options.regions,
         timings_ms=timings.stages_ms,
     )
-    return Response(content, media_type="application/json")
+    return Response(content, media_type=JSON)

@@ -53,6 +53,8 @@ async def _add(
     Raises: NoExampleAdded; ReadingFailed; SessionError; QueueFull.
     """
     require_same_weights(service, await service.store.version(owner, session_id))
+    if example_ids:
+        await service.store.check_ids(owner, session_id, example_ids)
     outcomes = await service.engine.encode_support(uploads, lane=Lane(owner=owner, session_id=session_id))
     digests = await asyncio.to_thread(_digests, uploads)
     ids = example_ids or [secrets.token_hex(8) for _ in uploads]

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
-from app.api.bodies import FORM, media_type
-from app.api.dependencies import Owner, SessionId, require_json, require_same_weights
+from app.api.dependencies import Owner, SessionId, allow_json, require_json, require_same_weights
 from app.api.errors import InvalidRequest
+from app.api.media_types import FORM, media_type
 from app.api.problems import UNKNOWN
 from app.api.responses import quality_response
 from app.api.state import Service
@@ -42,7 +42,7 @@ FILE_FORM_SCHEMA = {
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(require_json)],
+    dependencies=[Depends(allow_json)],
     max_body_size=MAX_JSON_BYTES,
 )
 async def create_session(owner: Owner, service: Service, body: NewSession | None = None) -> Session:
@@ -118,8 +118,8 @@ async def _limit_exports(owner: Owner, service: Service) -> AsyncIterator[None]:
 )
 async def export_session(session_id: SessionId, owner: Owner, service: Service) -> Response:
     """Return the session with its features as a safetensors file, which POST /v1/sessions/import accepts."""
-    session, examples = await service.store.load_examples(owner, session_id)
-    content = await asyncio.to_thread(archive.export_session, session, examples)
+    session, examples, ttl_s = await service.store.load_for_export(owner, session_id)
+    content = await asyncio.to_thread(archive.export_session, session, examples, ttl_s=ttl_s)
     # A body sent in parts ends only when the client has received it.
     parts = (content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES))
     return StreamingResponse(
@@ -138,7 +138,7 @@ async def export_session(session_id: SessionId, owner: Owner, service: Service) 
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA, "multipart/form-data": FILE_FORM_SCHEMA},
+            "content": {ARCHIVE_MEDIA_TYPE: ARCHIVE_SCHEMA, FORM: FILE_FORM_SCHEMA},
         }
     },
 )
@@ -158,14 +158,14 @@ async def import_session(request: Request, owner: Owner, service: Service) -> Se
 async def _read_archive_bytes(request: Request) -> bytes:
     """The file part of a form, or the body, whatever its content type: curl states one that means nothing.
 
-    Raises: ArchiveInvalid unless a form has exactly one file; InvalidRequest.
+    Raises: ArchiveInvalid unless a form has exactly one part, a file; InvalidRequest.
     """
     if media_type(request) != FORM:
         return await request.body()
     async with request.form() as form:
         if unknown := [name for name in form if name != "file"]:
             raise InvalidRequest(f"{', '.join(unknown)}: {UNKNOWN}")
-        files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
-        if len(files) != 1:
-            raise ArchiveInvalid("send one file part named file, or the file as the body")
-        return await files[0].read()
+        match form.getlist("file"):
+            case [UploadFile() as file]:
+                return await file.read()
+        raise ArchiveInvalid("send exactly one file part, named file, or the file as the body")

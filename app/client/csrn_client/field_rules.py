@@ -44,8 +44,11 @@ def _few_entries(metadata: Any) -> Any:
 
 
 def _small_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    # json.dumps raises ValueError for numbers and characters that JSON cannot hold.
-    if len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()) > MAX_METADATA_BYTES:
+    try:
+        written = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise ValueError("metadata holds valid Unicode and finite numbers only") from None
+    if len(written) > MAX_METADATA_BYTES:
         raise ValueError(f"metadata takes at most {MAX_METADATA_BYTES} bytes as JSON")
     return metadata
 

@@ -150,7 +150,7 @@ class Class(Documented):
 
 
 class Box(Documented):
-    """Pixels of the upright image."""
+    """A rectangle around a face, in pixels of the upright image."""
 
     x_min: float
     """Left side"""
@@ -207,7 +207,7 @@ class ClassScore(Documented):
     label: str
     """The class"""
     score: float = Field(ge=0, le=1)
-    """A relation score, not a probability"""
+    """How similar the face is to the class, from 0 to 1. A relation score, not a probability"""
     parts: Parts
     """The scores of the parts, of which `score` is the weighted mean"""
     nearest_example_id: str
@@ -260,14 +260,15 @@ class Result(Documented):
     faces: list[Face]
     """The largest face, or all faces if the request asks for them. Empty if no face was found"""
     error: ItemError | None = None
-    """Present only if the image could not be read"""
+    """Why the image has no result. Null or left out if it has one"""
 
 
 class StreamResult(Result):
     """The answer to one frame of a stream. `index` is the number of the frame, from 0."""
 
     unknown_below: float | None
-    """The threshold that was applied. Null if the request sets none and the session has no class"""
+    """The threshold that was applied. Null if the request sets none and no class is enabled, or the frame
+    failed"""
     dropped: int
     """How many frames since the last answer were skipped because newer ones had arrived"""
     latency_ms: float
@@ -315,7 +316,7 @@ class ConfusingExample(Documented):
 
 
 class ClassQuality(Documented):
-    """How well the examples of a class agree."""
+    """How well the examples of a class are told apart from those of other classes."""
 
     label: str
     """The class"""
@@ -324,7 +325,8 @@ class ClassQuality(Documented):
     correct: int | None
     """How many examples are classified correctly. Null if this cannot be measured"""
     verdict: Verdict
-    """clear: at least 80 % of the examples are classified correctly; mixed: at least 50 %; confused: fewer"""
+    """clear: at least 80 % of the examples are classified correctly; mixed: at least 50 %; confused: fewer;
+    not_measurable: the class has one example, or is the only one"""
     detail: str
     """The verdict as a sentence"""
     confused_with: list[ConfusedClass]
@@ -341,7 +343,7 @@ class Quality(Documented):
     accuracy: float | None
     """The share of the measured examples that are classified correctly. Null if none could be measured"""
     unknown_below: float | None
-    """The threshold computed for the session. Null if it has no classes"""
+    """The threshold computed for the session. Null if no class is enabled"""
     labels: list[str]
     """The classes, in the order of the rows and columns of `confusion`"""
     confusion: list[list[int]]

@@ -35,7 +35,7 @@ def test_an_image_is_classified_alike_whatever_the_content_type(client: TestClie
     path = f"{taught}/classify"
     form = scores(client.post(path, files=[("images", ("f", FACE))]))
     lines = base64.encodebytes(FACE).decode()
-    for text in (TEXT, DATA_URL, lines, DATA_URL.replace("/", "\\/")):
+    for text in (TEXT, DATA_URL, f"DATA:image/JPEG;BASE64,{TEXT}", lines, DATA_URL.replace("/", "\\/")):
         body = f'{{"images": ["{text}"]}}'.replace("\n", "\\n")
         found = scores(client.post(path, content=body, headers=JSON_TYPE))
         assert found == [{**form[0], "filename": None}]
@@ -100,6 +100,7 @@ def test_examples_can_be_sent_as_json(client: TestClient, session: str) -> None:
         ({"images": [TEXT, TEXT[:-1]], "labels": ["a", "b"]}, "invalid_request", "images.1"),
         ({"images": [TEXT, 7]}, "invalid_request", "images.1"),
         ({"images": ["data:image/jpeg,abc"]}, "invalid_request", "images.0"),
+        ({"images": ["data:image/jpeg;base64"]}, "invalid_request", "images.0"),
         ({"images": [None]}, "invalid_request", "images.0"),
         ({"labels": None}, "invalid_label", "labels"),
         ({"labels": ["a\u0007"]}, "invalid_label", "labels.0"),
@@ -145,9 +146,62 @@ def test_a_body_that_is_no_json_is_refused(client: TestClient, taught: str) -> N
         assert_problem(refused, 422, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    "content", [b'{\n"', "{}".encode("utf-16"), "{}".encode("utf-16-le"), b"\xef\xbb\xbf{}"]
+)
+def test_every_call_says_in_the_same_words_that_a_body_is_no_json(
+    client: TestClient, taught: str, content: bytes
+) -> None:
+    for method, path in (
+        ("POST", "/v1/sessions"),
+        ("PATCH", taught),
+        ("PATCH", f"{taught}/classes/anger"),
+        ("POST", f"{taught}/classify"),
+        ("PUT", f"{taught}/classes/anger"),
+    ):
+        refused = client.request(method, path, content=content, headers=JSON_TYPE)
+        assert_problem(refused, 422, "invalid_request")
+        (error,) = refused.json()["errors"]
+        assert (error["field"], error["detail"]) == ("", refused.json()["detail"])
+        assert error["detail"].startswith("the body is not valid JSON")
+        if content.startswith(b"{\n"):
+            assert "line 2 column" in error["detail"]
+
+
+def test_calls_that_take_json_say_which_content_type_and_body_they_need(
+    client: TestClient, taught: str
+) -> None:
+    patched = client.patch(taught, content=b'{"name": "n"}', headers={"content-type": "Application/JSON"})
+    assert (patched.status_code, patched.json()["name"]) == (200, "n")
+    for request in (
+        client.build_request("PATCH", taught, content=b"{}"),
+        client.build_request("PATCH", taught, data={"name": "x"}),
+        client.build_request("POST", "/v1/sessions", content=b'{"name": "x"}'),
+        client.build_request("POST", "/v1/sessions", data={"name": "x"}),
+    ):
+        refused = client.send(request)
+        assert_problem(refused, 415, "unsupported_media_type")
+        needed = "send the content type application/json"
+        optional = ", or no body" if request.method == "POST" else ""
+        assert refused.json()["detail"] == needed + optional
+    for path in (taught, f"{taught}/classes/anger"):
+        for headers in ({}, JSON_TYPE):
+            refused = client.patch(path, headers=headers)
+            assert_problem(refused, 422, "invalid_request")
+            assert refused.json()["detail"] == "the body is missing: send a JSON object"
+    assert client.post("/v1/sessions", headers=JSON_TYPE).status_code == 201
+
+
 Request = Callable[[TestClient, str], httpx.Response]
 UNKNOWN: dict[str, Request] = {
     "form of classify": lambda c, s: c.post(f"{s}/classify", files=[image(FACE)], data={"other": "1"}),
+    "empty field of a form": lambda c, s: c.post(f"{s}/classify", files=[image(FACE)], data={"other": ""}),
+    "empty file of a form": lambda c, s: c.post(
+        f"{s}/classify", files=[image(FACE), ("other", ("", b"", "application/octet-stream"))]
+    ),
+    "field that is sent twice": lambda c, s: c.post(
+        f"{s}/classify", files=[image(FACE)], data={"other": ["1", "2"]}
+    ),
     "file of a form": lambda c, s: c.post(f"{s}/classify", files=[image(FACE), image(FACE, field="other")]),
     "form of support": lambda c, s: c.post(
         f"{s}/support", files=[image(FACE)], data={"labels": "a", "other": "1"}
@@ -191,21 +245,65 @@ def test_an_unknown_field_or_parameter_is_refused_and_named(
     before = client.get(taught).json()
     refused = request_of(client, taught)
     assert_problem(refused, 422, "invalid_request")
-    assert "other" in refused.json()["detail"]
+    assert "other: the request has no field or parameter of this name" in refused.json()["detail"]
     assert client.get(taught).json() == before
 
 
 def test_a_value_that_is_sent_twice_is_refused(client: TestClient, taught: str) -> None:
-    twice = {"top_k": ["1", "2"]}
+    twice, once_empty = {"top_k": ["1", "2"]}, {"top_k": ["", "1"]}
     for refused in (
         client.get("/v1/sessions?limit=1&limit=2"),
         client.post(f"{taught}/classify", files=[image(FACE)], data=twice),
+        client.post(f"{taught}/classify", files=[image(FACE)], data=once_empty),
         client.post(f"{taught}/classify", files=[image(FACE)], params=twice),
         client.post(f"{taught}/classify", files=[image(FACE)], data={"top_k": "1"}, params={"top_k": "1"}),
         client.post(f"{taught}/classify", json={"images": [TEXT], "top_k": 1}, params={"top_k": "1"}),
     ):
         assert_problem(refused, 422, "invalid_request")
         assert refused.json()["detail"].startswith(("limit: ", "top_k: "))
+
+
+def test_an_empty_option_of_a_form_counts_as_left_out(client: TestClient, taught: str) -> None:
+    empty = dict.fromkeys(("unknown_below", "top_k", "regions", "all_faces"), "")
+    (result,) = scores(client.post(f"{taught}/classify", files=[image(FACE)], data=empty))
+    assert [result] == scores(client.post(f"{taught}/classify", files=[image(FACE)]))
+
+
+def test_each_image_needs_one_label_and_one_id(client: TestClient, session: str) -> None:
+    stateless = {"support": [TEXT], "labels": ["a", "b"], "images": [TEXT]}
+    for path, body, code, detail in (
+        (
+            "support",
+            {"labels": ["a", "b"]},
+            "invalid_label",
+            "send one label for each image: 1 image, 2 labels",
+        ),
+        ("support", {"labels": []}, "invalid_label", "send one label for each image: 1 image, 0 labels"),
+        (
+            "classes/a/examples",
+            {"example_ids": []},
+            "invalid_request",
+            "send one example id for each image: 1 image, 0 ids",
+        ),
+        (
+            "/v1/classify",
+            stateless,
+            "invalid_label",
+            "send one label for each support image: 1 image, 2 labels",
+        ),
+    ):
+        url = path if path.startswith("/") else f"{session}/{path}"
+        refused = client.post(url, json={"images": [TEXT], **body})
+        assert_problem(refused, 422, code)
+        assert refused.json()["detail"].endswith(detail)
+
+
+def test_a_missing_support_set_is_reported_like_missing_images(client: TestClient) -> None:
+    body = {"images": [TEXT], "labels": []}
+    for sent in (body, {**body, "support": []}):
+        refused = client.post("/v1/classify", json=sent)
+        assert_problem(refused, 422, "no_images")
+        assert refused.json()["errors"][0]["field"] == "support"
 
 
 def test_pages_ignore_parameters_that_links_carry(client: TestClient) -> None:

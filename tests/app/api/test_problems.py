@@ -48,6 +48,37 @@ def test_malformed_requests_are_refused_with_the_documented_codes(client: TestCl
         assert_problem(response, status, code)
 
 
+def test_a_refused_method_is_answered_with_all_methods_of_the_address(
+    client: TestClient, session: str
+) -> None:
+    for path, methods in (
+        ("/v1/sessions", {"GET", "POST"}),
+        (session, {"DELETE", "GET", "PATCH"}),
+        ("/v1/sessions/import", {"DELETE", "GET", "PATCH", "POST"}),
+        (f"{session}/classes/a", {"DELETE", "GET", "PATCH", "PUT"}),
+        ("/docs", {"GET"}),
+        ("/page/page.js", {"GET", "HEAD"}),
+    ):
+        refused = client.options(path)
+        assert_problem(refused, 405, "method_not_allowed")
+        assert set(refused.headers["allow"].split(", ")) == methods
+
+
+def test_without_enabled_classes_title_and_detail_agree(client: TestClient, taught: str) -> None:
+    query = [sample("anger", 3)]
+    empty = client.post("/v1/sessions").json()["id"]
+    for entry in client.get(taught).json()["classes"]:
+        client.patch(f"{taught}/classes/{entry['label']}", json={"enabled": False})
+    for path, detail in (
+        (f"/v1/sessions/{empty}", "has no classes: add examples first"),
+        (taught, "disabled"),
+    ):
+        refused = client.post(f"{path}/classify", files=query)
+        assert_problem(refused, 422, "no_classes")
+        assert refused.json()["title"] == "The session has no class to compare with"
+        assert detail in refused.json()["detail"]
+
+
 def test_problems_say_what_to_do(client: TestClient, session: str) -> None:
     face, path = [sample("anger", 0)], f"{session}/classes/a/examples"
     forgotten = client.post(path, files=[("other", ("f", b"", ""))], data={"images": "x.jpg"})

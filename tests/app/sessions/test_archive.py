@@ -26,7 +26,7 @@ def read(data: bytes, weights_sha256: str = SHA) -> tuple[NewSession, list[Examp
 
 @pytest.mark.parametrize(("examples", "ttl_s"), [(EXAMPLES, 60), (EXAMPLES, None), ([], 60)])
 def test_an_exported_session_is_read_back(examples: list[Example], ttl_s: float | None) -> None:
-    new, found, _ = read(export_session(session("s", ttl_s=ttl_s), examples))
+    new, found, _ = read(export_session(session("s"), examples, ttl_s=ttl_s))
     assert (new.name, new.metadata, new.ttl_s) == ("n", {"k": "v", "n": 1}, ttl_s)
     assert [(kept.example_id, kept.label) for kept in found] == [(e.example_id, e.label) for e in examples]
     for kept, original in zip(found, examples, strict=True):
@@ -41,12 +41,13 @@ def test_disabled_classes_stay_disabled() -> None:
         ClassCount(label="笑", examples=2, enabled=False),
         ClassCount(label="a b", examples=1, enabled=True),
     ]
-    assert read(export_session(exported, EXAMPLES))[2] == ["笑"]
+    assert read(export_session(exported, EXAMPLES, ttl_s=None))[2] == ["笑"]
 
 
 def test_a_file_of_the_first_release_is_read() -> None:
     def without_later_members(contents: dict[str, Any]) -> None:
         del contents["disabled"]
+        contents["format"] = "csrn-session-1"
         for named in contents["examples"]:
             del named["image_sha256"]
 
@@ -58,17 +59,30 @@ def test_a_full_session_with_the_longest_names_can_be_read() -> None:
     full = [
         example(f"{index:0128}", chr(0x1F600 + index % 64) * 64, image=str(index)) for index in range(512)
     ]
-    assert len(read(export_session(session("s"), full))[1]) == 512
+    assert len(read(export_session(session("s"), full, ttl_s=None))[1]) == 512
+
+
+def test_releases_that_know_no_disabled_classes_refuse_the_file() -> None:
+    formats: list[str] = []
+    changed(lambda contents: formats.append(contents["format"]))
+    assert formats == ["csrn-session-2"]
+
+
+def test_an_unknown_member_is_named() -> None:
+    with pytest.raises(ArchiveInvalid, match=r"session\.other: an exported session has no such member"):
+        read(changed(lambda contents: contents["session"].update(other=1)))
 
 
 def test_other_weights_are_reported_before_a_wrong_shape() -> None:
     with pytest.raises(ModelChanged):
-        read_archive(export_session(session("s"), EXAMPLES), weights_sha256="1" * 64, numbers_per_face=729)
+        read_archive(
+            export_session(session("s"), EXAMPLES, ttl_s=None), weights_sha256="1" * 64, numbers_per_face=729
+        )
 
 
 def changed(change: Callable[[dict[str, Any]], object], features: Any = None) -> bytes:
     """An exported file with changed contents."""
-    data = export_session(session("s"), EXAMPLES)
+    data = export_session(session("s"), EXAMPLES, ttl_s=None)
     contents = json.loads(
         json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["session"]
     )
@@ -107,7 +121,9 @@ HOSTILE = {
     "features as maps": changed(lambda contents: None, np.zeros((3, 3, 2, 2, 2), np.float16)),
     "other type": changed(lambda contents: None, np.zeros((3, NUMBERS), np.float32)),
     "not finite": changed(lambda contents: None, np.full((3, NUMBERS), np.nan, np.float16)),
-    "truncated": export_session(session("s"), EXAMPLES)[:-1],
+    "truncated": export_session(session("s"), EXAMPLES, ttl_s=None)[:-1],
+    "other member": changed(lambda contents: contents.update(other=1)),
+    "other member of an example": changed(lambda contents: contents["examples"][0].update(other=1)),
 }
 
 

@@ -67,14 +67,16 @@ def test_a_store_of_the_first_release_keeps_its_sessions(
         held = example("1", "笑")
         session = {"number": 1, "id": "s", "owner": "ann", "name": "n", "created_at": 0.0, "metadata": "{}"}
         session |= {"expires_at": math.inf, "revision": 1, "bytes": 50, "weights_sha256": "0" * 64}
+        expiring = {**session, "number": 2, "id": "t", "created_at": 4e9, "expires_at": 4e9 + 60}
         row = {"session": 1, "label": held.label, "example_id": "1", "features": held.features.tobytes()}
-        for table, values in (("sessions", session), ("examples", row)):
+        for table, values in (("sessions", session), ("sessions", expiring), ("examples", row)):
             columns = sa.table(table, *map(sa.column, values))
             connection.execute(sa.insert(columns), values)
 
     async def use(store: SessionStore) -> None:
-        found, examples = await store.load_examples("ann", "s")
-        assert (names(examples), disabled(found)) == ([("笑", "1")], set())
+        found, examples, ttl_s = await store.load_for_export("ann", "s")
+        assert (names(examples), disabled(found), ttl_s) == ([("笑", "1")], set(), None)
+        assert (await store.load_for_export("ann", "t"))[2] == 60
         added, _ = await store.add_examples("ann", "s", [example("2", "笑", image="x")])
         assert (classes(added), added.revision) == ({"笑": 2}, 2)
         await store.update_class("ann", "s", "笑", ClassChange(enabled=False))

@@ -57,6 +57,16 @@ async def test_a_new_ttl_counts_from_the_change(store: SessionStore) -> None:
         await store.update("ann", created.id, SessionChange(ttl_s=600))
 
 
+async def test_an_export_has_the_time_to_live_that_was_set_last(store: SessionStore) -> None:
+    created = await create(store, ttl_s=1000.25)
+    for change, ttl_s in (({}, 1000.25), ({"ttl_s": 60}, 60), ({"name": "n"}, 60), ({"ttl_s": None}, None)):
+        await store.update("ann", created.id, SessionChange(**change))
+        session, examples, exported_ttl_s = await store.load_for_export("ann", created.id)
+        assert (session.id, examples, exported_ttl_s) == (created.id, [], ttl_s)
+    with pytest.raises(SessionNotFound):
+        await store.load_for_export("bob", created.id)
+
+
 async def test_new_metadata_count_against_the_bytes_of_the_owner(opener: Opener) -> None:
     store = Opener(opener.url, dataclasses.replace(QUOTAS, bytes=100)).open()
     session = await create(store, "ann", example("1"))
@@ -157,6 +167,15 @@ async def test_an_image_is_an_example_of_a_session_once(store: SessionStore) -> 
         await store.add_examples("ann", session.id, [example("8", image="1")])
     assert await store.get("ann", session.id) == after, "nothing changed"
     await store.add_examples("ann", (await create(store)).id, [example("1", image="1")])
+
+
+async def test_example_ids_can_be_checked_before_they_are_used(store: SessionStore) -> None:
+    session = await create(store, "ann", *TWO_CLASSES)
+    await store.check_ids("ann", session.id, ["4", "5"])
+    await store.check_ids("ann", (await create(store)).id, ["1"])
+    for ids in (["4", "1"], ["4", "4"]):
+        with pytest.raises(ExampleExists, match=ids[-1]):
+            await store.check_ids("ann", session.id, ids)
 
 
 async def test_a_left_out_image_does_not_count_against_the_quotas(store: SessionStore) -> None:

@@ -85,6 +85,22 @@ def test_an_image_that_the_session_has_is_rejected(client: TestClient, session: 
     assert_problem(taken, 409, "example_exists")
 
 
+def test_an_example_id_is_refused_if_it_is_taken_whatever_its_image_shows(
+    client: TestClient, session: str
+) -> None:
+    path, face, wall = f"{session}/classes/a/examples", sample("anger", 0), image(no_face())
+    repeated = client.post(path, files=[face, wall], data={"example_ids": ["mine", "mine"]})
+    assert_problem(repeated, 409, "example_exists")
+    assert "mine" in repeated.json()["detail"]
+    assert client.post(path, files=[face], data={"example_ids": ["mine"]}).status_code == 201
+    before = client.get(session).json()
+    for files, ids in (([wall], ["mine"]), ([sample("anger", 1), wall], ["new", "mine"])):
+        assert_problem(client.post(path, files=files, data={"example_ids": ids}), 409, "example_exists")
+    assert client.get(session).json() == before
+    missing = client.post("/v1/sessions/nope/classes/a/examples", files=[wall], data={"example_ids": ["x"]})
+    assert_problem(missing, 404, "session_not_found")
+
+
 def test_put_accepts_the_images_that_it_replaces(client: TestClient, session: str) -> None:
     first, copy = sample("anger", 0), image(distinct_copy(sample_bytes("anger", 0), 1))
     client.post(f"{session}/support", files=[first, sample("anger", 1)], data={"labels": ["a", "b"]})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,21 @@ def test_a_session_can_be_created_without_a_body(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", ['{"k": "' + "笑" * 6000 + '"}', '{"\\ud800": 1}', '{"k": 1e400}', '{"k": NaN}', '{"k": {}}']
+    ("metadata", "detail"),
+    [
+        ('{"k": "' + "笑" * 6000 + '"}', "at most 16384 bytes"),
+        ('{"\\ud800": 1}', "valid Unicode and finite numbers"),
+        ('{"k": "\\udfff"}', "valid Unicode and finite numbers"),
+        ('{"k": 1e400}', "valid Unicode and finite numbers"),
+        ('{"k": NaN}', "valid Unicode and finite numbers"),
+        ('{"k": {}}', "metadata.k"),
+    ],
 )
-def test_metadata_that_cannot_be_stored_is_refused(client: TestClient, metadata: str) -> None:
+def test_metadata_that_cannot_be_stored_is_refused(client: TestClient, metadata: str, detail: str) -> None:
     headers = {"content-type": "application/json"}
     response = client.post("/v1/sessions", content=f'{{"metadata": {metadata}}}', headers=headers)
     assert_problem(response, 422, "invalid_request")
+    assert detail in response.json()["detail"]
 
 
 def test_quality_judges_each_class_by_its_other_examples(client: TestClient, session: str) -> None:
@@ -133,6 +143,19 @@ def test_the_settings_of_a_session_can_be_changed(client: TestClient, taught: st
     assert client.get(taught).json() == cleared
 
 
+def test_an_import_starts_the_time_to_live_that_was_set_last(client: TestClient, session: str) -> None:
+    for ttl_s in (3600, 60.5, None, 10 * 365 * 86400):
+        client.patch(session, json={"ttl_s": ttl_s})
+        client.patch(session, json={"name": "n"})
+        imported = client.post("/v1/sessions/import", content=client.get(f"{session}/export").content).json()
+        if ttl_s is None:
+            assert imported["expires_at"] is None
+        else:
+            times = (datetime.datetime.fromisoformat(imported[at]) for at in ("created_at", "expires_at"))
+            created_at, expires_at = times
+            assert (expires_at - created_at).total_seconds() == pytest.approx(ttl_s, abs=1e-3)
+
+
 def test_sessions_can_be_listed_by_their_exact_name(client: TestClient) -> None:
     named = [new_session(client, json={"name": name}) for name in ("å b", "å b", "å", "å b")]
     page = {"name": "å b", "limit": "2"}
@@ -159,6 +182,12 @@ def test_a_damaged_import_is_refused_and_leaves_no_session(client: TestClient, t
         assert_problem(client.post("/v1/sessions/import", content=data), 422, "archive_invalid")
     for files in ([("file", ("a", b"junk"))], [("file", ("a", b"x")), ("file", ("b", b"x"))]):
         assert_problem(client.post("/v1/sessions/import", files=files), 422, "archive_invalid")
+    file = ("file", ("a", exported))
+    for response in (
+        client.post("/v1/sessions/import", files=[file], data={"file": "x"}),
+        client.post("/v1/sessions/import", files=[file, ("file", ("", b""))]),
+    ):
+        assert_problem(response, 422, "archive_invalid")
     assert client.get("/v1/sessions", params={"limit": 1000}).json() == before
 
 

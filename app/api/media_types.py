@@ -1,0 +1,13 @@
+"""The content types of requests."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+FORM, JSON = "multipart/form-data", "application/json"
+IMAGE_MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
+
+
+def media_type(request: Request) -> str:
+    """The content type of a request in lower case and without parameters. Empty if it states none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
