@@ -110,9 +110,8 @@ class Client(Connection):
         """
         sent = [*uploads(images)]
         if example_ids is not None and len(example_ids) != len(sent):
-            raise InvalidImage(
-                f"send one example id for each image: {len(sent)} images, {len(example_ids)} ids"
-            )
+            counts = f"{len(sent)} images, {len(example_ids)} ids"
+            raise InvalidImage(f"send one example id for each image: {counts}")
         additions: Additions[Added] = Additions(batches(sent))
         return self._ask_split(
             Added,
