@@ -27,7 +27,7 @@ export function stopCapture() {
 export async function captureSeries(entry) {
   const { shots, pace_ms, countdown_s } = remembered.captureSettings();
   stopCapture();
-  if (!await startCamera()) return;
+  if (!await startCamera() || !state.classes.includes(entry)) return;
   const mine = { key: entry.key, label: entry.label, left_s: countdown_s };
   if (countdown_s) announce(text.countdown(entry.label));
   for (; mine.left_s > 0; mine.left_s--) {

@@ -27,4 +27,4 @@ prepareSamples();
 prepareRemovals();
 prepareQuality();
 for (const part of ["top", "main"]) byId(part).inert = true;  // until there is a session
-attempt(openSession);
+attempt(openSession, { quiet: true });

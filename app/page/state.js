@@ -2,7 +2,10 @@
 
 export const state = {
   sessionId: null,
-  /** {key, label, color, enabled, examples: [{id, url}], quality, rejections: [{reason, count, urls}]} */
+  /**
+   * {key, label, color, enabled, examples: [{id, url}], quality, rejections: [{reason, count, urls}], changes}
+   * changes: a promise that ends with the last change that the service was asked for
+   */
   classes: [],
   camera: "off",       // off, starting or on
   cameraProblem: "",

@@ -81,6 +81,8 @@ export const text = {
     overloaded: "the service is busy",
     rate_limited: "too many pictures in a short time",
     storage_full: "the service has no space left",
+    away: "the service does not answer",
+    not_ready: "the service does not answer",
   },
   added: (label, count) => `${label}: ${shots(count)}`,
 
@@ -188,4 +190,10 @@ export const text = {
   privacy: "The service measures pictures and does not store them. Only this browser keeps them, until you delete them.",
   responsible: "The service sees expressions, not feelings. Do not use it to judge people. "
     + "Features of faces can be biometric data, so ask people first.",
+
+  // what was not done
+  sessionReplaced: "The session can no longer be used: it was deleted, has expired, or was taught with other weights. "
+    + "This is a new one.",
+  notDone: "Not done: the service does not answer.",
+  backNotDone: "The service is back. What you did meanwhile was not done.",
 };
