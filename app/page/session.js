@@ -39,7 +39,7 @@ async function use(session, layout) {
   }
   const found = new Map(listed.map((entry) => [entry.label, entry]));
   const isKnown = remembered.sessions().includes(session.id);
-  const stays = ({ label, examples, empty = !examples.length }) => !isKnown || found.has(label) || empty;
+  const stays = ({ label, examples, empty = !examples?.length }) => !isKnown || found.has(label) || empty;
   const labels = new Set([...layout.filter(stays).map((entry) => entry.label), ...found.keys()]);
   const shown = session.id === state.sessionId ? state.classes : [];
   const urls = new Map(shown.flatMap((entry) => entry.examples).map((example) => [example.id, example.url]));
@@ -108,7 +108,7 @@ export async function attempt(work, { quiet = false } = {}) {
     if (problem.status === 401) askForKey();
     else if (problem.status === 0 || problem.status === 503) {
       if (!quiet) notify(text.notDone);
-      undone ||= !quiet;
+      missed ||= !quiet;
       waitForService();
     } else if (problem.code === "session_not_found") await attempt(openSession, { quiet: true });
     else if (problem.code === "model_changed") await replaceSession();
@@ -123,7 +123,7 @@ export async function replaceSession() {
 }
 
 let waiting = false;
-let undone = false;  // whether an action failed because the service did not answer
+let missed = false;  // whether an action failed because the service did not answer
 export async function waitForService() {
   if (waiting) return;
   waiting = true;
@@ -133,8 +133,8 @@ export async function waitForService() {
   } while (!(await api.isReady()));
   waiting = false;
   showBanner("");
-  notify(undone ? text.backNotDone : text.back);
-  undone = false;
+  notify(missed ? text.backNotDone : text.back);
+  missed = false;
   await attempt(openSession, { quiet: true });
 }
 
