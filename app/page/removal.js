@@ -3,7 +3,7 @@
  * seconds and sends them again to undo it. What can be undone is remembered, so that a reload loses nothing.
  */
 import * as api from "./api.js";
-import { confirmed, notify } from "./notices.js";
+import { confirmed, notify, offer } from "./notices.js";
 import * as pictures from "./pictures.js";
 import * as remembered from "./remembered.js";
 import { attempt, newClass } from "./session.js";
@@ -22,7 +22,7 @@ export async function removeExample(entry, example) {
     entry.examples.splice(place, 1);
     changed("classes");
     changed("support");
-    if (kept) offer({ entry, whole: false, ids: [example.id], place });
+    if (kept) remember({ entry, whole: false, ids: [example.id], place });
   });
 }
 
@@ -37,12 +37,12 @@ export async function removeClass(entry) {
     state.classes.splice(place, 1);
     changed("classes");
     changed("support");
-    if (complete) offer({ entry, whole: true, ids, place });
+    if (complete) remember({ entry, whole: true, ids, place });
   });
 }
 
-/** Offers to undo a removal. whole: whether the class itself was removed; place: where it or the shot was. */
-function offer({ entry, ...rest }) {
+/** Remembers a removal and offers to undo it. whole: whether the class itself was removed; place: where it or the shot was. */
+function remember({ entry, ...rest }) {
   const { label, color, enabled } = entry;
   const item = { ...rest, label, color, enabled, session: state.sessionId, until_ms: Date.now() + UNDO_MS };
   remembered.setRemovals([...remembered.removals(), item]);
@@ -51,18 +51,12 @@ function offer({ entry, ...rest }) {
 
 /** Shows the offer. before: the class as it was, unless the page was loaded since. */
 function show(item, before) {
-  const message = item.whole ? text.classRemoved(item.label) : text.exampleRemoved(item.label);
-  const timer = setTimeout(() => forget(item), item.until_ms - Date.now());
-  notify(message, {
+  const said = item.whole ? text.classRemoved : text.exampleRemoved;
+  offer((count) => said(item.label, count), {
+    group: `${item.session} ${item.whole} ${item.label}`,
     shown_ms: item.until_ms - Date.now(),
-    action: {
-      label: text.undo,
-      iconName: "undo",
-      run() {
-        clearTimeout(timer);
-        attempt(() => restore(item, before));
-      },
-    },
+    action: { label: text.undo, iconName: "undo", run: () => attempt(() => restore(item, before)) },
+    missed: () => forget(item),
   });
 }
 
