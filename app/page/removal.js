@@ -5,7 +5,7 @@
 import * as api from "./api.js";
 import { stopCapture } from "./capture.js";
 import { change, reject, send } from "./examples.js";
-import { confirmed, notify } from "./notices.js";
+import { confirmed, notify, offer } from "./notices.js";
 import * as pictures from "./pictures.js";
 import * as remembered from "./remembered.js";
 import { attempt, newClass } from "./session.js";
@@ -23,7 +23,7 @@ export async function removeExample(entry, example) {
       const place = entry.examples.findIndex((other) => other.id === example.id);
       if (place < 0) return;  // the cross was pressed twice
       await api.deleteExample(session, entry.label, example.id);
-      if (kept) offer(session, { entry, whole: false, ids: [example.id], place });
+      if (kept) remember(session, { entry, whole: false, ids: [example.id], place });
       entry.examples = entry.examples.filter((other) => other.id !== example.id);
       if (!entry.examples.length) entry.enabled = true;  // the service forgets a class without examples
       changed("classes");
@@ -45,7 +45,7 @@ export async function removeClass(entry) {
       const ids = entry.examples.map((example) => example.id);
       if (ids.length) await api.deleteClass(session, entry.label);
       const place = state.classes.indexOf(entry);
-      if (complete) offer(session, { entry, whole: true, ids, place });
+      if (complete) remember(session, { entry, whole: true, ids, place });
       state.classes.splice(place, 1);
       changed("classes");
       changed("support");
@@ -53,8 +53,8 @@ export async function removeClass(entry) {
   });
 }
 
-/** Offers to undo a removal. whole: whether the class itself was removed; place: where it or the shot was. */
-function offer(session, { entry, ...rest }) {
+/** Remembers a removal and offers to undo it. whole: whether the class itself was removed; place: where it or the shot was. */
+function remember(session, { entry, ...rest }) {
   const { label, color, enabled } = entry;
   const item = { ...rest, label, color, enabled, session, until_ms: Date.now() + UNDO_MS };
   remembered.setRemovals([...remembered.removals(), item]);
@@ -63,21 +63,19 @@ function offer(session, { entry, ...rest }) {
 
 /** Shows the offer. before: the class as it was, unless the page was loaded since. */
 function show(item, before) {
-  const message = item.whole ? text.classRemoved(item.label) : text.exampleRemoved(item.label);
-  const timer = setTimeout(() => {
-    if (forget(item)) pictures.forget(item.session, item.ids);
-  }, item.until_ms - Date.now());
-  notify(message, {
+  const said = item.whole ? text.classRemoved : text.exampleRemoved;
+  offer((count) => said(item.label, count), {
+    group: `${item.session} ${item.whole} ${item.label}`,
     shown_ms: item.until_ms - Date.now(),
     action: {
       label: text.undo,
       iconName: "undo",
       async run() {
-        clearTimeout(timer);
         await attempt(() => restore(item, before));
         if (isWaiting(item)) show(item, before);  // it failed
       },
     },
+    missed: () => { if (forget(item)) pictures.forget(item.session, item.ids); },
   });
 }
 

@@ -1,4 +1,4 @@
-/** What the page shows now. Whoever changes it names the topic, and the views of the topic draw it once. */
+/** What the page shows now. Code that changes it calls changed(topic); the views of that topic then redraw once. */
 
 export const state = {
   sessionId: null,
