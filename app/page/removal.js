@@ -89,7 +89,8 @@ async function restore(item, before) {
   }
   await change(entry, async (session) => {
     const wasEmpty = !entry.examples.length;
-    const found = await Promise.all(item.ids.map(async (id) => ({ id, ...await pictures.find(session, id) })));
+    const missing = item.ids.filter((id) => !entry.examples.some((example) => example.id === id));  // not in a second try
+    const found = await Promise.all(missing.map(async (id) => ({ id, ...await pictures.find(session, id) })));
     const kept = found.filter((picture) => picture.sent);
     let place = item.whole ? 0 : item.place;
     for (let start = 0; start < kept.length; start += IMAGES_PER_REQUEST) {
