@@ -4,13 +4,13 @@
  */
 import * as api from "./api.js";
 import { stopCapture } from "./capture.js";
-import { change, reject, send } from "./examples.js";
 import { confirmed, notify, offer } from "./notices.js";
 import * as pictures from "./pictures.js";
 import * as remembered from "./remembered.js";
 import { attempt, newClass } from "./session.js";
 import { changed, classOf, onChange, state } from "./state.js";
 import { text } from "./strings.js";
+import { change, reject, send } from "./teaching.js";
 
 const UNDO_MS = 10_000;
 const IMAGES_PER_REQUEST = 32;

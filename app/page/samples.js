@@ -2,12 +2,12 @@
 import * as api from "./api.js";
 import { loadPicture } from "./camera.js";
 import { byId, element } from "./elements.js";
-import { addClass, teach } from "./examples.js";
+import { classifyPhoto } from "./preview.js";
 import * as remembered from "./remembered.js";
 import { attempt } from "./session.js";
-import { classifyPhoto } from "./stage.js";
 import { changed, classOf, onChange, state } from "./state.js";
 import { text } from "./strings.js";
+import { addClass, teach } from "./teaching.js";
 
 const TAUGHT = 3;  // classes that are taught; the others show what is unknown
 const SHOTS = 5;

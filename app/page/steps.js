@@ -1,12 +1,12 @@
 /** The first visit: three steps, one at a time, until two classes are taught and the person has seen the answer. */
 import { captureSeries, stopCapture } from "./capture.js";
 import { button, byId, element, icon, imageInput, setText } from "./elements.js";
-import { addClass, addPhotos, renameClass } from "./examples.js";
 import { notify } from "./notices.js";
+import { startCamera } from "./preview.js";
 import * as remembered from "./remembered.js";
-import { startCamera } from "./stage.js";
 import { classOf, onChange, state, taughtClasses } from "./state.js";
 import { text } from "./strings.js";
+import { addClass, addPhotos, renameClass } from "./teaching.js";
 
 const FULL = 3;  // with this many taught classes nobody needs the steps
 

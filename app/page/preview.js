@@ -113,7 +113,7 @@ function clear() {
   changed("stage");
 }
 
-export function prepareStage() {
+export function preparePreview() {
   let session = null;
   onChange(["session"], () => {
     if (session !== state.sessionId) state.threshold = null;
