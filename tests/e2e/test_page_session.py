@@ -216,7 +216,7 @@ def test_everything_that_the_browser_made_can_be_exported_imported_and_deleted(
         download.value.save_as(tmp_path / "mine.safetensors")
         page.get_by_label("Import a session").set_input_files(tmp_path / "mine.safetensors")
         expect(page.locator("#notices")).to_contain_text("The session was imported.")
-        expect(page.locator(".shot img")).to_have_count(15)  # this browser knows the pictures of its own export
+        expect(page.locator(".shot img")).to_have_count(15)  # the browser knows its own export
         # Without a picture in this browser the page asks before it removes a shot.
         page.evaluate("import('./page/pictures.js').then((pictures) => pictures.keepSessions([]))")
         page.reload()
