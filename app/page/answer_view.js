@@ -2,10 +2,11 @@
 import { axisStart, judge } from "./answer.js";
 import { byId, element, icon, setText } from "./elements.js";
 import { announce } from "./notices.js";
-import { changed, classOf, onChange, state } from "./state.js";
+import { changed, classOf, onChange, state, taughtClasses } from "./state.js";
 import { text } from "./strings.js";
 
 const STABLE_MS = 1200;  // an answer is read aloud when it has not changed for this time
+const IN_CARD_ORDER = 6;  // with more classes the best come first
 const KIND_ICONS = { known: "check", unknown: "question", close: "question" };
 
 let axis = null;
@@ -16,26 +17,37 @@ const share = (score) => `${100 * Math.min(1, Math.max(0, (score - axis) / (1 - 
 
 function draw() {
   const face = state.shown?.result.faces[0];
-  drawLine(state.shown ? judge(state.shown.result, threshold()) : { kind: "idle" }, face?.scores[0]?.nearest_example_id);
+  const judged = judgeShown();
+  drawLine(judged, face?.scores[0]?.nearest_example_id);
   byId("adjust").hidden = !state.shown && !state.classes.length;
   // While no face is found the last bars stay, dimmed, so that nothing jumps.
-  const stale = Boolean(state.shown) && !face && rowsByLabel.size > 0;
+  const stale = ["no_face", "failed"].includes(judged.kind) && rowsByLabel.size > 0;
   byId("scores").classList.toggle("stale", stale);
   byId("bars").setAttribute("aria-hidden", `${stale}`);
   if (stale) return;
-  const scores = new Map((face?.scores ?? []).map((entry) => [entry.label, entry]));
+  const scores = new Map((judged.kind === "off" ? [] : face?.scores ?? []).map((entry) => [entry.label, entry]));
   if (scores.size && !sliding) axis = axisStart([...scores.values()], state.shown.unknownBelow, axis);
   const order = [...scores.keys()];  // best first
-  const rows = state.classes.filter((entry) => scores.has(entry.label));
+  const many = order.length > IN_CARD_ORDER;
+  byId("preview").classList.toggle("many", many);
+  const rows = many ? order.map(classOf).filter(Boolean) : state.classes.filter((entry) => scores.has(entry.label));
   drawBars(rows, scores, order);
   drawThreshold(scores.size > 0);
   drawPartsHelp(state.showParts ? Object.keys(face?.scores[0]?.parts ?? {}) : []);
+}
+
+function judgeShown() {
+  if (!state.shown) return { kind: "idle" };
+  const taught = taughtClasses();
+  if (taught.length && !taught.some((entry) => entry.enabled)) return { kind: "off" };
+  return judge(state.shown.result, threshold());
 }
 
 function drawLine({ kind, label, other, error }, nearest) {
   const lines = {
     idle: () => [text.idle, text.idleHelp],
     untaught: () => [text.untaught, text.untaughtHelp],
+    off: () => [text.allOff, text.allOffHelp],
     failed: () => [text.failed, text.reasons[error?.code] ?? error?.detail],
     no_face: () => [text.noFace, text.noFaceHelp],
     unknown: () => [text.unknown, text.unknownHelp(label)],

@@ -15,14 +15,14 @@ function programs(service, session, needsKey) {
   const fetchKey = needsKey ? `\n  headers: { Authorization: "Bearer ${KEY}" },` : "";
   return {
     curl: `curl ${curlKey}-F images=@face.jpg \\\n  ${url}`,
-    Python: `from pathlib import Path
-
-from csrn_client import Client
+    Python: `from csrn_client import Client
 
 with Client("${service.replace(/\/$/, "")}"${pythonKey}) as client:
-    answer = client.classify("${session}", [Path("face.jpg")])
-face = answer.results[0].faces[0]
-print(face.predicted, face.scores[0].score)`,
+    answer = client.classify("${session}", "face.jpg")
+for face in answer.results[0].faces:
+    print(face.predicted)
+    for entry in face.scores:
+        print(entry.label, entry.score)`,
     JavaScript: `const form = new FormData();
 form.append("images", document.querySelector("input[type=file]").files[0]);
 const response = await fetch("${url}", {
@@ -30,7 +30,7 @@ const response = await fetch("${url}", {
   body: form,
 });
 const { results } = await response.json();
-console.log(results[0].faces[0].predicted);`,
+for (const face of results[0].faces) console.log(face.predicted);`,
   };
 }
 

@@ -1,13 +1,13 @@
 /** Captures shots of the camera for a class: a series after a countdown, or as long as a button is held. */
 import { takeFrame, toJpeg } from "./camera.js";
 import { byId } from "./elements.js";
-import { teach } from "./examples.js";
 import { announce } from "./notices.js";
+import { startCamera } from "./preview.js";
 import * as remembered from "./remembered.js";
 import { attempt } from "./session.js";
-import { startCamera } from "./stage.js";
 import { changed, state } from "./state.js";
 import { text } from "./strings.js";
+import { teach } from "./teaching.js";
 
 /** A press longer than this captures until it ends; a shorter one starts a series. */
 const HOLD_MS = 350;
@@ -27,7 +27,7 @@ export function stopCapture() {
 export async function captureSeries(entry) {
   const { shots, pace_ms, countdown_s } = remembered.captureSettings();
   stopCapture();
-  if (!await startCamera()) return;
+  if (!await startCamera() || !state.classes.includes(entry)) return;
   const mine = { key: entry.key, label: entry.label, left_s: countdown_s };
   if (countdown_s) announce(text.countdown(entry.label));
   for (; mine.left_s > 0; mine.left_s--) {

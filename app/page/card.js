@@ -1,12 +1,12 @@
 /** The card of one class. Its elements stay while the class changes, so that focus and typing are not lost. */
 import { captureButton } from "./capture.js";
-import { button, droppable, element, icon, setText } from "./elements.js";
-import { addPhotos, enableClass, renameClass } from "./examples.js";
+import { button, droppable, element, icon, imageInput, nameControl, setText } from "./elements.js";
+import { ExampleGrid } from "./example_grid.js";
 import { removeClass } from "./removal.js";
 import { COLORS } from "./session.js";
-import { Shots } from "./shots.js";
 import { changed, state } from "./state.js";
 import { text } from "./strings.js";
+import { addPhotos, enableClass, renameClass } from "./teaching.js";
 
 const GOAL = { from: 5, to: 10 };
 const VERDICT_ICONS = { clear: "check", mixed: "warning", confused: "warning" };
@@ -22,11 +22,9 @@ export class Card {
     this.progress = element("span", { className: "goal", "aria-hidden": "true" }, element("span"));
     this.verdict = element("p", { className: "verdict" });
     this.capture = button({ iconName: "camera", label: text.capture, className: "capture" });
-    this.files = element("input", {
-      type: "file", multiple: true, accept: "image/jpeg,image/png,image/webp", className: "visually-hidden",
-    });
+    this.files = imageInput((files) => addPhotos(entry, files));
     const photos = element("label", { className: "button quiet" }, icon("photos"), element("span", {}, text.photosAdd), this.files);
-    this.shots = new Shots(entry);
+    this.grid = new ExampleGrid(entry);
     this.rejections = element("ul", { className: "rejections" });
     this.item = element(
       "li",
@@ -35,7 +33,7 @@ export class Card {
       element("div", { className: "card-state" }, this.progress, this.count),
       this.verdict,
       element("div", { className: "card-actions" }, this.capture, photos),
-      this.shots.list,
+      this.grid.list,
       this.rejections,
     );
     this.listen();
@@ -60,10 +58,6 @@ export class Card {
     this.enabled.addEventListener("change", () => enableClass(entry, this.enabled.checked));
     this.remove.addEventListener("click", () => removeClass(entry));
     captureButton(this.capture, entry);
-    this.files.addEventListener("change", () => {
-      addPhotos(entry, [...this.files.files]);
-      this.files.value = "";
-    });
     droppable(this.item, (files) => addPhotos(entry, files));
   }
 
@@ -87,7 +81,7 @@ export class Card {
     this.progress.hidden = !examples.length;
     this.drawVerdict(enabled ? quality : null);
     this.drawRejections();
-    this.shots.update();
+    this.grid.update();
     this.updateCapture();
   }
 
@@ -133,10 +127,4 @@ export class Card {
       return element("li", {}, element("span", { className: "pile" }, ...pictures.length ? pictures : [icon("photo")]), reason, dismiss);
     }));
   }
-}
-
-function nameControl(control, name) {
-  if (control.getAttribute("aria-label") === name) return;
-  control.setAttribute("aria-label", name);
-  control.title = name;
 }

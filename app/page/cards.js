@@ -1,9 +1,9 @@
 /** The list of class cards, and the form that adds one. */
 import { Card } from "./card.js";
 import { byId } from "./elements.js";
-import { addClass } from "./examples.js";
 import * as remembered from "./remembered.js";
 import { onChange, state } from "./state.js";
+import { addClass } from "./teaching.js";
 
 const cards = new Map();  // by the key of the class
 

@@ -32,13 +32,29 @@ export function icon(name) {
 /** A button with an icon, a text or both. Without a text it needs a name, which is also its tooltip. */
 export function button({ iconName, label, name, ...properties }) {
   const made = element("button", { type: "button", ...properties });
-  if (name) {
-    made.setAttribute("aria-label", name);
-    made.title = name;
-  }
+  if (name) nameControl(made, name);
   if (iconName) made.append(icon(iconName));
   if (label) made.append(element("span", {}, label));
   return made;
+}
+
+/** Names a control for screen readers and in its tooltip. */
+export function nameControl(control, name) {
+  if (control.getAttribute("aria-label") === name) return;
+  control.setAttribute("aria-label", name);
+  control.title = name;
+}
+
+/** A field for image files whose label is drawn instead of it. take: gets the files that were chosen. */
+export function imageInput(take) {
+  const input = element("input", {
+    type: "file", multiple: true, accept: "image/jpeg,image/png,image/webp", className: "visually-hidden",
+  });
+  input.addEventListener("change", () => {
+    take([...input.files]);
+    input.value = "";  // so that the same file can be chosen again
+  });
+  return input;
 }
 
 export function fillTexts() {

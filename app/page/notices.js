@@ -1,29 +1,52 @@
 /** Short messages at the lower edge, some with a button, and questions that need an answer. */
-import { button, byId, element } from "./elements.js";
+import { button, byId, element, setText } from "./elements.js";
 import { text } from "./strings.js";
 
 const SHOWN_MS = 7000;
 
-/** Shows a message. action: {label, iconName, run}, a button that closes the message. Returns how to close it. */
-export function notify(message, { action, shown_ms = SHOWN_MS } = {}) {
-  if (!action) for (const old of document.querySelectorAll(".notice:not(.with-action)")) old.remove();
-  const item = element("div", { className: action ? "notice with-action" : "notice" }, element("p", {}, message));
-  const close = () => {
-    clearTimeout(timer);
-    if (item.contains(document.activeElement)) byId("preview").focus();  // the focus is never lost
-    item.remove();
-  };
-  if (action) {
-    const act = button({ iconName: action.iconName, label: action.label, className: "quiet" });
-    act.addEventListener("click", () => {
-      close();
-      action.run();
-    });
-    item.append(act);
-  }
+/** Shows a message in place of the last one. */
+export function notify(message) {
+  for (const old of document.querySelectorAll(".notice:not(.with-action)")) old.remove();
+  const item = element("div", { className: "notice" }, element("p", {}, message));
   byId("notices").append(item);
-  const timer = setTimeout(close, shown_ms);
-  return close;
+  setTimeout(() => item.remove(), SHOWN_MS);
+}
+
+const offers = new Map();  // by group
+
+/**
+ * Offers an action for some time. Offers of one group are one message, `message(count)`, with one button, which
+ * runs the action of each, the newest first. action: {label, iconName, run}. missed: called if it was not run.
+ */
+export function offer(message, { group, shown_ms, action, missed }) {
+  let shown = offers.get(group);
+  if (!shown?.item.isConnected) offers.set(group, shown = newOffer(action));
+  const draw = () => setText(shown.item.querySelector("p"), message(shown.waiting.length));
+  const timer = setTimeout(() => {
+    shown.waiting = shown.waiting.filter((other) => other.timer !== timer);
+    if (shown.waiting.length) draw();
+    else close(shown.item);
+    missed();
+  }, shown_ms);
+  shown.waiting.unshift({ timer, run: action.run });
+  draw();
+}
+
+function newOffer({ label, iconName }) {
+  const act = button({ iconName, label, className: "quiet" });
+  const shown = { waiting: [], item: element("div", { className: "notice with-action" }, element("p"), act) };
+  act.addEventListener("click", async () => {
+    close(shown.item);
+    for (const { timer } of shown.waiting) clearTimeout(timer);
+    for (const { run } of shown.waiting) await run();
+  });
+  byId("notices").append(shown.item);
+  return shown;
+}
+
+function close(item) {
+  if (item.contains(document.activeElement)) byId("preview").focus();  // the focus is never lost
+  item.remove();
 }
 
 /** Says something to screen readers only. */

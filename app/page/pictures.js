@@ -45,15 +45,27 @@ export async function thumbnails(sessionId) {
   return new Map(all.map(({ key, thumbnail }) => [key.slice(sessionId.length + 1), thumbnail]));
 }
 
-/** Deletes the pictures of a session except those of these examples. */
-export async function keepOnly(sessionId, exampleIds) {
-  const wanted = new Set(exampleIds.map((id) => keyOf(sessionId, id)));
-  const keys = await use("readonly", (store) => store.getAllKeys(ofSession(sessionId))) ?? [];
-  for (const key of keys) {
-    if (!wanted.has(key)) await use("readwrite", (store) => store.delete(key));
+export async function forget(sessionId, exampleIds) {
+  for (const id of exampleIds) await use("readwrite", (store) => store.delete(keyOf(sessionId, id)));
+}
+
+const allKeys = async () => await use("readonly", (store) => store.getAllKeys()) ?? [];
+
+/** Copies the pictures that other sessions have of these examples, because an imported session keeps their ids. */
+export async function copyTo(sessionId, exampleIds) {
+  for (const key of await allKeys()) {
+    const id = key.slice(key.indexOf("/") + 1);
+    if (!exampleIds.includes(id)) continue;
+    const { sent, thumbnail } = await use("readonly", (store) => store.get(key));
+    await keep(sessionId, id, sent, thumbnail);
   }
 }
 
-export const forgetAll = () => use("readwrite", (store) => store.clear());
+/** Deletes all pictures except those of these sessions. */
+export async function keepSessions(sessionIds) {
+  for (const key of await allKeys()) {
+    if (!sessionIds.includes(key.split("/")[0])) await use("readwrite", (store) => store.delete(key));
+  }
+}
 
 const ofSession = (sessionId) => IDBKeyRange.bound(`${sessionId}/`, `${sessionId}/\uffff`);

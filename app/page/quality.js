@@ -19,5 +19,5 @@ async function measure() {
 }
 
 export function prepareQuality() {
-  onceSettled("support", SETTLED_MS, () => attempt(measure));
+  onceSettled("support", SETTLED_MS, () => attempt(measure, { quiet: true }));
 }

@@ -22,8 +22,9 @@ function write(name, value) {
   }
 }
 
-/** The API key, until the tab is closed. */
-export function apiKey() {
+let key = storedKey();
+
+function storedKey() {
   try {
     return sessionStorage.getItem(`${PREFIX}key`);
   } catch {
@@ -31,7 +32,11 @@ export function apiKey() {
   }
 }
 
-export function setApiKey(key) {
+/** The API key, until the tab is closed. */
+export const apiKey = () => key;
+
+export function setApiKey(value) {
+  key = value;
   try {
     sessionStorage.setItem(`${PREFIX}key`, key);
   } catch {
@@ -39,31 +44,61 @@ export function setApiKey(key) {
   }
 }
 
-/** All sessions that this browser made or imported and has not deleted; the last one is in use. */
-export const sessions = () => read("sessions", []);
-export const currentSession = () => sessions().at(-1);
-export function addSession(id) {
-  write("sessions", [...sessions().filter((known) => known !== id), id]);
-}
-export function forgetSession(id) {
-  write("sessions", sessions().filter((known) => known !== id));
+/**
+ * The name of what belongs to the sessions of the API key. It contains a hash of the key (FNV-1a, 32 bits), which is
+ * too short to find a key of ordinary length. Over plain http browsers offer no hash of their own.
+ */
+function ofKey(name) {
+  if (!key) return name;
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(key)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return `${(hash >>> 0).toString(16)}.${name}`;
 }
 
-/** The order and colours of the classes, also of those without examples, which the service does not know. */
-export const classes = () => read("classes", []);
-export const setClasses = (entries) => write("classes", entries.map(({ label, color }) => ({ label, color })));
+/** All sessions that this browser made or imported with this key and has not deleted; the last one is in use. */
+export const sessions = () => read(ofKey("sessions"), []);
+export const currentSession = () => sessions().at(-1);
+export const addSession = (id) => replaceSessions([id], id);
+export const forgetSession = (id) => replaceSessions([id]);
+export function replaceSessions(gone, ...next) {
+  write(ofKey("sessions"), [...sessions().filter((known) => !gone.includes(known)), ...next]);
+}
+
+/** The sessions of all keys. */
+export function sessionsOfAllKeys() {
+  try {
+    const names = Object.keys(localStorage).map((name) => name.slice(PREFIX.length));
+    return names.filter((name) => /^(\w+\.)?sessions$/.test(name)).flatMap((name) => read(name, []));
+  } catch {
+    return sessions();
+  }
+}
+
+/** The order and colours of the classes: {label, color, empty}. The service does not know those without examples. */
+export const classes = () => read(ofKey("classes"), []);
+/** others: what another tab may have written. Its classes keep their colours if the service has them. */
+export function setClasses(entries, others = classes()) {
+  const mine = entries.map(({ label, color, examples }) => ({ label, color, empty: !examples.length }));
+  const labels = entries.map(({ label }) => label);
+  const kept = others.filter(({ label }) => !labels.includes(label)).map((entry) => ({ ...entry, empty: false }));
+  write(ofKey("classes"), [...mine, ...kept]);
+}
 
 export const captureSettings = () => ({ ...CAPTURE, ...read("capture", {}) });
 export const setCaptureSettings = (settings) => write("capture", settings);
 
-export const stepsDone = () => read("steps_done", false);
-export const setStepsDone = (done) => write("steps_done", done);
+export const stepsDone = () => read(ofKey("steps_done"), false);
+export const setStepsDone = (done) => write(ofKey("steps_done"), done);
 
-/** Removals that can still be undone. */
-export const removals = () => read("removals", []);
-export const setRemovals = (items) => write("removals", items);
+/** Removals that can be undone until their time ends. */
+export const removals = () => read(ofKey("removals"), []);
+export const setRemovals = (items) => write(ofKey("removals"), items);
+export function renameInRemovals(session, label, name) {
+  const isOfClass = (item) => item.session === session && item.label === label && !item.whole;
+  setRemovals(removals().map((item) => isOfClass(item) ? { ...item, label: name } : item));
+}
 
-/** Forgets everything except how to capture. */
+/** Forgets everything of this key except its sessions. */
 export function forgetAll() {
-  for (const name of ["sessions", "classes", "steps_done", "removals"]) write(name, null);
+  for (const name of ["classes", "steps_done", "removals"]) write(ofKey(name), null);
 }

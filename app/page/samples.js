@@ -2,12 +2,12 @@
 import * as api from "./api.js";
 import { loadPicture } from "./camera.js";
 import { byId, element } from "./elements.js";
-import { addClass, teach } from "./examples.js";
+import { classifyPhoto } from "./preview.js";
 import * as remembered from "./remembered.js";
 import { attempt } from "./session.js";
-import { classifyPhoto } from "./stage.js";
 import { changed, classOf, onChange, state } from "./state.js";
 import { text } from "./strings.js";
+import { addClass, teach } from "./teaching.js";
 
 const TAUGHT = 3;  // classes that are taught; the others show what is unknown
 const SHOTS = 5;
@@ -22,11 +22,17 @@ async function load(url) {
 }
 
 async function tryThem() {
+  const session = state.sessionId;
   const samples = (await api.getSamples()).classes;
+  if (session !== state.sessionId) return;
   remembered.setStepsDone(true);
+  state.threshold = null;  // with another threshold the samples can be unknown
   queries = samples.map(({ label, urls }) => ({ label, url: urls.at(-1) }));
   draw();
-  for (const { label, urls } of samples.slice(0, TAUGHT)) await teachOnce(label, urls.slice(0, SHOTS));
+  for (const { label, urls } of samples.slice(0, TAUGHT)) {
+    await teachOnce(label, urls.slice(0, SHOTS));
+    if (session !== state.sessionId) return;
+  }
   await choose(queries[1]);
 }
 
@@ -41,6 +47,7 @@ async function teachOnce(label, urls) {
 
 async function choose(query) {
   const photo = await (await fetch(query.url)).blob();
+  if (!queries.includes(query)) return;  // everything was deleted meanwhile
   await classifyPhoto(photo);
   if (state.photo !== photo) return;  // another one was chosen meanwhile
   [chosen, chosenPhoto] = [query, photo];

@@ -18,16 +18,29 @@ export function nextColor(taken = state.classes) {
 
 let keys = 0;
 export const newClass = (label, color = nextColor()) =>
-  ({ key: ++keys, label, color, enabled: true, examples: [], quality: null, rejections: [] });
+  ({ key: ++keys, label, color, enabled: true, examples: [], quality: null, rejections: [], changes: Promise.resolve() });
 
-/** Shows a session. layout: the classes whose order and colours stay; those the session lacks stay as empty ones. */
+/**
+ * Shows a session. layout: the classes whose order and colours stay. Those the session lacks stay as empty ones, unless
+ * it had them.
+ */
 async function use(session, layout) {
-  const [listed, thumbnails] = await Promise.all([
-    Promise.all(session.classes.map((entry) => api.getClass(session.id, entry.label))),
-    pictures.thumbnails(session.id),
-  ]);
+  let thumbnails = await pictures.thumbnails(session.id);
+  // The list must be newer than the pictures: another tab may have added some since.
+  if (thumbnails.size) session = await api.getSession(session.id);
+  const listed = await Promise.all(session.classes.map((entry) => api.getClass(session.id, entry.label)));
+  const ids = listed.flatMap((entry) => entry.example_ids);
+  const undoable = remembered.removals().filter((item) => item.until_ms > Date.now()).flatMap((item) => item.ids);
+  await pictures.forget(session.id, [...thumbnails.keys()].filter((id) => !ids.includes(id) && !undoable.includes(id)));
+  const missing = ids.filter((id) => !thumbnails.has(id));
+  if (missing.length) {
+    await pictures.copyTo(session.id, missing);
+    thumbnails = await pictures.thumbnails(session.id);
+  }
   const found = new Map(listed.map((entry) => [entry.label, entry]));
-  const labels = new Set([...layout.map((entry) => entry.label), ...found.keys()]);
+  const isKnown = remembered.sessions().includes(session.id);
+  const stays = ({ label, examples, empty = !examples?.length }) => !isKnown || found.has(label) || empty;
+  const labels = new Set([...layout.filter(stays).map((entry) => entry.label), ...found.keys()]);
   const shown = session.id === state.sessionId ? state.classes : [];
   const urls = new Map(shown.flatMap((entry) => entry.examples).map((example) => [example.id, example.url]));
   const classes = [];
@@ -41,65 +54,76 @@ async function use(session, layout) {
     });
     classes.push(entry);
   }
+  if (session.id !== state.sessionId) state.capture = null;
   state.sessionId = session.id;
   state.classes = classes;
   remembered.addSession(session.id);
+  remembered.setClasses(classes, []);
   for (const part of ["top", "main"]) byId(part).inert = false;
-  changed("classes");
-  changed("support");
-  changed("session");
+  for (const topic of ["classes", "support", "stage", "session"]) changed(topic);
 }
 
 let opening = null;
 
-/** Opens the remembered session or a new one. Calls at the same time get the same session. */
-export function openSession() {
+/** Opens the page's session, the remembered one or a new one. Calls at the same time get the same session. */
+export function openSession(find = findSession) {
   const layout = state.sessionId ? state.classes : remembered.classes();
-  opening ??= findSession().then((session) => use(session, layout)).finally(() => { opening = null; });
+  opening ??= find().then((session) => use(session, layout)).finally(() => { opening = null; });
   return opening;
 }
 
 async function findSession() {
-  const known = remembered.currentSession();
+  const known = state.sessionId ?? remembered.currentSession();
   if (known) {
     try {
       return await api.getSession(known);
     } catch (problem) {
       if (problem.code !== "session_not_found") throw problem;
-      forget(known);
-      notify(text.expired);
+      remembered.forgetSession(known);
+      notify(text.sessionReplaced);
     }
   }
   return api.createSession();
 }
 
-/** Forgets a session that is gone, with its pictures. */
-function forget(id) {
-  remembered.forgetSession(id);
-  pictures.keepOnly(id, []);
+/** Ends what runs for the session and shows nothing of it any more, until another one takes its place. */
+function leaveSession() {
+  changed("deleted");
+  byId("notices").replaceChildren();
+  for (const part of ["top", "main"]) byId(part).inert = true;
+  Object.assign(state, { sessionId: null, classes: [], capture: null });
+  changed("classes");
+  changed("stage");
 }
 
-/** Runs the action of a control. Shows its error, and waits if the service does not answer. */
-export async function attempt(work) {
+/**
+ * Runs the action of a control. Shows its error, and waits if the service does not answer.
+ * quiet: nobody asked for it, so nobody misses it if the service does not answer.
+ */
+export async function attempt(work, { quiet = false } = {}) {
   try {
     return await work();
   } catch (problem) {
     if (!(problem instanceof api.Problem)) throw problem;
     if (problem.status === 401) askForKey();
-    else if (problem.status === 0 || problem.status === 503) waitForService();
-    else if (problem.code === "session_not_found") await renewSession();
+    else if (problem.status === 0 || problem.status === 503) {
+      if (!quiet) notify(text.notDone);
+      missed ||= !quiet;
+      waitForService();
+    } else if (problem.code === "session_not_found") await attempt(openSession, { quiet: true });
+    else if (problem.code === "model_changed") await replaceSession();
     else notify(text.reasons[problem.code] ?? problem.message);
   }
 }
 
-/** Makes a new session in place of one that is gone. The classes stay, without examples. */
-export async function renewSession() {
-  forget(state.sessionId);
-  await attempt(openSession);
-  notify(text.expired);
+/** Makes a new session in place of one that cannot be used any more. The classes stay, without examples. */
+export async function replaceSession() {
+  await attempt(() => openSession(api.createSession), { quiet: true });
+  notify(text.sessionReplaced);
 }
 
 let waiting = false;
+let missed = false;  // whether an action failed because the service did not answer
 export async function waitForService() {
   if (waiting) return;
   waiting = true;
@@ -109,8 +133,9 @@ export async function waitForService() {
   } while (!(await api.isReady()));
   waiting = false;
   showBanner("");
-  notify(text.back);
-  await attempt(openSession);
+  notify(missed ? text.backNotDone : text.back);
+  missed = false;
+  await attempt(openSession, { quiet: true });
 }
 
 export function askForKey() {
@@ -136,19 +161,32 @@ async function importFile(file) {
 
 async function deleteEverything() {
   if (!await confirmed(text.deleteSure, text.deleteAll)) return;
-  changed("deleted");
-  byId("notices").replaceChildren();
-  for (const id of remembered.sessions()) {
+  leaveSession();
+  const session = await attempt(deleteSessions);
+  await openSession(session && (async () => session));
+  if (session) notify(text.deleted);
+}
+
+/** Deletes all sessions and their pictures. Returns the new session in their place. */
+async function deleteSessions() {
+  const gone = remembered.sessions();
+  for (const id of gone) {
     await api.deleteSession(id).catch((problem) => {
       if (problem.code !== "session_not_found") throw problem;
     });
-    remembered.forgetSession(id);
   }
+  const session = await api.createSession();
   remembered.forgetAll();
-  await pictures.forgetAll();
-  state.classes = [];
-  await openSession();
-  notify(text.deleted);
+  remembered.replaceSessions(gone, session.id);  // in one step, so that other tabs find the new one
+  await pictures.keepSessions(remembered.sessionsOfAllKeys());
+  return session;
+}
+
+/** When another tab has deleted everything, this one must not go on to show it. */
+function followOtherTabs() {
+  if (!state.sessionId || remembered.sessions().includes(state.sessionId)) return;
+  leaveSession();
+  attempt(openSession, { quiet: true });
 }
 
 export function prepareSession() {
@@ -160,8 +198,10 @@ export function prepareSession() {
     byId("key-form").hidden = true;
     byId("main").hidden = false;
     showBanner("");
-    attempt(openSession);
+    leaveSession();  // it may be the session of another key
+    attempt(openSession, { quiet: true });
   });
+  addEventListener("storage", followOtherTabs);
   byId("export").addEventListener("click", () => attempt(exportFile));
   byId("import").addEventListener("change", (event) => {
     const [file] = event.target.files;

@@ -1,8 +1,11 @@
-/** What the page shows now. Whoever changes it names the topic, and the views of the topic draw it once. */
+/** What the page shows now. Code that changes it calls changed(topic); the views of that topic then redraw once. */
 
 export const state = {
   sessionId: null,
-  /** {key, label, color, enabled, examples: [{id, url}], quality, rejections: [{reason, count, urls}]} */
+  /**
+   * {key, label, color, enabled, examples: [{id, url}], quality, rejections: [{reason, count, urls}], changes}
+   * changes: a promise that ends with the last change that the service was asked for
+   */
   classes: [],
   camera: "off",       // off, starting or on
   cameraProblem: "",

@@ -1,15 +1,17 @@
 /** The first visit: three steps, one at a time, until two classes are taught and the person has seen the answer. */
 import { captureSeries, stopCapture } from "./capture.js";
-import { button, byId, element, icon, setText } from "./elements.js";
-import { addClass, addPhotos } from "./examples.js";
+import { button, byId, element, icon, imageInput, setText } from "./elements.js";
+import { notify } from "./notices.js";
+import { startCamera } from "./preview.js";
 import * as remembered from "./remembered.js";
-import { startCamera } from "./stage.js";
 import { classOf, onChange, state, taughtClasses } from "./state.js";
 import { text } from "./strings.js";
+import { addClass, addPhotos, renameClass } from "./teaching.js";
 
 const FULL = 3;  // with this many taught classes nobody needs the steps
 
-let shown = "";
+let shownStep = null;
+let shownExamples = "";
 
 function draw() {
   if (taughtClasses().length >= FULL && !state.capture) remembered.setStepsDone(true);
@@ -20,13 +22,14 @@ function draw() {
   if (done) return;
   const taught = taughtClasses().slice(0, 2);
   // A step ends when its series has ended.
-  const current = state.capture && shown ? Number(shown[0]) : taught.length;
+  const current = state.capture ? shownStep ?? taught.length : taught.length;
   const go = byId("steps").querySelector("form .primary span");
   if (go) setText(go, state.capture ? text.captureStop : text.stepCapture);
-  const key = `${current} ${taught.map((entry) => `${entry.label} ${entry.examples.length}`).join()}`;
-  if (key === shown) return;
-  const moved = shown === "" || !shown.startsWith(`${current} `);
-  shown = key;
+  const examples = taught.map((entry) => `${entry.label} ${entry.examples.length}`).join();
+  const moved = current !== shownStep;
+  if (!moved && examples === shownExamples) return;
+  shownStep = current;
+  shownExamples = examples;
   const steps = byId("steps");
   // From the button the focus goes to the next button, so that a phone does not open its keyboard.
   const focused = steps.contains(document.activeElement) && (document.activeElement.id === "step-name" ? "#step-name" : "button");
@@ -73,13 +76,9 @@ function teachForm(index) {
   name.addEventListener("focus", () => name.select());
   const capture = button({ iconName: "camera", label: text.stepCapture, className: "primary" });
   capture.type = "submit";
-  const files = element("input", {
-    type: "file", multiple: true, accept: "image/jpeg,image/png,image/webp", className: "visually-hidden",
-  });
-  const target = () => classOf(name.value.normalize("NFC").trim()) ?? addClass(name.value);
-  files.addEventListener("change", () => {
-    const entry = target();
-    if (entry) addPhotos(entry, [...files.files]);
+  const files = imageInput(async (chosen) => {
+    const entry = form.reportValidity() && await classToTeach(name.value);
+    if (entry) addPhotos(entry, chosen);
   });
   const form = element(
     "form",
@@ -87,13 +86,27 @@ function teachForm(index) {
     element("label", { htmlFor: "step-name" }, text.stepName), name, capture,
     element("label", { className: "button link" }, element("span", {}, text.stepPhotos), files),
   );
-  form.addEventListener("submit", (event) => {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (state.capture) return stopCapture();
-    const entry = target();
+    const entry = await classToTeach(name.value);
     if (entry) captureSeries(entry);
   });
   return form;
+}
+
+/** The class without shots under this name, renamed or new, or null after saying why the name cannot be used. */
+async function classToTeach(label) {
+  const name = label.normalize("NFC").trim();
+  const known = classOf(name);
+  if (known?.examples.length) {
+    notify(text.stepTaught(name));
+    return null;
+  }
+  const waiting = known ?? state.classes.find((entry) => !entry.examples.length);
+  if (!waiting) return addClass(label);
+  await renameClass(waiting, label);
+  return waiting.label === name ? waiting : null;
 }
 
 function watchButton() {
@@ -117,5 +130,5 @@ export function prepareSteps() {
     draw();
   });
   onChange(["classes", "stage"], draw);
-  onChange(["deleted"], () => { shown = ""; });
+  onChange(["deleted"], () => { shownStep = null; });
 }

@@ -15,7 +15,6 @@ export const text = {
   keyNeeded: "This service needs an API key.",
   away: "The service does not answer. Trying again …",
   back: "The service is back.",
-  expired: "The session was deleted or has expired. This is a new one.",
 
   // the first visit
   stepsTitle: "Teach it in a minute",
@@ -28,6 +27,7 @@ export const text = {
   stepNames: ["smile", "neutral"],
   stepName: "Name",
   stepCapture: "Capture it",
+  stepTaught: (label) => `${label} is taught already. Name another expression.`,
   stepWatch: "Watch it recognise me",
   stepPhotos: "Use photos instead",
   stepDone: (label, count) => `${label}: ${shots(count)}`,
@@ -37,7 +37,6 @@ export const text = {
   classesTitle: "Expressions",
   classesEmpty: "No expressions yet. Name the first one below.",
   classNew: "New expression",
-  classNewExample: "e.g. wink",
   classAdd: "Add",
   classTwice: (label) => `There is already an expression ${label}.`,
   labelInvalid: "A name cannot contain a slash, or be one or two dots.",
@@ -54,7 +53,7 @@ export const text = {
   photosAddTo: (label) => `Add photos to ${label}`,
   noShots: "No shots yet. Press Capture and make the face, or drop photos here.",
   goal: (count) => {
-    if (count < 5) return `${count} of 5 to 10 varied shots`;
+    if (count < 5) return `${shots(count)}. Take 5 to 10, varied`;
     if (count < 10) return `${shots(count)}. Vary light and pose`;
     return `${shots(count)}. That is plenty`;
   },
@@ -63,7 +62,6 @@ export const text = {
     if (correct === count) return `All ${count} shots are recognised.`;
     return `${correct} of ${count} shots are recognised. The marked ones look more like ${others}.`;
   },
-  example: (label, number) => `Shot ${number} of ${label}`,
   exampleRemove: (label, number, confusedWith) =>
     `Remove shot ${number} of ${label}${confusedWith ? `, which looks more like ${confusedWith}` : ""}`,
   exampleConfusing: (other) => `Looks more like ${other}`,
@@ -81,6 +79,8 @@ export const text = {
     overloaded: "the service is busy",
     rate_limited: "too many pictures in a short time",
     storage_full: "the service has no space left",
+    away: "the service does not answer",
+    not_ready: "the service does not answer",
   },
   added: (label, count) => `${label}: ${shots(count)}`,
 
@@ -119,12 +119,14 @@ export const text = {
   idleHelp: "Start the camera or choose a photo.",
   untaught: "Nothing to compare with yet",
   untaughtHelp: "Show it an expression first.",
+  allOff: "All expressions are switched off",
+  allOffHelp: "Switch on at least one.",
   failed: "This picture got no answer",
   noFace: "No face found",
   noFaceHelp: "Look into the camera, with the whole face in the picture.",
   known: (label) => `Looks like ${short(label)}`,
   close: (label, other) => `${short(label)}, or maybe ${short(other)}`,
-  closeHelp: "A close call: both are nearly as similar.",
+  closeHelp: "A close call: both are almost equally similar.",
   unknown: "Unknown",
   unknownHelp: (label) => `Not similar enough. Nearest: ${short(label)}.`,
   scoresTitle: "Scores",
@@ -137,15 +139,15 @@ export const text = {
   regions: { face: "Face", eyes: "Eyes", lips: "Lips" },
   partsShow: "Parts of each score",
   parts: {
-    face: "face", eyes: "eyes", lips: "lips", prototype: "prototype", cosine: "class average",
+    face: "face", eyes: "eyes", lips: "lips", prototype: "prototype", cosine: "average",
     votes: "named expression", geometry: "movements",
   },
   partsHelp: {
     face: "Face: how similar the whole faces look.",
     eyes: "Eyes: how similar the eyes look.",
     lips: "Lips: how similar the mouths look.",
-    prototype: "Prototype: how similar the face is to a prototype made from all examples of the class.",
-    cosine: "Class average: how similar face, eyes and lips are to the average of the examples.",
+    prototype: "Prototype: how similar the face is to one face combined from all shots.",
+    cosine: "Average: how similar face, eyes and lips are to the average of all shots.",
     votes: "Named expression: whether people would give both faces the same name, such as happy, sad or surprised.",
     geometry: "Movements: how similar the movements of the faces are, such as a closed eye or an open mouth.",
   },
@@ -159,7 +161,7 @@ export const text = {
   // removing and undoing
   undo: "Undo",
   undone: (label) => `${label} is back.`,
-  exampleRemoved: (label) => `A shot of ${label} was removed.`,
+  exampleRemoved: (label, count) => count === 1 ? `A shot of ${label} was removed.` : `${count} shots of ${label} were removed.`,
   classRemoved: (label) => `${label} was removed.`,
   exampleSure: (label) => `This shot of ${label} has no picture in this browser, so removing it cannot be undone.`,
   classSure: (label) => `Not all shots of ${label} have a picture in this browser, so removing it cannot be undone.`,
@@ -185,7 +187,14 @@ export const text = {
   copy: "Copy",
   copied: "Copied",
 
-  privacy: "The service measures pictures and does not store them. Only this browser keeps them, until you delete them.",
+  privacy: "The service stores numbers computed from your pictures, and a hash of each file, never the pictures. "
+    + "Only this browser keeps those, until you delete them.",
   responsible: "The service sees expressions, not feelings. Do not use it to judge people. "
     + "Features of faces can be biometric data, so ask people first.",
+
+  // what was not done
+  sessionReplaced: "The session can no longer be used: it was deleted, has expired, or was taught with other weights. "
+    + "This is a new one.",
+  notDone: "Not done: the service does not answer.",
+  backNotDone: "The service is back. What you did meanwhile was not done.",
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +35,15 @@ TRY_SERVICE = """async ([url, key, session]) => {
 KEY = "a-key-of-this-test"
 
 
-@pytest.fixture(scope="module")
-def other_port() -> Iterator[int]:
-    """The port of a server of the example page. The page has an origin for each name of this machine."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(PAGE))
+@pytest.fixture
+def copied_page(tmp_path: Path) -> Path:
+    return shutil.copytree(PAGE, tmp_path / "web-page")
+
+
+@pytest.fixture
+def other_port(copied_page: Path) -> Iterator[int]:
+    """The port of a server of the copied page. The page has an origin for each name of this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(copied_page))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
@@ -45,13 +51,18 @@ def other_port() -> Iterator[int]:
 
 
 def test_a_listed_page_teaches_by_camera_and_streams_and_another_page_cannot(
-    other_port: int, browser: Browser, tmp_path: Path
+    other_port: int, copied_page: Path, browser: Browser, tmp_path: Path
 ) -> None:
     listed, other = f"http://localhost:{other_port}", f"http://127.0.0.1:{other_port}"
     with Service(tmp_path, CSRN_API_KEYS=f"me:{KEY}", CSRN_ALLOWED_ORIGINS=listed) as service:
         service.client.headers["Authorization"] = f"Bearer {KEY}"
         uses = (service.url, service.url.replace("http", "ws"))
-        with open_page(browser, f"{listed}/?service={service.url}#{KEY}", uses=(listed, *uses)) as page:
+        script = copied_page / "page.js"
+        program = script.read_text()
+        assert "http://127.0.0.1:8000" in program
+        script.write_text(program.replace("http://127.0.0.1:8000", service.url))
+        # A link cannot send the camera's frames to another service: the page would fail on its request.
+        with open_page(browser, f"{listed}/?service=http://127.0.0.1:9#{KEY}", uses=(listed, *uses)) as page:
             page.get_by_role("button", name="Start the camera").click()
             page.get_by_label("Make a face, and name it").fill("grumpy 😠")
             with page.expect_response("**/examples"):

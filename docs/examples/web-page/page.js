@@ -1,6 +1,7 @@
 /** Teaches CSRN Serve by the camera, and shows its answer for each frame. Plain JavaScript, no packages. */
 
-const address = new URLSearchParams(location.search).get("service") ?? "http://127.0.0.1:8000";
+/** The service. The camera's frames go there, so no link can change it. */
+const SERVICE = "http://127.0.0.1:8000";
 const key = location.hash.slice(1);
 const video = document.querySelector("#camera");
 const answer = document.querySelector("#answer");
@@ -9,7 +10,7 @@ const answer = document.querySelector("#answer");
 async function call(method, path, body) {
   const headers = new Headers(key ? { Authorization: `Bearer ${key}` } : {});
   if (typeof body === "string") headers.set("Content-Type", "application/json");
-  const response = await fetch(`${address}/v1${path}`, { method, headers, body });
+  const response = await fetch(`${SERVICE}/v1${path}`, { method, headers, body });
   const answered = response.status === 204 ? null : await response.json();
   if (!response.ok) throw new Error(answered.detail);
   return answered;
@@ -30,7 +31,7 @@ function openStream(session) {
   // Browsers cannot set headers of a WebSocket, so the key is a subprotocol, in base64url.
   const encoded = btoa(key).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
   const protocols = key ? ["csrn.v1", `csrn.key.${encoded}`] : ["csrn.v1"];
-  const stream = new WebSocket(`${address}/v1/sessions/${session.id}/stream`.replace("http", "ws"), protocols);
+  const stream = new WebSocket(`${SERVICE}/v1/sessions/${session.id}/stream`.replace("http", "ws"), protocols);
   const send = async () => stream.send(await takeFrame());
   stream.onopen = send;
   stream.onmessage = (event) => {

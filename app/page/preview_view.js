@@ -70,7 +70,7 @@ function drawRegions(context, face, side) {
   }
 }
 
-export function prepareStageView() {
+export function preparePreviewView() {
   onChange(["stage"], drawStage);
   onChange(["answer", "stage"], drawPicture);
   byId("show-regions").addEventListener("change", (event) => {

@@ -4,7 +4,7 @@ import { fly } from "./motion.js";
 import { removeExample } from "./removal.js";
 import { text } from "./strings.js";
 
-export class Shots {
+export class ExampleGrid {
   constructor(entry) {
     this.entry = entry;
     this.list = element("ul", { className: "shots" });

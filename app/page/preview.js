@@ -4,7 +4,7 @@ import * as camera from "./camera.js";
 import { byId, droppable } from "./elements.js";
 import { Live } from "./live.js";
 import { notify } from "./notices.js";
-import { askForKey, attempt, renewSession, waitForService } from "./session.js";
+import { askForKey, attempt, openSession, replaceSession, waitForService } from "./session.js";
 import { changed, onceSettled, onChange, state, taughtClasses } from "./state.js";
 import { text } from "./strings.js";
 
@@ -34,6 +34,10 @@ export async function startCamera() {
     changed("stage");
     return false;
   }
+  if (state.camera !== "starting") {  // stopped before it was on
+    camera.stopCamera(video);
+    return false;
+  }
   Object.assign(state, { camera: "on", cameraProblem: "", photo: null, shown: null });
   changed("stage");
   changed("answer");
@@ -61,7 +65,8 @@ function restartLive() {
     closed(reason) {
       live = null;
       if (reason === "away" || reason === "not_ready") waitForService();
-      else if (reason === "session_not_found" || reason === "model_changed") renewSession();
+      else if (reason === "session_not_found") attempt(openSession, { quiet: true });
+      else if (reason === "model_changed") replaceSession();
       else if (reason === "unauthorized") askForKey();
       else if (reason === "idle") whenSeen(restartLive);
       else {
@@ -99,7 +104,7 @@ async function ask(blob, picture) {
 
 /** Classifies the shown photo again after a change of the examples. The camera sends new frames by itself. */
 function askAgain() {
-  if (state.photo && state.shown) attempt(() => ask(state.photo, state.shown.picture));
+  if (state.photo && state.shown) attempt(() => ask(state.photo, state.shown.picture), { quiet: true });
 }
 
 function clear() {
@@ -108,7 +113,7 @@ function clear() {
   changed("stage");
 }
 
-export function prepareStage() {
+export function preparePreview() {
   let session = null;
   onChange(["session"], () => {
     if (session !== state.sessionId) state.threshold = null;
