@@ -37,7 +37,7 @@ fuzz: $(READY)  ## damaged inputs to every parser of untrusted bytes, half an ho
 		echo "$$target: progress is in .fuzz/$$target/log"; \
 		$(BIN)/python -m tests.fuzz $$target .fuzz/$$target $$(($(INPUTS) / 5)) $(SEED) || failed=1; \
 	done; exit $$failed
-	FUZZ_EXAMPLES=200 $(BIN)/python -m pytest tests/e2e/test_openapi.py
+	FUZZ_EXAMPLES=200 $(BIN)/python -m pytest tests/e2e/test_openapi.py tests/app/sessions/test_any_history.py
 
 check: $(READY) audit  ## lint, formatting, types, layering, the generated client, dependencies
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(tmp_p
     def repeat(request: Callable[[], None]) -> None:
         while not end.is_set():
             request()
-            time.sleep(0.02)
+            time.sleep(0.2)
 
     with service, ThreadPoolExecutor() as pool:
         clients = [pool.submit(repeat, request) for request in (write, classify)]

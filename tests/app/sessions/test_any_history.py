@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import secrets
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from model.support_set import Example
 from tests.support.stores import QUOTAS, Opener, classes, create, disabled, example, names
 
 T = TypeVar("T")
+HISTORIES = int(os.environ.get("FUZZ_EXAMPLES", "10"))  # make fuzz tries more
 Error = type[Exception] | None
 Held = list[Example]
 LABELS = st.sampled_from(["a", "b", "笑 い", "d/e", "é"])
@@ -236,6 +238,9 @@ def test_any_history(opener: Opener) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=[*HealthCheck]
+            max_examples=HISTORIES,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
         ),
     )
