@@ -22,8 +22,8 @@ def browser(camera: Camera) -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for a module, without keys."""
+    """One service without keys for several modules, whose tests make sessions of their own."""
     with Service(tmp_path_factory.mktemp("service")) as service:
         yield service

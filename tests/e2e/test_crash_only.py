@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.inference.watchdog import EXIT_CODE
 from tests.support.api import sample, teach
@@ -24,6 +25,7 @@ REASONS = {
     "hang": f"a device thread has worked on one batch for more than {STALL_S} s",
 }
 """Why the process ends, for each kind of fault"""
+ALL_FAULTS = pytest.param(tuple(REASONS), marks=pytest.mark.soak, id="all faults")
 
 
 def status(service: Service, path: str) -> int:
@@ -34,7 +36,10 @@ def status(service: Service, path: str) -> int:
         return 0
 
 
-def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [pytest.param(("raise",), id="errors"), ALL_FAULTS])
+def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(
+    tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
     fault, began = tmp_path / "fault", time.monotonic()
     csrn = (sys.executable, "-m", "tests.support.faulty_service")
     service = Service(tmp_path, csrn=csrn, CSRN_STALL_S=str(STALL_S), **{FAULT_FILE: str(fault)})
@@ -62,7 +67,7 @@ def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(tmp_p
     with service, ThreadPoolExecutor() as pool:
         clients = [pool.submit(repeat, request) for request in (write, classify)]
         try:
-            for kind, reason in REASONS.items():
+            for kind in kinds:
                 fault.write_text(kind)
                 broken = time.monotonic()
                 while status(service, "/livez") == 200:
@@ -78,7 +83,7 @@ def test_a_broken_network_ends_the_process_and_a_supervisor_brings_it_back(tmp_p
                 assert failed - broken < STALL_S + 5
                 # A busy machine, on which the first start was slow, gets more time.
                 assert back - failed < max(10, 3 * start_s)
-                assert service.log_text.count(f"the process ends with exit code 70: {reason}") == 1
+                assert service.log_text.count(f"the process ends with exit code 70: {REASONS[kind]}") == 1
         finally:
             end.set()
         for client in clients:
