@@ -13,10 +13,16 @@ ARTEFACTS = os.environ.get("CSRN_TEST_ARTEFACTS")
 WIDTHS_PX = {390: 844, 768: 1024, 1280: 800, 1920: 1080}
 """The widths that the page is designed for, with a height"""
 
+STILL = """() => Promise.all(document.getAnimations()
+    .filter((motion) => motion.effect.getComputedTiming().endTime !== Infinity)
+    .map((motion) => motion.finished.catch(() => {})))"""
+"""Ends when nothing moves any more: axe-core measures the contrast of what it sees"""
+
 
 def look(page: Page, name: str) -> None:
     """Check the accessibility, and take screenshots of all widths and themes if a folder for them is set."""
-    page.wait_for_timeout(150)  # until nothing moves, because axe-core measures contrast
+    page.wait_for_timeout(150)  # a motion may be about to begin
+    page.evaluate(STILL)
     violations = Axe().run(page).response["violations"]
     assert [(found["id"], found["nodes"][0]["html"]) for found in violations] == []
     if not ARTEFACTS or page.viewport_size is None:
