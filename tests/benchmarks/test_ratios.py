@@ -34,7 +34,8 @@ def test_the_service_adds_little_to_the_time_of_faces_and_network(shipped_weight
     assert small[16].p99_ms < 5 * small[16].p50_ms
     assert small[1].p50_to_face < 5
     assert all(figure.failed == 0 for figure in report.figures)
-    assert report.last_rss_mb < 1.1 * report.warm_rss_mb
+    # Large images add what the allocator keeps, whatever the size of the process.
+    assert report.last_rss_mb < report.warm_rss_mb + 100
     assert report.http.cpu_to_face < 0.45
     assert report.http.longest_pause_ms < 0.9 * report.http.large_answer_ms
     assert sum(part.share for part in report.parts) == pytest.approx(1)
