@@ -31,7 +31,7 @@ class Example:
     features: Features
     """(numbers,) float16, of the checkpoint's network"""
     image_sha256: bytes | None = None
-    """Digest of the image's bytes, by which the session store recognises an image. None if it is unknown"""
+    """SHA-256 of the image's bytes. The session store finds repeated images with it. None if it is unknown"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ async def read_classify_body(
 
     Raises: InvalidRequest if an option is both in the query and in the body.
     """
-    if media_type(request) in IMAGE_MEDIA_TYPES:
+    if media_type(request.headers) in IMAGE_MEDIA_TYPES:
         body = ClassifyBody(images=[Upload(filename=None, data=bytes(await _read_bytes(request)))])
     else:
         body = await _read(request, service, ClassifyBody, and_images=True)
@@ -76,9 +76,9 @@ def _charged(service: ServiceState, owner: str, body: B) -> B:
 async def _read(request: Request, service: ServiceState, model: type[B], *, and_images: bool = False) -> B:
     """Raises: UnsupportedMediaType; BodyTooLarge; NoImages; InvalidRequest; RequestValidationError."""
     try:
-        if media_type(request) == FORM:
+        if media_type(request.headers) == FORM:
             return model.model_validate(await _read_form(request, service, model))
-        if media_type(request) == JSON:
+        if media_type(request.headers) == JSON:
             return await _read_json(request, service, model)
     except pydantic.ValidationError as error:
         # The input is left out, because it may be an image of megabytes.

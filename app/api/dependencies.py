@@ -93,7 +93,7 @@ async def allow_json(request: Request) -> None:
 
 async def _check_json(request: Request, advice: str) -> None:
     """Raises: UnsupportedMediaType unless the body is JSON; RequestValidationError unless it is UTF-8."""
-    if media_type(request) != JSON:
+    if media_type(request.headers) != JSON:
         raise UnsupportedMediaType(advice)
     body = await request.body()
     # FastAPI reads JSON in UTF-16 and UTF-32 too, and ignores a byte order mark.

@@ -9,6 +9,7 @@ from app.access.api_keys import bearer_key
 from app.access.errors import ForbiddenOrigin, Unauthorized
 from app.access.origins import is_foreign_page, require_loopback
 from app.api.errors import NotFound
+from app.api.media_types import JSON, media_type
 from app.api.state import ServiceState
 
 KEYED_PATHS = "/v1/"
@@ -53,8 +54,9 @@ class Permissions:
         """Memory for the request's body, as large as possible if the client does not state its size."""
         most = self._service.settings.max_body_bytes
         size = most if "transfer-encoding" in headers else min(int(headers.get("content-length", 0)), most)
-        is_json = headers.get("content-type", "").lower().startswith("application/json")
-        return min(JSON_MEMORY * size, self._service.body_bytes.most_per_key) if is_json else size
+        if media_type(headers) == JSON:
+            return min(JSON_MEMORY * size, self._service.body_bytes.most_per_key)
+        return size
 
     def _owner(self, headers: Headers) -> str:
         """The owner of the request's key. Raises: ForbiddenOrigin; Unauthorized."""

@@ -22,7 +22,7 @@ UNKNOWN_COLOUR, EDGE = "#dddddd", "#000000"
 FORMATS = {".png": "PNG", ".webp": "WEBP"}
 """By the ending of a file; any other file is written as JPEG"""
 SOFTWARE_TAG, SOFTWARE = 0x0131, "csrn classify"
-"""The entry of the EXIF data by which a saved picture is known"""
+"""The EXIF entry that marks a picture as saved by this command"""
 
 
 def picture_paths(files: Sequence[Path], folder: Path) -> dict[Path, Path]:

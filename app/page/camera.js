@@ -24,8 +24,8 @@ export function takeFrame(video) {
   return drawn(video, video.videoWidth * scale, video.videoHeight * scale);
 }
 
-export function toJpeg(canvas) {
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+export function toJpeg(canvas, quality = JPEG_QUALITY) {
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
 }
 
 export async function loadPicture(blob) {

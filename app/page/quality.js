@@ -1,4 +1,4 @@
-/** Keeps the verdict of each class up to date: how well its examples are told apart from the others. */
+/** Keeps the verdict of each class up to date: how many of its examples are classified correctly. */
 import * as api from "./api.js";
 import { attempt } from "./session.js";
 import { changed, classOf, onceSettled, state, taughtClasses } from "./state.js";

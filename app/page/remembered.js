@@ -45,8 +45,8 @@ export function setApiKey(value) {
 }
 
 /**
- * The name of what belongs to the sessions of the API key. It contains a hash of the key (FNV-1a, 32 bits), which is
- * too short to find a key of ordinary length. Over plain http browsers offer no hash of their own.
+ * The name in localStorage for the data of this API key. The name contains a hash of the key (FNV-1a, 32 bits), which
+ * is too short to find a key of ordinary length. Over plain http browsers offer no hash of their own.
  */
 function ofKey(name) {
   if (!key) return name;

@@ -1,6 +1,6 @@
 /** Adding examples to classes, and changing classes. Every change goes to the service at once. */
 import * as api from "./api.js";
-import { loadPicture, thumbnail } from "./camera.js";
+import { loadPicture, thumbnail, toJpeg } from "./camera.js";
 import { announce, notify } from "./notices.js";
 import * as pictures from "./pictures.js";
 import * as remembered from "./remembered.js";
@@ -9,11 +9,13 @@ import { changed, classOf, state } from "./state.js";
 import { text } from "./strings.js";
 
 const REJECTED_PICTURES = 4;
+const THUMBNAIL_QUALITY = 0.8;
 // These errors are about the session or the service, not the images.
 const OTHER_STATUSES = [0, 401, 404, 503];
 const OTHER_CODES = ["model_changed"];
 
-const toBlob = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.8));
+/** The file of a small picture of a shot, around the face if its box is given. */
+const thumbnailFile = ({ picture }, box) => toJpeg(thumbnail(picture, box), THUMBNAIL_QUALITY);
 
 /** The name as the service keeps it, or null after saying why it cannot be one. */
 function checkedLabel(label) {
@@ -92,7 +94,7 @@ export const teach = (entry, shots, { ids = [], from = null } = {}) => change(en
   } catch (problem) {
     if (!gone()) throw problem;
   }
-  const thumbnails = await Promise.all(answer.added.map(({ index, box }) => toBlob(thumbnail(shots[index].picture, box))));
+  const thumbnails = await Promise.all(answer.added.map(({ index, box }) => thumbnailFile(shots[index], box)));
   if (gone()) {
     const added = answer.added.map(({ label, example_id }) => api.deleteExample(session, label, example_id));
     await Promise.allSettled(added);  // the session may be deleted already
@@ -103,7 +105,7 @@ export const teach = (entry, shots, { ids = [], from = null } = {}) => change(en
     return pictures.keep(session, example_id, shots[index].blob, thumbnails[place]);
   }));
   for (const { index, code, detail } of answer.rejected) {
-    const picture = shots[index] && await toBlob(thumbnail(shots[index].picture));
+    const picture = shots[index] && await thumbnailFile(shots[index]);
     reject(entry, picture, text.reasons[code] ?? detail);
   }
   changed("classes");

@@ -116,7 +116,7 @@ def opened(page: Page, tag: str, operation: str, session_id: str) -> Locator:
 
 
 def items(section: Locator, field: str, count: int) -> Locator:
-    """The inputs of a field that takes several items, after so many were added that there are `count`."""
+    """The inputs of a list field. Adds inputs until there are `count`."""
     row = section.locator(f'tr[data-property-name="{field}"]')
     row.wait_for()
     inputs = row.locator(".json-schema-form-item input")

@@ -16,7 +16,7 @@ WIDTHS_PX = {390: 844, 768: 1024, 1280: 800, 1920: 1080}
 STILL = """() => Promise.all(document.getAnimations()
     .filter((motion) => motion.effect.getComputedTiming().endTime !== Infinity)
     .map((motion) => motion.finished.catch(() => {})))"""
-"""Ends when nothing moves any more: axe-core measures the contrast of what it sees"""
+"""Waits until all motions have ended, because axe-core measures contrast in the current picture"""
 
 
 def look(page: Page, name: str) -> None:

@@ -160,7 +160,7 @@ async def _read_archive_bytes(request: Request) -> bytes:
 
     Raises: ArchiveInvalid unless a form has exactly one part, a file; InvalidRequest.
     """
-    if media_type(request) != FORM:
+    if media_type(request.headers) != FORM:
         return await request.body()
     async with request.form() as form:
         if unknown := [name for name in form if name != "file"]:

@@ -316,7 +316,7 @@ class ConfusingExample(Documented):
 
 
 class ClassQuality(Documented):
-    """How well the examples of a class are told apart from those of other classes."""
+    """How many examples of a class are classified correctly by all the other examples."""
 
     label: str
     """The class"""

@@ -1,4 +1,4 @@
-"""Changes of what a session already holds: its settings, its classes, and images that are sent again."""
+"""Sessions and classes are changed, and images are sent a second time."""
 
 from __future__ import annotations
 
